@@ -1,0 +1,1 @@
+"""How one capability of the platform is provisioned, whatever the target."""

@@ -1,0 +1,1 @@
+"""The orchestrator and the workers that bring archive files in."""

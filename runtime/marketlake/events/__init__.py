@@ -1,0 +1,1 @@
+"""CloudEvents on Kafka, with W3C trace context in the headers."""

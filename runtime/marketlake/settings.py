@@ -1,0 +1,250 @@
+"""The one contract between what is provisioned and what runs in it.
+
+Components build a :class:`Settings` and render it, with :meth:`Settings.to_env` for a deployed process or as
+JSON (the *platform file*, mode 0600) for a person's command line. The runtime parses either with
+:meth:`Settings.load`. Nothing else may pass between the two worlds.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "MARKETLAKE_"
+PLATFORM_FILE_VARIABLE = "MARKETLAKE_PLATFORM_FILE"
+"""Names the platform file of a command line explicitly; otherwise it is found by the environment's name."""
+
+
+class SettingsError(Exception):
+    """The settings cannot be read; the message says from where, why, and what to do."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ObjectStore(_Part):
+    """An S3 endpoint and the identity to use there."""
+
+    endpoint: str
+    """Base URL, path-style, e.g. ``http://127.0.0.1:9000``."""
+    region: str = "us-east-1"
+    access_key_id: str
+    secret_access_key: SecretStr
+    landing_bucket: str = "landing"
+    """Archive files as the venue published them; versioned."""
+    lake_bucket: str = "lake"
+    """Delta tables: catalogue, bronze, silver, quarantine."""
+
+
+class EventBus(_Part):
+    """A Kafka cluster and the topics of the platform."""
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    tasks_topic: str = "collection.tasks"
+    events_topic: str = "collection.events"
+    dead_letters_topic: str = "collection.dead-letters"
+
+
+class Database(_Part):
+    """The PostgreSQL database of the ledger and of the collection's state."""
+
+    host: str
+    port: int
+    name: str = "marketlake"
+    user: str
+    password: SecretStr
+
+    @property
+    def dsn(self) -> str:
+        """A libpq URI with the password in it: never log it."""
+        secret = quote(self.password.get_secret_value(), safe="")
+        return f"postgresql://{quote(self.user, safe='')}:{secret}@{self.host}:{self.port}/{self.name}"
+
+
+class WorkflowEngine(_Part):
+    """A Prefect server."""
+
+    api_url: str
+    """Ends in ``/api``."""
+    ui_url: str
+    auth_string: SecretStr | None = None
+    """``user:password`` for HTTP basic authentication."""
+    work_pool: str = "collection"
+    collect_deployment: str = "collect/collect"
+    """``flow/deployment``."""
+
+
+class Telemetry(_Part):
+    """Where telemetry goes, and where it can be looked at."""
+
+    otlp_endpoint: str | None = None
+    """OTLP over HTTP, without the ``/v1/…`` path. None: telemetry stays in the process."""
+    metrics_url: str | None = None
+    logs_url: str | None = None
+    traces_url: str | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    """HTTP basic authentication of the metrics and logs stores."""
+
+
+class VenueEndpoint(_Part):
+    """Where a venue's archive is read: the public one, or the stack's stand-in."""
+
+    endpoint: str
+    """Base URL of the S3 service, path-style."""
+    bucket: str
+
+
+class HealthKind(StrEnum):
+    """How a service tells that it is ready."""
+
+    HTTP = "http"
+    """A GET of `target` answers with a status below 400."""
+    TCP = "tcp"
+    """A connection to `target` (host:port) is accepted."""
+    PROCESS = "process"
+    """It runs; it serves nothing that could be asked."""
+
+
+class ServiceInfo(_Part):
+    """One deployed service, as `marketlake status` shows it."""
+
+    name: str
+    version: str
+    address: str | None = None
+    """URL or host:port of its main port; None where it serves nothing."""
+    console: str | None = None
+    """URL of its web page, if it has one for people."""
+    health: HealthKind
+    target: str | None = None
+    """What the health check asks; None for HealthKind.PROCESS."""
+    control: str | None = None
+    """Where its process is looked up: ``supervisor:<socket path>#<program or group>``."""
+
+
+class Settings(BaseSettings):
+    """Everything the runtime is told."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    environment: str
+    """Name of the stack, e.g. ``local``."""
+    object_store: ObjectStore
+    event_bus: EventBus
+    database: Database
+    workflow_engine: WorkflowEngine
+    telemetry: Telemetry = Telemetry()
+    venues: Mapping[str, VenueEndpoint] = Field(default_factory=dict)
+    """By venue name. A venue without an entry is read at its public address."""
+    services: tuple[ServiceInfo, ...] = ()
+    """Only in the platform file: what `marketlake status` looks at."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables win over the platform file, so that one value can be changed for one command."""
+        return env_settings, init_settings
+
+    def to_json(self) -> str:
+        """The platform file's text. Holds secrets in clear: write it with mode 0600."""
+        return json.dumps(_reveal(self.model_dump()), indent=1, sort_keys=True)
+
+    def to_env(self) -> dict[str, str]:
+        """Environment variables from which :meth:`load` rebuilds these settings, without `services`."""
+        tree = _reveal(self.model_dump(exclude={"services"}, exclude_none=True))
+        return dict(_flatten(tree))
+
+    @classmethod
+    def load(cls, environment: str | None = None) -> Self:
+        """Settings from the platform file of an environment, or from environment variables alone.
+
+        Args:
+            environment: name of the stack. None: what the process was deployed with
+                (``MARKETLAKE_ENVIRONMENT``), else ``local``.
+
+        Raises:
+            SettingsError: no such environment, or unreadable or invalid settings.
+        """
+        deployed = os.environ.get(f"{ENV_PREFIX}ENVIRONMENT")
+        if deployed and environment in (None, deployed) and f"{ENV_PREFIX}DATABASE__HOST" in os.environ:
+            return cls._validated({}, "environment variables")
+        path = platform_file(environment or "local")
+        try:
+            values = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise SettingsError(
+                f"no platform file at {path}: the environment {environment or 'local'!r} is not up on this "
+                f"machine. Run `make up ENV={environment or 'local'}`, or name another with --env."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"cannot read the platform file {path}: {error}. `pulumi up` rewrites it.") from error
+        return cls._validated(values, str(path))
+
+    @classmethod
+    def _validated(cls, values: Mapping[str, Any], source: str) -> Self:
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise SettingsError(f"invalid settings in {source}: {error}") from error
+
+
+def platform_home() -> Path:
+    """Folder of all stacks' data on this machine.
+
+    ``MARKETLAKE_HOME`` if set; else ``/var/lib/marketlake`` for root, whose home an unprivileged PostgreSQL
+    could not enter; else ``$XDG_DATA_HOME/marketlake`` (``~/.local/share`` by default).
+    """
+    if named := os.environ.get("MARKETLAKE_HOME"):
+        return Path(named)
+    if os.geteuid() == 0:
+        return Path("/var/lib/marketlake")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "marketlake"
+
+
+def platform_file(environment: str) -> Path:
+    """Where the command line finds the settings of an environment."""
+    if named := os.environ.get(PLATFORM_FILE_VARIABLE):
+        return Path(named)
+    return platform_home() / environment / "platform.json"
+
+
+def _reveal(value: Any) -> Any:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case dict():
+            return {key: _reveal(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_reveal(item) for item in value]
+        case _:
+            return value
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = ENV_PREFIX) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}".upper()
+        if isinstance(value, dict) and key != "venues":
+            pairs += _flatten(value, f"{name}__")
+        else:
+            pairs.append((name, json.dumps(value) if isinstance(value, dict | list) else str(value)))
+    return pairs

@@ -1,0 +1,1 @@
+"""What an environment consists of: the Pulumi program and its settings."""
