@@ -1,0 +1,93 @@
+# The commands of the README. Needs Python >= 3.11 and make; everything else is installed below the cache folder.
+ENV  ?= local
+DATA ?= delete
+
+PYTHON ?= python3
+CACHE  := $(or $(MARKETLAKE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/marketlake)
+BOOT   := $(CACHE)/bootstrap/$(shell cksum < toolchain/bootstrap.txt | cut -d' ' -f1)
+UV     := $(BOOT)/bin/uv
+RUN    := .venv/bin/python
+STACKS := $(RUN) -m stacks.cli
+
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help up preview refresh down status tools env check format validate reference test test-unit test-integration test-stack bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  ENV=local    the environment (stack); a file stacks/environments/Pulumi.<ENV>.yaml"
+	@echo "  DATA=keep    with 'down': keep the data folder"
+
+up: tools ## tools, environment, pulumi up, a first collection of the sample files
+	@$(STACKS) up --env $(ENV)
+
+preview: tools ## what `up` would change
+	@$(STACKS) preview --env $(ENV)
+
+refresh: tools ## compare the state with what really runs
+	@$(STACKS) refresh --env $(ENV)
+
+down: tools ## destroy the stack: no process, port or file stays (DATA=keep: the data does)
+	@$(STACKS) down --env $(ENV) --data $(DATA)
+
+status: .venv/.synced ## every service, its health, address, version, memory
+	@.venv/bin/marketlake --env $(ENV) status
+
+tools: .venv/.synced ## install every pinned tool; costs nothing when they are there
+	@$(RUN) -m toolchain install
+
+env: .venv/.synced ## print the exports that put the pinned tools on PATH: eval "$$(make -s env)"
+	@$(STACKS) env --env $(ENV)
+
+check: .venv/.synced ## format, lint, types, import rules, lock file
+	@$(UV) lock --check --quiet
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+format: .venv/.synced ## format the code and mend what the linter can
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+validate: .venv/.synced ## check an environment's settings without touching anything
+	@$(STACKS) validate --env $(ENV)
+
+reference: .venv/.synced ## write docs/reference from the schemas
+	@$(STACKS) reference
+
+test: tools ## everything that can be tested on this machine
+	@.venv/bin/coverage erase
+	@.venv/bin/coverage run -m pytest tests
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report --fail-under=95
+
+test-unit: .venv/.synced ## only what needs no server
+	@.venv/bin/python -m pytest tests/unit
+
+test-integration: tools ## only against real servers
+	@.venv/bin/python -m pytest tests/integration
+
+test-stack: tools ## only the throw-away stack
+	@.venv/bin/python -m pytest tests/stack
+
+bench: tools ## the figures, with the machine they were measured on
+	@$(RUN) -m bench
+
+clean: ## remove the virtual environment (the tools stay in the cache)
+	rm -rf .venv
+
+$(UV): toolchain/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "marketlake needs Python >= 3.11, this is %s: name another with PYTHON=..." % sys.version.split()[0])'
+	@echo "uv: installing the pinned version into $(BOOT)"
+	@rm -rf $(BOOT).part && mkdir -p $(dir $(BOOT))
+	@$(PYTHON) -m venv $(BOOT).part
+	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r toolchain/bootstrap.txt
+	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT) && touch $(UV)
+
+.venv/.synced: $(UV) uv.lock pyproject.toml runtime/pyproject.toml
+	@echo "python: installing the locked libraries into .venv"
+	@$(UV) sync --frozen --all-packages --quiet --python $(PYTHON)
+	@touch $@
