@@ -1,0 +1,277 @@
+"""A bucket of an S3 object store: versioning, anonymous access, tags."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar
+
+import boto3
+import pulumi
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnectionError
+from pulumi.dynamic import Resource
+from pydantic import Field
+
+from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
+from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+
+Result = TypeVar("Result")
+
+_STARTING = frozenset({"XMinioServerNotInitialized", "ServiceUnavailable", "SlowDown", "503"})
+_ABSENT = frozenset({"NoSuchBucket", "NoSuchBucketPolicy", "NoSuchTagSet", "NoSuchTagSetError", "404"})
+_REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"})
+
+
+class Access(StrEnum):
+    """Who may read a bucket without an identity."""
+
+    PRIVATE = "private"
+    """Nobody."""
+    PUBLIC_READ = "public-read"
+    """Everybody who reaches the endpoint may list it and read its objects, as an exchange's archive."""
+
+
+class BucketArgs(TypedDict):
+    """What is declared of a bucket."""
+
+    connection: pulumi.Input[ObjectStoreConnectionArgs]
+    bucket: pulumi.Input[str]
+    """The bucket's name."""
+    versioning: NotRequired[pulumi.Input[bool]]
+    """Optional: keep former versions of objects; False when omitted."""
+    access: NotRequired[pulumi.Input[str]]
+    """Optional: an :class:`Access`; private when omitted."""
+    tags: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
+    force_destroy: NotRequired[pulumi.Input[bool]]
+    """Optional: deletion empties it, all versions; when omitted, a bucket with objects is not deleted."""
+
+
+class BucketInputs(Inputs):
+    """The resolved :class:`BucketArgs`."""
+
+    connection: ObjectStoreConnection
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    versioning: bool = False
+    access: Access = Access.PRIVATE
+    tags: dict[str, str] = Field(default_factory=dict)
+    force_destroy: bool = False
+
+
+class BucketProvider(Provider[BucketInputs]):
+    """Buckets, through the S3 API."""
+
+    VERSION: ClassVar[str] = "1"
+    model = BucketInputs
+    identity = frozenset({"bucket"})
+
+    def resource_id(self, declared: BucketInputs) -> str:
+        """The bucket's name."""
+        return declared.bucket
+
+    def apply(self, declared: BucketInputs) -> Mapping[str, Any]:
+        """Create or adopt the bucket, then set whatever differs."""
+        client = _client(declared.connection)
+        name = declared.bucket
+        live = _asking(declared, lambda: _live(client, name), START_PATIENCE_S)
+        if live is None:
+            _asking(declared, lambda: _create(client, name), START_PATIENCE_S)
+            live = {"versioning": False, "access": Access.PRIVATE.value, "tags": {}}
+
+        def settle() -> None:
+            if live["versioning"] != declared.versioning:
+                status = "Enabled" if declared.versioning else "Suspended"
+                client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": status})
+            if live["access"] != declared.access:
+                if declared.access is Access.PUBLIC_READ:
+                    client.put_bucket_policy(Bucket=name, Policy=json.dumps(_public_read(name)))
+                else:
+                    client.delete_bucket_policy(Bucket=name)
+            if live["tags"] != declared.tags:
+                if declared.tags:
+                    tags = [{"Key": key, "Value": value} for key, value in sorted(declared.tags.items())]
+                    client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags})
+                else:
+                    client.delete_bucket_tagging(Bucket=name)
+
+        _asking(declared, settle, START_PATIENCE_S)
+        return {}
+
+    def observe(self, declared: BucketInputs) -> Mapping[str, Any] | None:
+        """Versioning, access and tags as they are."""
+        client = _client(declared.connection)
+        return _asking(declared, lambda: _live(client, declared.bucket), LOOK_PATIENCE_S)
+
+    def remove(self, declared: BucketInputs) -> None:
+        """Delete the bucket, after emptying it if `force_destroy`."""
+        client = _client(declared.connection)
+
+        def delete() -> None:
+            if declared.force_destroy:
+                _empty(client, declared.bucket)
+            client.delete_bucket(Bucket=declared.bucket)
+
+        try:
+            _asking(declared, delete, START_PATIENCE_S)
+        except _BucketAbsentError:
+            return
+
+
+class _BucketAbsentError(ResourceError):
+    """There is no such bucket."""
+
+
+class Bucket(Resource, module="marketlake", name="Bucket"):
+    """A bucket; deletion empties it only when told so by `force_destroy`."""
+
+    bucket: pulumi.Output[str]
+
+    def __init__(self, name: str, args: BucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the bucket `args["bucket"]` under the resource name `name`."""
+        super().__init__(BucketProvider(), name, {**args, "version": BucketProvider.VERSION}, opts)
+
+
+def _client(connection: ObjectStoreConnection) -> Any:
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=connection.endpoint,
+        region_name=connection.region,
+        aws_access_key_id=connection.access_key_id,
+        aws_secret_access_key=connection.secret_access_key,
+        config=Config(
+            connect_timeout=3,
+            read_timeout=30,
+            retries={"max_attempts": 1, "mode": "standard"},
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+        ),
+    )
+
+
+def _asking(declared: BucketInputs, action: Callable[[], Result], patience_s: float) -> Result:
+    """Run `action`; wait while the store starts, and put what S3 refuses into words."""
+    endpoint = declared.connection.endpoint
+
+    def attempt() -> Result:
+        try:
+            return action()
+        except (NoConnectionError, HTTPClientError) as error:
+            raise NotYet(type(error).__name__) from None
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in _STARTING:
+                raise NotYet(code) from None
+            raise _in_words(declared, code, error) from None
+
+    return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
+
+
+def _in_words(declared: BucketInputs, code: str, error: ClientError) -> ResourceError:
+    name = declared.bucket
+    if code in _ABSENT:
+        return _BucketAbsentError(f"There is no bucket {name!r} at {declared.connection.endpoint}.")
+    if code == "BucketNotEmpty":
+        return ResourceError(
+            f"The bucket {name!r} still holds objects and is not deleted. Empty it yourself, or allow it by "
+            "`force_destroy` and `pulumi up` before you destroy."
+        )
+    if code in _REFUSED:
+        return ResourceError(
+            f"The object store at {declared.connection.endpoint} refuses {error.operation_name} on {name!r} "
+            f"({code}): its administrator's key is not the recorded one. Run `pulumi up --refresh`."
+        )
+    return ResourceError(f"{error.operation_name} on the bucket {name!r} failed: {error}")
+
+
+def _create(client: Any, name: str) -> None:
+    try:
+        client.create_bucket(Bucket=name)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "BucketAlreadyOwnedByYou":
+            raise
+
+
+def _live(client: Any, name: str) -> dict[str, Any] | None:
+    if _unless_absent(lambda: client.head_bucket(Bucket=name)) is None:
+        return None
+    versioning = client.get_bucket_versioning(Bucket=name).get("Status") == "Enabled"
+    tags = _unless_absent(lambda: client.get_bucket_tagging(Bucket=name)) or {"TagSet": []}
+    policy = _unless_absent(lambda: client.get_bucket_policy(Bucket=name))
+    return {
+        "versioning": versioning,
+        "access": _access(name, policy["Policy"] if policy else None),
+        "tags": {tag["Key"]: tag["Value"] for tag in tags["TagSet"]},
+    }
+
+
+def _unless_absent(action: Callable[[], Result]) -> Result | None:
+    try:
+        return action()
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _ABSENT:
+            return None
+        raise
+
+
+def _public_read(name: str) -> dict[str, Any]:
+    everybody = {"AWS": ["*"]}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": everybody,
+                "Action": ["s3:GetBucketLocation", "s3:ListBucket"],
+                "Resource": [f"arn:aws:s3:::{name}"],
+            },
+            {
+                "Effect": "Allow",
+                "Principal": everybody,
+                "Action": ["s3:GetObject"],
+                "Resource": [f"arn:aws:s3:::{name}/*"],
+            },
+        ],
+    }
+
+
+def _access(name: str, policy: str | None) -> str:
+    """The access that a policy document grants; ``custom`` for one that this provider would not write."""
+    if policy is None:
+        return Access.PRIVATE.value
+    same = _canonical(json.loads(policy)) == _canonical(_public_read(name))
+    return Access.PUBLIC_READ.value if same else "custom"
+
+
+def _canonical(document: Any) -> Any:
+    """A policy with the order of its lists taken out: servers return them as they please."""
+    match document:
+        case dict():
+            return {key: _canonical(value) for key, value in document.items()}
+        case list():
+            return sorted(
+                (_canonical(item) for item in document), key=lambda item: json.dumps(item, sort_keys=True)
+            )
+        case _:
+            return document
+
+
+def _empty(client: Any, name: str) -> None:
+    for batch in _versions(client, name):
+        answer = client.delete_objects(Bucket=name, Delete={"Objects": batch, "Quiet": True})
+        if failed := answer.get("Errors"):
+            first = failed[0]
+            raise ResourceError(
+                f"{len(failed)} objects of the bucket {name!r} could not be deleted, the first "
+                f"{first.get('Key')!r}: {first.get('Message')}. Look for object locks, then destroy again."
+            )
+
+
+def _versions(client: Any, name: str) -> Iterator[list[dict[str, str]]]:
+    """All versions and deletion marks of a bucket, up to 1000 at a time."""
+    while True:
+        page = client.list_object_versions(Bucket=name, MaxKeys=1000)
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        if not found:
+            return
+        yield [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]

@@ -1,0 +1,250 @@
+"""A topic of a Kafka cluster: partitions, replicas, configuration."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, ClassVar, NotRequired, Self, TypedDict, TypeVar
+
+import pulumi
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+from pulumi.dynamic import Resource
+from pydantic import Field
+
+from components.providers.base import Inputs, Provider, ResourceError, warn
+from components.providers.connections import EventBusConnection, EventBusConnectionArgs
+from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+
+Result = TypeVar("Result")
+
+_REQUEST_TIMEOUT_S = 10.0
+_STARTING = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes begin with an underscore
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.INVALID_REPLICATION_FACTOR,  # fewer brokers than replicas have registered so far
+    }
+)
+_ABSENT = KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+class TopicArgs(TypedDict):
+    """What is declared of a topic."""
+
+    connection: pulumi.Input[EventBusConnectionArgs]
+    topic: pulumi.Input[str]
+    """The topic's name."""
+    partitions: NotRequired[pulumi.Input[int]]
+    """Optional: 1 when omitted. They can grow; fewer means a new topic without the events of the old."""
+    replication_factor: NotRequired[pulumi.Input[int]]
+    """Optional: 1 when omitted. Another one means a new topic."""
+    config: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
+    """Optional: topic configuration such as ``retention.ms``; the rest stays at the broker's default."""
+
+
+class TopicInputs(Inputs):
+    """The resolved :class:`TopicArgs`."""
+
+    connection: EventBusConnection
+    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    partitions: int = Field(default=1, ge=1)
+    replication_factor: int = Field(default=1, ge=1)
+    config: dict[str, str] = Field(default_factory=dict)
+
+
+class TopicProvider(Provider[TopicInputs]):
+    """Topics, through Kafka's admin API."""
+
+    VERSION: ClassVar[str] = "1"
+    model = TopicInputs
+    identity = frozenset({"topic", "replication_factor"})
+
+    def resource_id(self, declared: TopicInputs) -> str:
+        """The topic's name."""
+        return declared.topic
+
+    def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
+        """Fewer partitions than there are need a new topic."""
+        before, after = recorded.get("partitions"), declared.get("partitions")
+        if not (isinstance(before, int) and isinstance(after, int) and after < before):
+            return []
+        warn(
+            f"{declared.get('topic')!r}: Kafka cannot take partitions away ({before} → {after}), so the "
+            f"topic is replaced and the events in it are lost. Declare {before} partitions to keep it."
+        )
+        return ["partitions"]
+
+    def apply(self, declared: TopicInputs) -> Mapping[str, Any]:
+        """Create or adopt the topic, grow it, and set its configuration to exactly what is declared."""
+        with _Cluster(declared.connection, START_PATIENCE_S) as cluster:
+            live = cluster.ask(lambda: cluster.live(declared.topic))
+            if live is None:
+                cluster.ask(lambda: cluster.create(declared))
+                return {}
+            if live["partitions"] > declared.partitions:
+                raise ResourceError(
+                    f"The topic {declared.topic!r} exists with {live['partitions']} partitions, "
+                    f"{declared.partitions} are declared, and Kafka cannot take partitions away. Declare at "
+                    "least as many, or delete the topic, with the events in it, first."
+                )
+            if live["partitions"] < declared.partitions:
+                cluster.ask(lambda: cluster.grow(declared.topic, declared.partitions))
+            if live["config"] != declared.config:
+                cluster.ask(lambda: cluster.configure(declared.topic, live["config"], declared.config))
+        return {}
+
+    def observe(self, declared: TopicInputs) -> Mapping[str, Any] | None:
+        """Partitions, replicas, and the configuration that was set on the topic itself."""
+        with _Cluster(declared.connection, LOOK_PATIENCE_S) as cluster:
+            return cluster.ask(lambda: cluster.live(declared.topic))
+
+    def remove(self, declared: TopicInputs) -> None:
+        """Delete the topic and wait until it is gone."""
+        with _Cluster(declared.connection, START_PATIENCE_S) as cluster:
+            cluster.ask(lambda: cluster.delete(declared.topic))
+
+            def gone() -> None:
+                if cluster.live(declared.topic) is not None:
+                    raise NotYet("the topic is still being deleted")
+
+            cluster.ask(gone)
+
+
+class Topic(Resource, module="marketlake", name="Topic"):
+    """A topic."""
+
+    topic: pulumi.Output[str]
+
+    def __init__(self, name: str, args: TopicArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the topic `args["topic"]` under the resource name `name`."""
+        super().__init__(TopicProvider(), name, {**args, "version": TopicProvider.VERSION}, opts)
+
+
+class _Cluster:
+    """A session with a cluster's admin API that waits while brokers start."""
+
+    def __init__(self, connection: EventBusConnection, patience_s: float) -> None:
+        self._servers = connection.bootstrap_servers
+        self._patience_s = patience_s
+        self._refusal: str | None = None
+        settings: dict[str, Any] = {
+            "bootstrap.servers": connection.bootstrap_servers,
+            "security.protocol": connection.security_protocol,
+            "socket.connection.setup.timeout.ms": 5000,
+            "reconnect.backoff.max.ms": 1000,
+            "log_level": 0,  # librdkafka would write every failed attempt to connect to stderr
+            "error_cb": self._note,
+        }
+        if connection.sasl_mechanism:
+            settings |= {
+                "sasl.mechanism": connection.sasl_mechanism,
+                "sasl.username": connection.username or "",
+                "sasl.password": connection.password or "",
+            }
+        try:
+            self._admin = AdminClient(settings)
+        except KafkaException as error:
+            raise ResourceError(f"Kafka's client refuses the connection's settings: {_text(error)}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._admin  # closes the connections; the client has no close of its own
+
+    def _note(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001
+            self._refusal = str(error.str())
+
+    def ask(self, action: Callable[[], Result]) -> Result:
+        """Run `action`; wait while the brokers start, and put what Kafka refuses into words."""
+
+        def attempt() -> Result:
+            self._admin.poll(0)
+            try:
+                return action()
+            except KafkaException as error:
+                self._admin.poll(0)
+                if self._refusal:
+                    raise ResourceError(
+                        f"The event bus at {self._servers} refuses the administrator's identity: "
+                        f"{self._refusal}"
+                    ) from None
+                if error.args[0].code() in _STARTING:
+                    raise NotYet(_text(error)) from None
+                raise ResourceError(f"The event bus at {self._servers} refuses: {_text(error)}") from None
+
+        return patiently(attempt, server=f"The event bus at {self._servers}", patience_s=self._patience_s)
+
+    def live(self, topic: str) -> dict[str, Any] | None:
+        metadata = self._admin.list_topics(timeout=min(self._patience_s, _REQUEST_TIMEOUT_S))
+        found = metadata.topics.get(topic)
+        if found is None or not found.partitions:
+            return None
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        entries = _only(self._admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT_S))
+        own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        return {
+            "partitions": len(found.partitions),
+            "replication_factor": len(found.partitions[min(found.partitions)].replicas),
+            "config": {name: entry.value for name, entry in entries.items() if entry.source == own},
+        }
+
+    def create(self, declared: TopicInputs) -> None:
+        new = NewTopic(
+            declared.topic,
+            num_partitions=declared.partitions,
+            replication_factor=declared.replication_factor,
+            config=declared.config,
+        )
+        try:
+            _only(self._admin.create_topics([new], request_timeout=_REQUEST_TIMEOUT_S))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+    def grow(self, topic: str, partitions: int) -> None:
+        new = NewPartitions(topic, partitions)
+        _only(self._admin.create_partitions([new], request_timeout=_REQUEST_TIMEOUT_S))
+
+    def configure(self, topic: str, live: Mapping[str, str], declared: Mapping[str, str]) -> None:
+        entries = [
+            ConfigEntry(name, declared[name], incremental_operation=AlterConfigOpType.SET)
+            for name in sorted(declared)
+            if live.get(name) != declared[name]
+        ] + [
+            ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE)
+            for name in sorted(set(live) - set(declared))
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        _only(self._admin.incremental_alter_configs([resource], request_timeout=_REQUEST_TIMEOUT_S))
+
+    def delete(self, topic: str) -> None:
+        try:
+            _only(self._admin.delete_topics([topic], request_timeout=_REQUEST_TIMEOUT_S))
+        except KafkaException as error:
+            if error.args[0].code() != _ABSENT:
+                raise
+
+
+def _only(futures: Mapping[Any, "Future[Any]"]) -> Any:
+    """The result of the one future in an admin call's answer."""
+    (future,) = futures.values()
+    return future.result()
+
+
+def _text(error: KafkaException) -> str:
+    return str(error.args[0].str() or error.args[0].name())

@@ -1,0 +1,101 @@
+"""A Prefect work pool: where the runs of a deployment wait for a worker."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NotRequired, TypedDict
+
+import pulumi
+from pulumi.dynamic import Resource
+from pydantic import Field
+
+from components.providers.base import Inputs, Provider
+from components.providers.connections import WorkflowEngineConnection, WorkflowEngineConnectionArgs
+from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S
+from components.providers.prefect_api import PrefectApi
+
+
+class WorkPoolArgs(TypedDict):
+    """What is declared of a work pool."""
+
+    connection: pulumi.Input[WorkflowEngineConnectionArgs]
+    work_pool: pulumi.Input[str]
+    """The work pool's name."""
+    worker_type: NotRequired[pulumi.Input[str]]
+    """Optional: kind of worker that serves it, ``process`` when omitted. Another means a new pool."""
+    description: NotRequired[pulumi.Input[str]]
+    concurrency_limit: NotRequired[pulumi.Input[int]]
+    """Optional: runs at the same time; unlimited when omitted."""
+
+
+class WorkPoolInputs(Inputs):
+    """The resolved :class:`WorkPoolArgs`."""
+
+    connection: WorkflowEngineConnection
+    work_pool: str = Field(pattern=r"^[^/%&><]{1,200}$")
+    worker_type: str = "process"
+    description: str = ""
+    concurrency_limit: int | None = Field(default=None, ge=1)
+
+
+class WorkPoolProvider(Provider[WorkPoolInputs]):
+    """Work pools, through Prefect's REST API.
+
+    The base job template is left to the worker: it registers the one of its own version when it starts.
+    """
+
+    VERSION: ClassVar[str] = "1"
+    model = WorkPoolInputs
+    identity = frozenset({"work_pool", "worker_type"})
+
+    def resource_id(self, declared: WorkPoolInputs) -> str:
+        """The work pool's name."""
+        return declared.work_pool
+
+    def apply(self, declared: WorkPoolInputs) -> Mapping[str, Any]:
+        """Create or adopt the work pool; a paused one goes on."""
+        settings = {
+            "description": declared.description,
+            "concurrency_limit": declared.concurrency_limit,
+            "is_paused": False,
+        }
+        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+            live = prefect.get(_path(declared))
+            if live is not None and live["type"] != declared.worker_type:
+                prefect.delete(_path(declared))
+                live = None
+            if live is None:
+                new = {"name": declared.work_pool, "type": declared.worker_type, **settings}
+                live = prefect.post("/work_pools/", new)
+            else:
+                prefect.patch(_path(declared), settings)
+        return {}
+
+    def observe(self, declared: WorkPoolInputs) -> Mapping[str, Any] | None:
+        """Kind, description and limit as they are."""
+        with PrefectApi(declared.connection, LOOK_PATIENCE_S) as prefect:
+            live = prefect.get(_path(declared))
+        if live is None:
+            return None
+        return {
+            "worker_type": live["type"],
+            "description": live["description"] or "",
+            "concurrency_limit": live["concurrency_limit"],
+        }
+
+    def remove(self, declared: WorkPoolInputs) -> None:
+        """Delete the work pool."""
+        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+            prefect.delete(_path(declared))
+
+
+class WorkPool(Resource, module="marketlake", name="WorkPool"):
+    """A work pool."""
+
+    work_pool: pulumi.Output[str]
+
+    def __init__(self, name: str, args: WorkPoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the work pool `args["work_pool"]` under the resource name `name`."""
+        super().__init__(WorkPoolProvider(), name, {**args, "version": WorkPoolProvider.VERSION}, opts)
+
+
+def _path(declared: WorkPoolInputs) -> str:
+    return f"/work_pools/{declared.work_pool}"
