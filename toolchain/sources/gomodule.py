@@ -1,0 +1,125 @@
+"""Tools compiled from Go modules, proven by the go.sum that is committed beside each recipe."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from toolchain.bom import RECIPES, GoBuild, GoFiles, Tool
+from toolchain.checksums import file_digest
+from toolchain.commands import run
+from toolchain.errors import SourceUnavailableError
+from toolchain.sources import Origin, Workshop
+
+_DOWNLOADING = re.compile(r"go: downloading (\S+) (\S+)")
+
+
+def go_environment(workshop: Workshop) -> dict[str, str]:
+    """Settings under which every Go build runs: the pinned compiler, our caches, no C, nothing but go.sum trusted.
+
+    The user's own GOPROXY, GOPRIVATE, GONOSUMDB and the like hold.
+    """
+    go = workshop.require("go")
+    return {
+        "PATH": f"{go.root / 'bin'}:{workshop.environment.get('PATH', '')}",
+        "GOROOT": str(go.root),
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly",
+        "GOWORK": "off",
+        "GOEXPERIMENT": "",
+        "CGO_ENABLED": "0",
+        "GOOS": workshop.platform.system,
+        "GOARCH": workshop.platform.architecture,
+        "GOPATH": str(workshop.cache.go),
+        "GOMODCACHE": str(workshop.cache.go / "mod"),
+        "GOCACHE": str(workshop.cache.go / "build"),
+    }
+
+
+def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop) -> Origin:
+    """Compile a tool's programs.
+
+    Raises:
+        SourceUnavailableError: Go cannot be had, the module proxy does not answer, a sum is wrong, or a package does
+            not compile.
+    """
+    env = go_environment(workshop)
+    module = staging / ".module"
+    shutil.copytree(RECIPES / build.recipe, module)
+    bin_folder = staging / "bin"
+    bin_folder.mkdir()
+    log = workshop.log(tool.name)
+    for program, package in build.packages.items():
+        workshop.step(f"downloading the modules of {package}")
+        tags = ["-tags", build.tags] if build.tags else []
+        listed = run(
+            ["go", "list", "-deps", *tags, package],
+            env=env, cwd=module, log=log, on_line=_downloads(workshop),
+        )  # fmt: skip
+        total = len(listed.split())
+        workshop.step(f"compiling {package}")
+        run(
+            ["go", "build", "-trimpath", "-buildvcs=false", "-v", *tags]
+            + ["-ldflags", f"-s -w {build.ldflags}".strip(), "-o", bin_folder / program, package],
+            env=env, cwd=module, log=log, on_line=_packages(workshop, total),
+        )  # fmt: skip
+    shutil.rmtree(module)
+    sums = file_digest(RECIPES / build.recipe / "go.sum")
+    return Origin(
+        f"Go packages {', '.join(build.packages.values())}",
+        f"go.sum {sums}",
+        "every module against the committed go.sum",
+        build.version,
+        build.note,
+    )
+
+
+def from_go_files(tool: Tool, files: GoFiles, staging: Path, workshop: Workshop) -> Origin:
+    """Copy a tool's files out of a module.
+
+    Raises:
+        SourceUnavailableError: as for :func:`from_go_build`.
+    """
+    workshop.step(f"downloading the module {files.module}")
+    said = run(
+        ["go", "mod", "download", "-json", files.module],
+        env=go_environment(workshop),
+        cwd=RECIPES / files.recipe,
+        log=workshop.log(tool.name),
+        on_line=_downloads(workshop),
+    )
+    module = json.loads(said)
+    for member, target in files.layout.pick.items():
+        (staging / target).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(Path(module["Dir"]) / member, staging / target)
+        except OSError as error:
+            raise SourceUnavailableError(f"{files.module} holds no {member}: {error.strerror}") from error
+    return Origin(
+        f"Go module {files.module}@{module['Version']}", module["Sum"], "against the committed go.sum", files.version
+    )
+
+
+def _downloads(workshop: Workshop) -> Callable[[str], None]:
+    count = 0
+
+    def tell(line: str) -> None:
+        nonlocal count
+        if match := _DOWNLOADING.match(line):
+            count += 1
+            workshop.detail(f"{count}: {match[1]}")
+
+    return tell
+
+
+def _packages(workshop: Workshop, total: int) -> Callable[[str], None]:
+    count = 0
+
+    def tell(line: str) -> None:
+        nonlocal count
+        if line and " " not in line:
+            count += 1
+            workshop.detail(f"package {count} of at most {total}: {line}")
+
+    return tell
