@@ -154,12 +154,16 @@ class Bom:
             return self.tools[name]
         except KeyError:
             known = ", ".join(self.tools)
-            raise UnknownToolError(f"no tool is called {name!r}; the bill of materials lists {known}") from None
+            raise UnknownToolError(
+                f"no tool is called {name!r}; the bill of materials lists {known}"
+            ) from None
 
     @property
     def digest(self) -> str:
         """Changes with every name, version or executable: the key of the folder of links."""
-        lines = [f"{tool.name} {tool.version} {tool.executables} {tool.on_path}" for tool in self.tools.values()]
+        lines = [
+            f"{tool.name} {tool.version} {tool.executables} {tool.on_path}" for tool in self.tools.values()
+        ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
@@ -182,7 +186,9 @@ def _tool(name: str, entry: dict[str, Any]) -> Tool:
     try:
         kinds = [kind for kind in _REGISTRIES if kind in entry]
         if len(kinds) != 1:
-            raise BomError(f"{name}: exactly one of {', '.join(_REGISTRIES)} must say how a registry gives it")
+            raise BomError(
+                f"{name}: exactly one of {', '.join(_REGISTRIES)} must say how a registry gives it"
+            )
         values = {key: value for key, value in entry.items() if key not in {*kinds, "vendor", "mirror"}}
         tool = Tool(
             name=name,
@@ -220,4 +226,6 @@ def _verify(tool: Tool) -> None:
     if vendor.verification == "published" and not vendor.checksums:
         raise BomError(f"{tool.name}: verification is 'published', so checksums must say where the list is")
     if vendor.verification not in {"pinned", "published"}:
-        raise BomError(f"{tool.name}: verification is {vendor.verification!r}; allowed are 'pinned' and 'published'")
+        raise BomError(
+            f"{tool.name}: verification is {vendor.verification!r}; allowed are 'pinned' and 'published'"
+        )

@@ -8,7 +8,9 @@ from rich.console import Console
 from toolchain.errors import ToolchainError
 from toolchain.installation import Installation
 
-app = typer.Typer(help="The pinned tools of the platform: where they come from, and bringing them.", no_args_is_help=True)
+app = typer.Typer(
+    help="The pinned tools of the platform: where they come from, and bringing them.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -18,7 +20,9 @@ def _tools() -> None:
 
 @app.command()
 def install(
-    names: Annotated[list[str] | None, typer.Argument(help="Tools to bring; none: all that the platform needs.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Tools to bring; none: all that the platform needs.")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Bring them anew even if they are there.")] = False,
 ) -> None:
     """Bring tools into the cache, each from the first source that works."""

@@ -26,7 +26,9 @@ Tell = Callable[[str], None]
 class Fetcher:
     """An HTTP client for one run of the installer; it remembers which hosts cannot be reached."""
 
-    def __init__(self, transport: httpx.BaseTransport | None = None, connect_seconds: float = CONNECT_SECONDS) -> None:
+    def __init__(
+        self, transport: httpx.BaseTransport | None = None, connect_seconds: float = CONNECT_SECONDS
+    ) -> None:
         self._away: dict[str, str] = {}
         self._reached: set[str] = set()
         self._deadline = connect_seconds * 2
@@ -90,7 +92,9 @@ class Fetcher:
                 return
             except httpx.TransportError as error:
                 if attempt == TRIES:
-                    raise SourceUnavailableError(f"{url} broke off {TRIES} times, last with {error!r}") from error
+                    raise SourceUnavailableError(
+                        f"{url} broke off {TRIES} times, last with {error!r}"
+                    ) from error
                 tell("broken off, continuing")
 
     def _append(self, url: str, part: Path, tell: Tell) -> None:
@@ -110,7 +114,9 @@ class Fetcher:
             if have < total:
                 raise httpx.ReadError(f"{have} of {total} bytes came")
 
-    def _open(self, url: str, headers: dict[str, str], accept: Set[int] = frozenset()) -> AbstractContextManager[httpx.Response]:
+    def _open(
+        self, url: str, headers: dict[str, str], accept: Set[int] = frozenset()
+    ) -> AbstractContextManager[httpx.Response]:
         host = urlsplit(url).netloc
         if host in self._away:
             raise SourceUnavailableError(f"{host} cannot be reached ({self._away[host]})")
@@ -133,13 +139,17 @@ class Fetcher:
 
         def send() -> None:
             try:
-                outcome.append(self._client.send(self._client.build_request("GET", url, headers=headers), stream=True))
+                outcome.append(
+                    self._client.send(self._client.build_request("GET", url, headers=headers), stream=True)
+                )
             except Exception as error:  # noqa: BLE001 - raised again below, in the thread that asked
                 outcome.append(error)
 
         thread = threading.Thread(target=send, name="fetch", daemon=True)
         thread.start()
-        thread.join(self._deadline + READ_SECONDS if urlsplit(url).netloc in self._reached else self._deadline)
+        thread.join(
+            self._deadline + READ_SECONDS if urlsplit(url).netloc in self._reached else self._deadline
+        )
         if not outcome:
             raise httpx.ConnectTimeout(f"no answer within {self._deadline:g} s")
         if isinstance(outcome[0], Exception):

@@ -17,7 +17,7 @@ from toolchain.cache import RECEIPT, Cache, InstalledTool, Receipt, root_of
 from toolchain.errors import Attempt, DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
 from toolchain.fetch import Fetcher
 from toolchain.platforms import Platform, this_platform
-from toolchain.progress import Progress, duration, progress_for
+from toolchain.progress import Progress, Within, duration, progress_for
 from toolchain.sources import Origin, Workshop
 from toolchain.sources.gomodule import from_go_build, from_go_files
 from toolchain.sources.maven import from_maven
@@ -158,7 +158,7 @@ class Installation:
 
     def _require(self, name: str, position: str, progress: Progress) -> InstalledTool:
         try:
-            return self._bring(self._bom.tool(name), position, again=False, progress=progress)
+            return self._bring(self._bom.tool(name), position, again=False, progress=Within(progress, name))
         except InstallError as error:
             raise SourceUnavailableError(f"it needs {name}. {error}") from error
 

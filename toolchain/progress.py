@@ -153,7 +153,28 @@ class PlainProgress:
                 self.line(f"{self._clock.describe()}, {duration(self._clock.tool_seconds())}")
 
 
+class Within:
+    """The progress of a tool that another one needs: its steps are shown within the other's turn."""
+
+    def __init__(self, outer: Progress, tool: str) -> None:
+        self._outer = outer
+        self._tool = tool
+        self.detail = outer.detail
+        self.line = outer.line
+
+    def start(self, tool: str, position: str) -> None:
+        """The turn stays with the tool that needs this one."""
+
+    def step(self, text: str) -> None:
+        """See :class:`Progress`."""
+        self._outer.step(f"{self._tool}: {text}")
+
+
 def progress_for(stream: TextIO = sys.stderr) -> LiveProgress | PlainProgress:
     """Live on a terminal that can redraw a line, else plain lines."""
     console = Console(file=stream)
-    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(stream)
+    return (
+        LiveProgress(console)
+        if console.is_terminal and not console.is_dumb_terminal
+        else PlainProgress(stream)
+    )

