@@ -24,6 +24,7 @@ from pulumi.dynamic import (
 )
 from pulumi.runtime.rpc import UNKNOWN
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_jsonable_python
 
 RESERVED = "__provider"
 """Where Pulumi keeps the pickled provider among the properties."""
@@ -105,7 +106,7 @@ class Provider(ResourceProvider, Generic[Declared]):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate the declaration and fill in defaults; with values still unknown, let it pass as it is."""
         if _holds_unknown(news):
-            return CheckResult(news, [])
+            return CheckResult(self._defaults() | news, [])
         try:
             declared = self.model.model_validate(_without_reserved(news))
         except ValidationError as error:
@@ -117,9 +118,9 @@ class Provider(ResourceProvider, Generic[Declared]):
         return CheckResult(declared.model_dump(mode="json"), [])
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        """Compare the declaration with the recorded state; what was never recorded counts as changed."""
+        """Compare the declaration with the recorded state. Pulumi records no None: absent is the same."""
         declared = _without_reserved(_news)
-        changed = [key for key, value in declared.items() if key not in _olds or _olds[key] != value]
+        changed = [key for key in self.model.model_fields if _olds.get(key) != declared.get(key)]
         replaced = sorted(self.identity.intersection(changed))
         if changed and not _holds_unknown(declared):
             replaced += [key for key in self.replaced_by(_olds, declared) if key not in replaced]
@@ -154,6 +155,13 @@ class Provider(ResourceProvider, Generic[Declared]):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Take away."""
         self.remove(self._parse(_props))
+
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            key: to_jsonable_python(field.get_default(call_default_factory=True))
+            for key, field in self.model.model_fields.items()
+            if not field.is_required()
+        }
 
     def _parse(self, properties: Mapping[str, Any]) -> Declared:
         """The declaration within the state's properties, among outputs and perhaps older inputs."""
