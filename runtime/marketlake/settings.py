@@ -26,7 +26,7 @@ class SettingsError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ObjectStore(_Part):
@@ -106,6 +106,17 @@ class VenueEndpoint(_Part):
     bucket: str
 
 
+class Collection(_Part):
+    """How eagerly a worker collects."""
+
+    concurrency: int = Field(default=2, ge=1, le=64)
+    """Files that one worker process works on at once."""
+    attempts: int = Field(default=6, ge=1, le=100)
+    """Tries per file before an error that may pass is recorded as a failure; waits between them double."""
+    requests_per_second: float = Field(default=20.0, gt=0)
+    """Files that one worker process begins to read per second and venue host, at most."""
+
+
 class HealthKind(StrEnum):
     """How a service tells that it is ready."""
 
@@ -137,7 +148,11 @@ class Settings(BaseSettings):
     """Everything the runtime is told."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # a value may be a secret
     )
 
     environment: str
@@ -147,6 +162,7 @@ class Settings(BaseSettings):
     database: Database
     workflow_engine: WorkflowEngine
     telemetry: Telemetry = Telemetry()
+    collection: Collection = Collection()
     venues: Mapping[str, VenueEndpoint] = Field(default_factory=dict)
     """By venue name. A venue without an entry is read at its public address."""
     services: tuple[ServiceInfo, ...] = ()
@@ -161,7 +177,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment variables win over the platform file, so that one value can be changed for one command."""
+        """Environment variables win over the platform file: one value can be changed for one command."""
         return env_settings, init_settings
 
     def to_json(self) -> str:
@@ -196,7 +212,8 @@ class Settings(BaseSettings):
                 f"machine. Run `make up ENV={environment or 'local'}`, or name another with --env."
             ) from None
         except (OSError, ValueError) as error:
-            raise SettingsError(f"cannot read the platform file {path}: {error}. `pulumi up` rewrites it.") from error
+            reason = f"{error}. `pulumi up` rewrites it."
+            raise SettingsError(f"cannot read the platform file {path}: {reason}") from error
         return cls._validated(values, str(path))
 
     @classmethod

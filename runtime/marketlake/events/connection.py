@@ -1,0 +1,66 @@
+"""How a client of the event bus is configured, and what its errors mean."""
+
+import logging
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from marketlake.settings import EventBus
+
+log = logging.getLogger("marketlake.events")
+
+
+class EventBusUnavailableError(Exception):
+    """The event bus does not answer, or did not confirm in time; the same work may succeed later."""
+
+
+class EventBusRefusedError(Exception):
+    """The event bus answers, and refuses: repeating it cannot help."""
+
+
+_LASTING = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's local codes have no public names
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG,
+    }
+)
+
+
+def client_configuration(bus: EventBus, *, client_id: str) -> dict[str, Any]:
+    """What every librdkafka client of the platform is told."""
+    identity = {
+        "sasl.mechanism": bus.sasl_mechanism,
+        "sasl.username": bus.username,
+        "sasl.password": bus.password.get_secret_value() if bus.password else None,
+    }
+    return {
+        "bootstrap.servers": bus.bootstrap_servers,
+        "security.protocol": bus.security_protocol,
+        "client.id": client_id,
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 2000,
+        "socket.connection.setup.timeout.ms": 5000,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        "allow.auto.create.topics": False,
+        "log_level": 3,
+        "logger": log,
+        **{name: value for name, value in identity.items() if value is not None},
+    }
+
+
+def named(error: KafkaError | KafkaException, *, bus: EventBus, doing: str) -> Exception:
+    """The platform's exception for a client's error."""
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    text = f"{doing}: the event bus at {bus.bootstrap_servers} says {cause.name()}: {cause.str()}"
+    if cause.code() in _LASTING:
+        return EventBusRefusedError(
+            f"{text}. Check the topic's access rules and the credentials of this environment."
+        )
+    return EventBusUnavailableError(
+        f"{text}. Look at `marketlake status`; `make up` starts what was stopped."
+    )
