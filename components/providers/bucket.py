@@ -17,6 +17,9 @@ from components.providers.base import Inputs, Provider, ResourceError
 from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
 from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
 
+BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+"""What S3 allows: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html."""
+
 Result = TypeVar("Result")
 
 _STARTING = frozenset({"XMinioServerNotInitialized", "ServiceUnavailable", "SlowDown", "503"})
@@ -52,7 +55,7 @@ class BucketInputs(Inputs):
     """The resolved :class:`BucketArgs`."""
 
     connection: ObjectStoreConnection
-    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    bucket: str = Field(pattern=BUCKET_NAME)
     versioning: bool = False
     access: Access = Access.PRIVATE
     tags: dict[str, str] = Field(default_factory=dict)
