@@ -1,0 +1,113 @@
+"""The event bus: one Kafka broker that is its own controller (KRaft), with SASL on every listener."""
+
+import base64
+import uuid
+
+from marketlake.settings import HealthKind
+
+from components.service import Command, File, Health, Port, Resources, Service, Stop, Tool, Volume
+
+CLIENT_USER = "marketlake"
+BROKER_USER = "broker"
+SECURITY_PROTOCOL = "SASL_PLAINTEXT"
+SASL_MECHANISM = "PLAIN"
+
+_LOGIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    f'username="{BROKER_USER}" password="{{secret:broker-password}}" '
+    f'user_{BROKER_USER}="{{secret:broker-password}}"'
+)
+
+_PROPERTIES = f"""\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{{address:controller}}
+listeners=CLIENT://{{bind}}:{{port:client}},CONTROLLER://{{bind}}:{{port:controller}}
+advertised.listeners=CLIENT://{{address:client}}
+inter.broker.listener.name=CLIENT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CLIENT:{SECURITY_PROTOCOL},CONTROLLER:{SECURITY_PROTOCOL}
+sasl.enabled.mechanisms={SASL_MECHANISM}
+sasl.mechanism.inter.broker.protocol={SASL_MECHANISM}
+sasl.mechanism.controller.protocol={SASL_MECHANISM}
+listener.name.client.plain.sasl.jaas.config={_LOGIN} user_{CLIENT_USER}="{{secret:client-password}}";
+listener.name.controller.plain.sasl.jaas.config={_LOGIN};
+log.dirs={{volume:data}}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+log.segment.bytes=67108864
+log.cleaner.dedupe.buffer.size=4194304
+log.cleaner.io.buffer.size=262144
+"""
+
+_LOGGING = """\
+status=WARN
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %-5p %c{1} %m%n
+rootLogger.level=WARN
+rootLogger.appenderRef.console.ref=console
+logger.started.name=kafka.server.KafkaRaftServer
+logger.started.level=INFO
+"""
+
+_JAVA = (
+    "{bin:java}",
+    "-Xms64m",
+    "-Xmx{memory:50}m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",  # the first compiler alone: half the start-up time, less memory, fast enough here
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    "-Dlog4j2.configurationFile={file:log4j2.properties}",
+    "-cp",
+    "{root:kafka}/libs/*",
+)
+
+
+def cluster_id(name: str) -> str:
+    """A cluster's id in Kafka's notation (a UUID in base64, 22 characters), always the same for the same name."""
+    return base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_OID, name).bytes).decode().rstrip("=")
+
+
+def event_bus_service(*, memory_mib: int = 512, volume_mib: int = 1024) -> Service:
+    """A Kafka broker. Inputs: ``cluster-id``. Secrets: ``broker-password``, ``client-password``."""
+    return Service(
+        name="event-bus",
+        program=Tool(name="kafka", needs=("java",)),
+        argv=(*_JAVA, "kafka.Kafka", "{file:server.properties}"),
+        ports={"client": Port(preferred=9092), "controller": Port(preferred=9093)},
+        volumes={"data": Volume(size_mib=volume_mib)},
+        files={
+            "server.properties": File(text=_PROPERTIES, secret=True),
+            "log4j2.properties": File(text=_LOGGING),
+        },
+        setup=(
+            Command(
+                name="format the log folder",
+                argv=(
+                    *_JAVA,
+                    "kafka.tools.StorageTool",
+                    "format",
+                    "--ignore-formatted",
+                    "--cluster-id={input:cluster-id}",
+                    "--config={file:server.properties}",
+                ),
+                creates="{volume:data}/meta.properties",
+            ),
+        ),
+        health=Health(kind=HealthKind.TCP, port="client", timeout_s=90),
+        resources=Resources(memory_mib=memory_mib),
+        stop=Stop(grace_s=20),
+    )

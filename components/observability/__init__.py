@@ -1,0 +1,1 @@
+"""Metrics, logs and traces: what keeps them and what carries them there."""

@@ -1,0 +1,104 @@
+"""The way of telemetry: an OpenTelemetry Collector that takes OTLP and hands it to the three stores."""
+
+from marketlake.settings import HealthKind
+
+from components.service import File, Health, Port, Resources, Service, Tool, Volume
+
+_CONFIGURATION = """\
+extensions:
+  file_storage:
+    directory: "{volume:positions}"
+receivers:
+  otlp:
+    protocols:
+      http:
+        endpoint: "{bind}:{port:otlp}"
+  hostmetrics:
+    collection_interval: 15s
+    scrapers:
+      cpu: {}
+      memory: {}
+      load: {}
+      disk: {}
+  filelog:
+    include: ["{logs}"]
+    start_at: beginning
+    include_file_name: true
+    storage: file_storage
+    operators:
+      - type: regex_parser
+        parse_from: attributes["log.file.name"]
+        regex: '^(?P<service>.+?)\\.log$'
+        parse_to: resource
+      - type: move
+        from: resource["service"]
+        to: resource["service.name"]
+processors:
+  memory_limiter:
+    check_interval: 1s
+    limit_percentage: 75
+    spike_limit_percentage: 15
+  batch:
+    timeout: 1s
+    send_batch_size: 1024
+connectors:
+  spanmetrics:
+    metrics_flush_interval: 15s
+    dimensions:
+      - name: venue
+      - name: data_type
+  servicegraph:
+    store:
+      ttl: 10s
+      max_items: 1000
+exporters:
+  otlphttp/metrics:
+    metrics_endpoint: "{input:metrics-url}/opentelemetry/v1/metrics"
+    headers:
+      Authorization: "{secret:metrics-authorization}"
+  otlphttp/logs:
+    logs_endpoint: "{input:logs-url}/insert/opentelemetry/v1/logs"
+    headers:
+      Authorization: "{secret:logs-authorization}"
+  otlphttp/traces:
+    traces_endpoint: "{input:traces-url}/v1/traces"
+service:
+  extensions: [file_storage]
+  telemetry:
+    metrics:
+      level: none
+    logs:
+      level: warn
+  pipelines:
+    traces:
+      receivers: [otlp]
+      processors: [memory_limiter, batch]
+      exporters: [otlphttp/traces, spanmetrics, servicegraph]
+    metrics:
+      receivers: [otlp, hostmetrics, spanmetrics, servicegraph]
+      processors: [memory_limiter, batch]
+      exporters: [otlphttp/metrics]
+    logs:
+      receivers: [otlp, filelog]
+      processors: [memory_limiter, batch]
+      exporters: [otlphttp/logs]
+"""
+
+
+def telemetry_collector_service(*, memory_mib: int = 256) -> Service:
+    """The collector; it also reads the services' log files and the host's figures.
+
+    Inputs: ``metrics-url``, ``logs-url``, ``traces-url`` (OTLP). Secrets: ``metrics-authorization`` and
+    ``logs-authorization``, each the whole value of an HTTP ``Authorization`` header.
+    """
+    return Service(
+        name="telemetry-collector",
+        program=Tool(name="otel-collector"),
+        argv=("{bin:otel-collector}", "--config={file:config.yaml}"),
+        ports={"otlp": Port(preferred=4318, scheme="http")},
+        volumes={"positions": Volume(size_mib=16)},
+        files={"config.yaml": File(text=_CONFIGURATION, secret=True)},
+        environment={"GOMEMLIMIT": "{memory:80}MiB"},
+        health=Health(kind=HealthKind.TCP, port="otlp"),
+        resources=Resources(memory_mib=memory_mib),
+    )

@@ -1,0 +1,154 @@
+"""A database and the role that owns it, on a PostgreSQL server."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypedDict, TypeVar
+
+import psycopg
+import pulumi
+from psycopg import sql
+from pulumi.dynamic import Resource
+from pydantic import Field
+
+from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+
+_CONNECT_S = 5
+_IDENTIFIER = r"^[a-z][a-z0-9_]{0,62}$"
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Result = TypeVar("Result")
+
+
+class SqlDatabaseArgs(TypedDict):
+    """What is declared of a database."""
+
+    host: pulumi.Input[str]
+    port: pulumi.Input[int]
+    superuser: pulumi.Input[str]
+    """The role that creates and drops."""
+    superuser_password: pulumi.Input[str]
+    name: pulumi.Input[str]
+    """The database's name."""
+    owner: pulumi.Input[str]
+    """The role that owns it and is the only one to connect to it."""
+    owner_password: pulumi.Input[str]
+
+
+class SqlDatabaseInputs(Inputs):
+    """The resolved :class:`SqlDatabaseArgs`."""
+
+    host: str
+    port: int
+    superuser: str
+    superuser_password: str
+    name: str = Field(pattern=_IDENTIFIER)
+    owner: str = Field(pattern=_IDENTIFIER)
+    owner_password: str
+
+
+class SqlDatabaseProvider(Provider[SqlDatabaseInputs]):
+    """Databases with their roles, by SQL."""
+
+    VERSION: ClassVar[str] = "1"
+    model = SqlDatabaseInputs
+    identity = frozenset({"name", "owner"})
+
+    def resource_id(self, declared: SqlDatabaseInputs) -> str:
+        """The database's name."""
+        return declared.name
+
+    def apply(self, declared: SqlDatabaseInputs) -> Mapping[str, Any]:
+        """Create or adopt the role and the database, set the role's password, close the database to all others."""
+        role, name = sql.Identifier(declared.owner), sql.Identifier(declared.name)
+
+        def bring(connection: Connection) -> None:
+            if not _exists(connection, "pg_roles", "rolname", declared.owner):
+                connection.execute(sql.SQL("CREATE ROLE {}").format(role))
+            connection.execute(
+                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(declared.owner_password))
+            )
+            if not _exists(connection, "pg_database", "datname", declared.name):
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, role))
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, role))
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+
+        _ask(declared, bring, START_PATIENCE_S)
+        return {}
+
+    def observe(self, declared: SqlDatabaseInputs) -> Mapping[str, Any] | None:
+        """The owner, as the server knows it."""
+
+        def look(connection: Connection) -> Mapping[str, Any] | None:
+            row = connection.execute(
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (declared.name,)
+            ).fetchone()
+            return None if row is None else {"owner": str(row[0])}
+
+        return _ask(declared, look, LOOK_PATIENCE_S)
+
+    def remove(self, declared: SqlDatabaseInputs) -> None:
+        """Drop the database, whoever is connected to it, and the role."""
+
+        def drop(connection: Connection) -> None:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(declared.name))
+            )
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(declared.owner)))
+
+        _ask(declared, drop, START_PATIENCE_S)
+
+
+class SqlDatabase(Resource, module="marketlake", name="SqlDatabase"):
+    """A database with its owner."""
+
+    name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: SqlDatabaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the database `args["name"]` under the resource name `name`."""
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["superuser_password", "owner_password"])
+        super().__init__(
+            SqlDatabaseProvider(),
+            name,
+            {**args, "version": SqlDatabaseProvider.VERSION},
+            pulumi.ResourceOptions.merge(opts, secret),
+        )
+
+
+def _exists(connection: Connection, catalogue: str, column: str, name: str) -> bool:
+    query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s").format(
+        sql.Identifier(catalogue), sql.Identifier(column)
+    )
+    return connection.execute(query, (name,)).fetchone() is not None
+
+
+def _ask(declared: SqlDatabaseInputs, action: Callable[[Connection], Result], patience_s: float) -> Result:
+    """Run `action` as the superuser, each statement in a transaction of its own."""
+    server = f"PostgreSQL at {declared.host}:{declared.port}"
+
+    def attempt() -> Result:
+        try:
+            connection = psycopg.connect(
+                host=declared.host,
+                port=declared.port,
+                user=declared.superuser,
+                password=declared.superuser_password,
+                dbname="postgres",
+                connect_timeout=_CONNECT_S,
+                autocommit=True,
+            )
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise ResourceError(
+                    f"{server} refuses the password of {declared.superuser!r}. Another server answers there, or the "
+                    "password was changed by hand: stop the service `database`, then `pulumi up --refresh` sets it."
+                ) from None
+            raise NotYet(str(error).strip()) from None
+        with connection:
+            try:
+                return action(connection)
+            except psycopg.OperationalError as error:
+                raise NotYet(str(error).strip()) from None
+            except psycopg.Error as error:
+                raise ResourceError(f"{server}, database {declared.name!r}: {str(error).strip()}") from None
+
+    return patiently(attempt, server=server, patience_s=patience_s)

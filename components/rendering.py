@@ -1,0 +1,138 @@
+"""From a Service and what a target knows to the texts that it really runs with. Pure: nothing is touched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from marketlake.settings import HealthKind
+
+from components.service import PLACEHOLDER, Service
+
+
+class UnresolvedError(LookupError):
+    """A placeholder stands for something that the target or the component did not provide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """What a target knows about one service; each mapping is by the name that the placeholder gives."""
+
+    bind: str
+    ports: Mapping[str, int]
+    addresses: Mapping[str, str]
+    """``host:port`` of each port, for others."""
+    volumes: Mapping[str, Path]
+    files: Mapping[str, Path]
+    executables: Mapping[str, Path]
+    roots: Mapping[str, Path]
+    logs: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedCommand:
+    """A :class:`~components.service.Command` with its placeholders filled in."""
+
+    name: str
+    argv: tuple[str, ...]
+    stdin: Path | None
+    creates: Path | None
+    staged: bool
+
+
+def render_argv(service: Service, placement: Placement) -> tuple[str, ...]:
+    """The command line; there is no secret in it."""
+    return tuple(fill(text, service, placement) for text in service.argv)
+
+
+def render_environment(service: Service, placement: Placement) -> dict[str, str]:
+    """The environment variables without secrets."""
+    return {name: fill(text, service, placement) for name, text in service.environment.items()}
+
+
+def render_secret_environment(service: Service, placement: Placement) -> dict[str, str]:
+    """The environment variables that are secrets."""
+    return {name: fill(text, service, placement) for name, text in service.secret_environment.items()}
+
+
+def render_files(service: Service, placement: Placement, *, secret: bool) -> dict[str, str]:
+    """Texts of the files, by name: either the secret ones or the others."""
+    return {
+        name: fill(file.text, service, placement)
+        for name, file in service.files.items()
+        if file.secret is secret
+    }
+
+
+def render_setup(service: Service, placement: Placement) -> tuple[RenderedCommand, ...]:
+    """The commands to run before the program."""
+    return tuple(
+        RenderedCommand(
+            name=command.name,
+            argv=tuple(fill(text, service, placement) for text in command.argv),
+            stdin=placement.files[command.stdin] if command.stdin else None,
+            creates=Path(fill(command.creates, service, placement)) if command.creates else None,
+            staged=command.staged,
+        )
+        for command in service.setup
+    )
+
+
+def health_target(service: Service, addresses: Mapping[str, str]) -> str | None:
+    """What a health check asks: a URL, ``host:port``, or None where only the process can be looked at."""
+    health = service.health
+    if health.port is None:
+        return None
+    address = addresses[health.port]
+    return f"http://{address}{health.path}" if health.kind is HealthKind.HTTP else address
+
+
+def main_address(service: Service, addresses: Mapping[str, str]) -> str | None:
+    """Address of the first port, with its scheme if it is HTTP; None for a service without ports."""
+    for name, port in service.ports.items():
+        return f"http://{addresses[name]}" if port.scheme == "http" else addresses[name]
+    return None
+
+
+def console_address(service: Service, addresses: Mapping[str, str]) -> str | None:
+    """URL of the service's web page for people."""
+    if service.console is None:
+        return None
+    port, path = service.console
+    return f"http://{addresses[port]}{path}"
+
+
+def fill(text: str, service: Service, placement: Placement) -> str:
+    """`text` with every placeholder replaced.
+
+    Raises:
+        UnresolvedError: the placement does not know one of them.
+    """
+    known: dict[str, Mapping[str, object]] = {
+        "port": placement.ports,
+        "address": placement.addresses,
+        "volume": placement.volumes,
+        "file": placement.files,
+        "bin": placement.executables,
+        "root": placement.roots,
+        "input": placement.inputs,
+        "secret": placement.secrets,
+    }
+    pieces: list[str] = []
+    end = 0
+    for match in PLACEHOLDER.finditer(text):
+        pieces.append(text[end : match.start()])
+        end = match.end()
+        word, kind, name = match.groups()
+        if word:
+            pieces.append(placement.bind if word == "bind" else placement.logs)
+        elif kind == "memory":
+            pieces.append(str(service.resources.memory_mib * int(name) // 100))
+        elif name in known[kind]:
+            pieces.append(str(known[kind][name]))
+        else:
+            raise UnresolvedError(
+                f"service {service.name} needs {kind} {name!r}; known: {', '.join(sorted(known[kind])) or 'none'}"
+            )
+    return "".join([*pieces, text[end:]])

@@ -1,0 +1,64 @@
+"""The unprivileged account of programs that refuse to run as root."""
+
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+CANDIDATES = ("postgres", "nobody")
+
+
+class AccountError(Exception):
+    """No account can run the service; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who owns files and runs processes."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def unprivileged() -> Account | None:
+    """Whom to drop to: None when this process is not root and everything runs as its own user.
+
+    Raises:
+        AccountError: this is root, and the machine has none of the accounts that could be used.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in CANDIDATES:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
+    raise AccountError(
+        f"PostgreSQL refuses to run as root, and there is no account {' or '.join(CANDIDATES)} to drop to. "
+        "Run as an ordinary user, or create one: useradd --system postgres"
+    )
+
+
+def require_passage(folder: Path, account: Account) -> None:
+    """Make sure that `account` can get to `folder`.
+
+    Raises:
+        AccountError: a folder on the way is closed to it. No permission of a folder that is not the stack's own is
+            ever changed.
+    """
+    for place in reversed(folder.resolve().parents):
+        status = place.stat()
+        passable = (
+            status.st_mode & stat.S_IXOTH
+            or (status.st_uid == account.uid and status.st_mode & stat.S_IXUSR)
+            or (status.st_gid == account.gid and status.st_mode & stat.S_IXGRP)
+        )
+        if not passable:
+            raise AccountError(
+                f"{folder} lies below {place}, which the account {account.name!r} cannot enter, and PostgreSQL "
+                "refuses to run as root. Name another place with MARKETLAKE_HOME (default for root: "
+                "/var/lib/marketlake), or run as an ordinary user."
+            )

@@ -1,0 +1,60 @@
+"""TCP ports of this machine's loopback interface."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` now; also seen are servers that listen on all interfaces."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def any_free(avoiding: frozenset[int] = frozenset()) -> int:
+    """A port that nobody listens on, outside `avoiding`."""
+    with _held() as candidates:
+        return next(port for port in candidates if port not in avoiding)
+
+
+def holder(port: int) -> psutil.Process | None:
+    """The process that listens on `port`, if this user may know."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:  # macOS tells root only
+        return None
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            try:
+                return psutil.Process(connection.pid)
+            except psutil.NoSuchProcess:
+                return None
+    return None
+
+
+@contextmanager
+def _held() -> Iterator[Iterator[int]]:
+    """Ports from the kernel, all different because each stays bound until the end."""
+    probes: list[socket.socket] = []
+
+    def draw() -> Iterator[int]:
+        while True:
+            probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            probes.append(probe)
+            probe.bind((LOOPBACK, 0))
+            yield int(probe.getsockname()[1])
+
+    try:
+        yield draw()
+    finally:
+        for probe in probes:
+            probe.close()
