@@ -33,8 +33,9 @@ config:
 ```
 
 `pulumi config set --path {NAMESPACE}:collection.workers 4` writes the same. `make validate
-ENV=<environment>` checks a file without touching anything: an unknown key or an impossible value anywhere is an
-error that names the place, what is allowed, and the nearest key. A change takes effect with the next `make up` or `pulumi up`.
+ENV=<environment>` checks a file without touching anything: an unknown key or an impossible value anywhere is
+an error that names the place, what is allowed, and the nearest key. A change takes effect with the next
+`make up` or `pulumi up`.
 """
 
 
