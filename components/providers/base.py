@@ -26,6 +26,8 @@ from pulumi.runtime.rpc import UNKNOWN
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_jsonable_python
 
+from components.providers.orphan import end_with_engine
+
 RESERVED = "__provider"
 """Where Pulumi keeps the pickled provider among the properties."""
 
@@ -97,8 +99,9 @@ class Provider(ResourceProvider, Generic[Declared]):
     # What Pulumi calls
 
     def configure(self, req: ConfigureRequest) -> None:
-        """Keep stack traces for defects: an expected error is told by its message alone."""
+        """End with the engine, and keep stack traces for defects: an expected error is its message alone."""
         del req
+        end_with_engine()
         log = logging.getLogger("grpc._server")
         if not any(isinstance(known, _WithoutTrace) for known in log.filters):
             log.addFilter(_WithoutTrace())
