@@ -1,4 +1,4 @@
-"""The bill of materials of every tool, and the installer that brings each from the first source that works."""
+"""The bill of materials of all tools, and the installer that brings each from the first source that works."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ __all__ = ["InstallError", "InstalledTool", "ToolMissingError", "ToolchainError"
 
 
 def install(names: Sequence[str] | None = None) -> list[InstalledTool]:
-    """Bring the named tools (None: all that the platform needs) into the cache; those that are there cost nothing.
+    """Bring the named tools (None: all that the platform needs) into the cache; what is there costs nothing.
 
     Raises:
         UnknownToolError: a name that the bill of materials does not list.

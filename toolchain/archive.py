@@ -32,12 +32,12 @@ def unpack(archive: Path, layout: Layout, into: Path) -> None:
                 _write(tar, member, into, target)
     except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise
+            raise  # the disk, not the archive
         raise SourceUnavailableError(f"{archive.name} is no readable archive: {error}") from error
     if missing:
         raise SourceUnavailableError(
-            f"{archive.name} holds nothing that matches {', '.join(sorted(missing))}: its layout is not the one "
-            "that the bill of materials describes"
+            f"{archive.name} holds nothing that matches {', '.join(sorted(missing))}: its layout is not "
+            "the one that the bill of materials describes"
         )
 
 

@@ -34,7 +34,7 @@ class Vendor:
     platforms: Mapping[str, str]
     """Our name of a platform → the vendor's."""
     verification: str
-    """``pinned``: `sha256` holds the digests. ``published``: the vendor's list at `checksums` is read over TLS."""
+    """``pinned``: by the digests in `sha256`. ``published``: by the vendor's list at `checksums`."""
     layout: Layout
     checksums: str | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
@@ -189,13 +189,13 @@ def _tool(name: str, entry: dict[str, Any]) -> Tool:
             raise BomError(
                 f"{name}: exactly one of {', '.join(_REGISTRIES)} must say how a registry gives it"
             )
-        values = {key: value for key, value in entry.items() if key not in {*kinds, "vendor", "mirror"}}
+        own = {key: value for key, value in entry.items() if key not in {*kinds, "vendor", "mirror"}}
         tool = Tool(
             name=name,
             registry=_REGISTRIES[kinds[0]](**_with_layout(entry[kinds[0]])),
             vendor=Vendor(**_with_layout(entry["vendor"])) if "vendor" in entry else None,
             mirror=Layout(**entry["mirror"]) if "mirror" in entry else _programs(entry),
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()},
+            **_frozen(own),
         )
     except TypeError as error:
         raise BomError(f"{name}: {error}") from error
@@ -209,10 +209,14 @@ def _programs(entry: dict[str, Any]) -> Layout:
 
 
 def _with_layout(entry: dict[str, Any]) -> dict[str, Any]:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    values = _frozen(entry)
     if "pick" in values or "strip" in values:
         values["layout"] = Layout(strip=values.pop("strip", 0), pick=values.pop("pick", {}))
     return values
+
+
+def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
 def _verify(tool: Tool) -> None:

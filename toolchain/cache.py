@@ -110,7 +110,7 @@ class Cache:
 
 
 def root_of(tool: Tool, source: str) -> str:
-    """The tool's root below its folder: a wheel keeps its own layout, for its libraries find each other by it."""
+    """The tool's root below its folder; a wheel keeps its layout, by which its libraries find each other."""
     return tool.registry.keep[0] if source == "registry" and isinstance(tool.registry, Wheel) else "."
 
 

@@ -21,7 +21,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> "Digest | None":
-        """The digest that a hex string of 64 (sha256) or 128 (sha512) digits stands for; None if it is neither."""
+        """What a hex string of 64 (sha256) or 128 (sha512) digits stands for; None if it is neither."""
         algorithm = _ALGORITHM_BY_LENGTH.get(len(text))
         return cls(algorithm, text.lower()) if algorithm and _HEX.fullmatch(text) else None
 

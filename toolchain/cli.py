@@ -1,21 +1,25 @@
 """``marketlake tools``: the command line of the toolchain."""
 
-from typing import Annotated
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
+from toolchain.bom import Tool, load_bom
+from toolchain.cache import Cache, InstalledTool, locate
 from toolchain.errors import ToolchainError
-from toolchain.installation import Installation
+from toolchain.links import bin_folder, shell_lines
+from toolchain.platforms import this_platform
 
 app = typer.Typer(
-    help="The pinned tools of the platform: where they come from, and bringing them.", no_args_is_help=True
+    help="The pinned tools of the platform: bring them, and see where each came from.", no_args_is_help=True
 )
-
-
-@app.callback()
-def _tools() -> None:
-    """The pinned tools of the platform."""
 
 
 @app.command()
@@ -26,8 +30,119 @@ def install(
     again: Annotated[bool, typer.Option("--again", help="Bring them anew even if they are there.")] = False,
 ) -> None:
     """Bring tools into the cache, each from the first source that works."""
+    from toolchain.installation import Installation
+
+    with _told(), _terminable():
+        tools = Installation().install(names, again=again)
+        bin_folder()
+        Console(stderr=True).print(f"{len(tools)} tools are there.", highlight=False)
+
+
+@app.command("list")
+def list_tools(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show every tool: version, licence, whether it is installed, and from where."""
+    with _told():
+        cache, platform = Cache.default(), this_platform()
+        rows = [_row(tool, cache.find(tool, platform)) for tool in load_bom().tools.values()]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table("tool", "version", "licence", "from", "where", "proven", "took")
+    for row in rows:
+        receipt = row["receipt"] or {}
+        took = f"{receipt['seconds']} s" if receipt else ""
+        table.add_row(
+            *(
+                row["name"],
+                receipt.get("version", row["version"]),
+                row["licence"],
+                receipt.get("source", "-"),
+            ),
+            *(receipt.get("location", row["state"]), receipt.get("verified", ""), took),
+        )
+    console = Console()
+    console.print(table)
+    for row in rows:
+        if row["receipt"] and row["receipt"]["note"]:
+            console.print(f"{row['name']}: {row['receipt']['note']}", markup=False, highlight=False)
+
+
+@app.command()
+def path(
+    name: Annotated[str, typer.Argument(help="Of a tool.")],
+    program: Annotated[str | None, typer.Argument(help="One of its programs; none: its folder.")] = None,
+) -> None:
+    """Print where a tool, or one of its programs, lies."""
+    with _told():
+        tool = locate(name)
+        if program is not None and program not in tool.executables:
+            programs = ", ".join(tool.executables) or "none"
+            raise ToolchainError(f"{name} has no program {program!r}; it has: {programs}")
+        print(tool.executables[program] if program else tool.root)
+
+
+@app.command()
+def env() -> None:
+    """Print the lines that put the pinned tools on PATH: eval "$(marketlake tools env)"."""
+    with _told():
+        print(shell_lines(bin_folder()))
+
+
+@app.command()
+def sbom() -> None:
+    """Print the software bill of materials as CycloneDX JSON."""
+    from toolchain.sbom import software_bill
+
+    with _told():
+        print(json.dumps(software_bill(load_bom(), Cache.default(), this_platform()), indent=1))
+
+
+def _row(tool: Tool, installed: InstalledTool | None) -> dict[str, Any]:
+    if installed is None:
+        state = "only brought when a build needs it" if tool.build_only else "not installed"
+    elif installed.receipt.source_digest != tool.source_digest(installed.receipt.source):
+        state = "outdated: its recipe has changed"
+    else:
+        state = "installed"
+    return {
+        "name": tool.name,
+        "version": tool.version,
+        "licence": tool.licence,
+        "homepage": tool.homepage,
+        "purpose": tool.purpose,
+        "state": state,
+        "root": str(installed.root) if installed else None,
+        "executables": {name: str(place) for name, place in installed.executables.items()}
+        if installed
+        else {},
+        "vendor_verification": tool.vendor.verification if tool.vendor else None,
+        "receipt": asdict(installed.receipt) if installed else None,
+    }
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A user's mistake or a failed source is a message and exit code 1, no stack trace."""
     try:
-        Installation().install(names, again=again)
+        yield
     except ToolchainError as error:
         Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(130) from error
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends an installation as Ctrl-C does: what it started is killed, unfinished folders are removed."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

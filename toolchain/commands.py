@@ -68,9 +68,8 @@ def run(
         if _NO_SPACE.search(text):
             raise DiskSpaceError(f"{Path(words[0]).name} found the disk full: {text.splitlines()[-1]}")
         where = f"\nfull output: {log}" if log else ""
-        raise CommandFailedError(
-            f"`{Path(words[0]).name} {words[1] if len(words) > 1 else ''}` ended with {process.returncode}:\n{text}{where}"
-        )
+        said = " ".join([Path(words[0]).name, *words[1:2]])
+        raise CommandFailedError(f"`{said}` ended with {process.returncode}:\n{text}{where}")
     return output
 
 

@@ -1,8 +1,9 @@
-"""Downloads over HTTP that continue where they stopped, prove what came, and lose no time on a host that is away."""
+"""Downloads over HTTP: they continue where they stopped, prove what came, and lose no time on hosts away."""
 
 import os
 import threading
-from collections.abc import Callable, Set
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -79,8 +80,8 @@ class Fetcher:
         if found != expected:
             part.unlink()
             raise ChecksumMismatchError(
-                f"{url} has {found}, expected {expected}; it was deleted. Either it was changed on the way or the "
-                "pinned digest is wrong"
+                f"{url} has {found}, expected {expected}; it was deleted. Either it was changed on the way "
+                "or the digest is wrong"
             )
         part.replace(whole)
         return whole
@@ -115,7 +116,7 @@ class Fetcher:
                 raise httpx.ReadError(f"{have} of {total} bytes came")
 
     def _open(
-        self, url: str, headers: dict[str, str], accept: Set[int] = frozenset()
+        self, url: str, headers: dict[str, str], accept: AbstractSet[int] = frozenset()
     ) -> AbstractContextManager[httpx.Response]:
         host = urlsplit(url).netloc
         if host in self._away:

@@ -1,4 +1,4 @@
-"""Brings tools into the cache: one at a time, each from the first source that works, each whole or not at all."""
+"""Brings tools into the cache: each from the first source that works, each whole or not at all."""
 
 import errno
 import fcntl
@@ -8,12 +8,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, Tool, Wheel, load_bom
-from toolchain.cache import RECEIPT, Cache, InstalledTool, Receipt, root_of
+from toolchain.cache import CACHE_VARIABLE, RECEIPT, Cache, InstalledTool, Receipt, root_of
 from toolchain.errors import Attempt, DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
 from toolchain.fetch import Fetcher
 from toolchain.platforms import Platform, this_platform
@@ -21,7 +20,7 @@ from toolchain.progress import Progress, Within, duration, progress_for
 from toolchain.sources import Origin, Workshop
 from toolchain.sources.gomodule import from_go_build, from_go_files
 from toolchain.sources.maven import from_maven
-from toolchain.sources.mirror import MIRROR_VARIABLE, from_mirror
+from toolchain.sources.mirror import MIRROR_VARIABLE, archive_name, from_mirror
 from toolchain.sources.vendor import from_vendor
 from toolchain.sources.wheel import from_wheel
 
@@ -198,14 +197,15 @@ class Installation:
         if free < needed:
             tools = ", ".join(tool.name for tool in missing)
             raise DiskSpaceError(
-                f"{self._cache.folder} has {free:.0f} MB free; installing {tools} may take {needed} MB. Free some, or "
-                "set MARKETLAKE_CACHE to a folder on another disk."
+                f"{self._cache.folder} has {free:.0f} MB free; installing {tools} may take {needed} MB. "
+                f"Free some, or set {CACHE_VARIABLE} to a folder on another disk."
             )
 
     def _full(self, tool: Tool) -> str:
         return (
-            f"the disk of {self._cache.folder} ran full while {tool.name} was brought (it may take {tool.disk_mb} MB). "
-            "Nothing half-done was left. Free some room, or set MARKETLAKE_CACHE to a folder on another disk."
+            f"the disk of {self._cache.folder} ran full while {tool.name} was brought (it may take "
+            f"{tool.disk_mb} MB). Nothing half-done was left. Free some room, or set {CACHE_VARIABLE} to a "
+            "folder on another disk."
         )
 
     def _clear_staging(self) -> None:
@@ -241,11 +241,9 @@ def _line(installed: InstalledTool, attempts: list[Attempt]) -> str:
 
 
 def _remedy(tool: Tool, platform: Platform) -> str:
-    from toolchain.sources.mirror import archive_name
-
     return (
-        f"Set {MIRROR_VARIABLE} to a folder or URL that holds {archive_name(tool, platform)} and SHA256SUMS, or give "
-        "this machine access to the vendor's site or to the package registry."
+        f"Set {MIRROR_VARIABLE} to a folder or URL that holds {archive_name(tool, platform)} and SHA256SUMS, "
+        "or give this machine access to the vendor's site or to the package registry."
     )
 
 

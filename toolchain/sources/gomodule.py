@@ -16,7 +16,7 @@ _DOWNLOADING = re.compile(r"go: downloading (\S+) (\S+)")
 
 
 def go_environment(workshop: Workshop) -> dict[str, str]:
-    """Settings under which every Go build runs: the pinned compiler, our caches, no C, nothing but go.sum trusted.
+    """Settings of every Go build: the pinned compiler, our caches, no C, nothing trusted but go.sum.
 
     The user's own GOPROXY, GOPRIVATE, GONOSUMDB and the like hold.
     """
@@ -41,8 +41,8 @@ def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop)
     """Compile a tool's programs.
 
     Raises:
-        SourceUnavailableError: Go cannot be had, the module proxy does not answer, a sum is wrong, or a package does
-            not compile.
+        SourceUnavailableError: Go cannot be had, the module proxy does not answer, a sum is wrong, or a
+            package does not compile.
     """
     env = go_environment(workshop)
     module = staging / ".module"
@@ -50,20 +50,22 @@ def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop)
     bin_folder = staging / "bin"
     bin_folder.mkdir()
     log = workshop.log(tool.name)
+    flags = [
+        "-trimpath",
+        "-buildvcs=false",
+        "-tags",
+        build.tags,
+        "-ldflags",
+        f"-s -w {build.ldflags}".strip(),
+    ]
     for program, package in build.packages.items():
-        workshop.step(f"downloading the modules of {package}")
-        tags = ["-tags", build.tags] if build.tags else []
-        listed = run(
-            ["go", "list", "-deps", *tags, package],
-            env=env, cwd=module, log=log, on_line=_downloads(workshop),
-        )  # fmt: skip
-        total = len(listed.split())
-        workshop.step(f"compiling {package}")
-        run(
-            ["go", "build", "-trimpath", "-buildvcs=false", "-v", *tags]
-            + ["-ldflags", f"-s -w {build.ldflags}".strip(), "-o", bin_folder / program, package],
-            env=env, cwd=module, log=log, on_line=_packages(workshop, total),
-        )  # fmt: skip
+        workshop.step(f"downloading the modules of {program}")
+        listing = ["go", "list", "-deps", "-tags", build.tags, package]
+        listed = run(listing, env=env, cwd=module, log=log, on_line=_downloads(workshop))
+        workshop.step(f"compiling {program}")
+        told = _packages(workshop, len(listed.split()))
+        building: list[str | Path] = ["go", "build", "-v", *flags, "-o", bin_folder / program, package]
+        run(building, env=env, cwd=module, log=log, on_line=told)
     shutil.rmtree(module)
     sums = file_digest(RECIPES / build.recipe / "go.sum")
     return Origin(

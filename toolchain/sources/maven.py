@@ -1,6 +1,5 @@
-"""Jar files by their Maven coordinates, each proven by the sha256 that is committed in the recipe's jars.lock."""
+"""Jar files by their Maven coordinates, each proven by the sha256 in the recipe's committed jars.lock."""
 
-import os
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -38,16 +37,17 @@ def locked_jars(recipe: Path) -> list[Jar]:
     jars = []
     for line in (recipe / "jars.lock").read_text().splitlines():
         coordinates, value = line.split()
-        jars.append(Jar(*coordinates.split(":"), digest=Digest("sha256", value)))
+        group, artifact, version = coordinates.split(":")
+        jars.append(Jar(group, artifact, version, Digest("sha256", value)))
     return jars
 
 
 def from_maven(tool: Tool, jars: MavenJars, staging: Path, workshop: Workshop) -> Origin:
     """Bring a tool's jars into ``libs``.
 
-    Maven itself does it where it is installed, for it alone knows everything that a company's settings may say. Where
-    it is not, the jars are fetched by their coordinates from the repository that the user's settings put in the place
-    of Maven's default, or else from that default.
+    Maven itself does it where it is installed, for it alone knows all that a company's settings may say.
+    Where it is not, the jars are fetched by their coordinates from the repository that the user's settings
+    put in the place of Maven's default, or else from that default.
 
     Raises:
         SourceUnavailableError: the repository does not answer or lacks a jar.
@@ -57,15 +57,13 @@ def from_maven(tool: Tool, jars: MavenJars, staging: Path, workshop: Workshop) -
     locked = locked_jars(recipe)
     libs = staging / "libs"
     libs.mkdir()
-    failures = []
-    for bring in (_by_maven, _by_coordinates):
+    try:
+        _copy_by_maven(recipe / "pom.xml", locked, libs, workshop, workshop.log(tool.name))
+    except SourceUnavailableError as by_maven:
         try:
-            bring(tool, recipe, locked, libs, workshop)
-            break
-        except SourceUnavailableError as error:
-            failures.append(str(error))
-    else:
-        raise SourceUnavailableError("\n".join(failures))
+            _fetch_by_coordinates(locked, libs, workshop)
+        except SourceUnavailableError as by_coordinates:
+            raise SourceUnavailableError(f"{by_maven}\n{by_coordinates}") from by_coordinates
     for jar in locked:
         found = file_digest(libs / jar.file_name)
         if found != jar.digest:
@@ -78,25 +76,22 @@ def from_maven(tool: Tool, jars: MavenJars, staging: Path, workshop: Workshop) -
     )
 
 
-def _by_maven(tool: Tool, recipe: Path, locked: list[Jar], libs: Path, workshop: Workshop) -> None:
+def _copy_by_maven(pom: Path, locked: list[Jar], libs: Path, workshop: Workshop, log: Path) -> None:
     maven = shutil.which("mvn", path=workshop.environment.get("PATH"))
     if maven is None:
         raise SourceUnavailableError("mvn is not installed")
     workshop.step(f"downloading {len(locked)} jars with Maven")
-    run(
-        [maven, "--batch-mode", "--quiet", "--file", recipe / "pom.xml"]
-        + ["dependency:copy-dependencies", f"-DoutputDirectory={libs}", "-DincludeScope=runtime"],
-        log=workshop.log(tool.name),
-    )
-    unlocked = {path.name for path in libs.iterdir()} ^ {jar.file_name for jar in locked}
-    if unlocked:
-        raise ChecksumMismatchError(
-            f"Maven resolved other jars than jars.lock names: {', '.join(sorted(unlocked))}"
-        )
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={libs}", "-DincludeScope=runtime"]
+    run([maven, "--batch-mode", "--quiet", "--file", pom, *goal], log=log)
+    differing = {path.name for path in libs.iterdir()} ^ {jar.file_name for jar in locked}
+    if differing:
+        names = ", ".join(sorted(differing))
+        raise ChecksumMismatchError(f"Maven resolved other jars than jars.lock names: {names}")
 
 
-def _by_coordinates(tool: Tool, recipe: Path, locked: list[Jar], libs: Path, workshop: Workshop) -> None:
-    from jgo.maven import MavenContext  # a client that knows Maven's default repository; only needed here
+def _fetch_by_coordinates(locked: list[Jar], libs: Path, workshop: Workshop) -> None:
+    from jgo.maven import MavenContext  # a client that knows Maven's default repository; slow to import
+    from requests import RequestException
 
     workshop.step(f"downloading {len(locked)} jars")
     central = central_mirror(workshop.environment)
@@ -113,21 +108,22 @@ def _by_coordinates(tool: Tool, recipe: Path, locked: list[Jar], libs: Path, wor
             if file_digest(path) != jar.digest:  # a part that a killed run left
                 path.unlink()
                 path = artifact.resolve()
-        except (OSError, RuntimeError) as error:
-            raise SourceUnavailableError(
-                f"cannot download {jar.group}:{jar.artifact}:{jar.version}: {error}"
-            ) from error
-        shutil.copyfile(path, libs / jar.file_name)
+            shutil.copyfile(path, libs / jar.file_name)
+        except RuntimeError as error:
+            raise SourceUnavailableError(f"{jar.group}:{jar.artifact}:{jar.version}: {error}") from error
+        except RequestException as error:
+            raise SourceUnavailableError(f"the Maven repository cannot be reached: {error}") from error
         arrived += 1
         workshop.detail(f"{arrived} of {len(locked)}: {jar.file_name}")
 
     with ThreadPoolExecutor(_TOGETHER) as pool:
-        list(pool.map(fetch, locked))
+        for _ in pool.map(fetch, locked):
+            pass
 
 
 def central_mirror(environment: Mapping[str, str]) -> str | None:
-    """The repository that the user's Maven settings put in the place of the central one; None: they put none."""
-    settings = Path(environment.get("HOME", os.path.expanduser("~"))) / ".m2" / "settings.xml"
+    """The repository that the user's Maven settings put in the place of the central one, if they do."""
+    settings = Path(environment.get("HOME", "~")).expanduser() / ".m2" / "settings.xml"
     try:
         root = ET.fromstring(settings.read_text())  # noqa: S314 - the user's own file
     except (OSError, ET.ParseError):

