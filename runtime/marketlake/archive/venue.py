@@ -1,8 +1,8 @@
 """What a venue plug-in tells about its archive.
 
-A plug-in is a class without arguments, registered under the entry point group ``marketlake.venues``. It knows
-the venue's datasets and how its object keys are built; it does no input or output. `docs/venues.md` shows how to
-write one.
+A plug-in is a class without arguments, registered under the entry point group ``marketlake.venues``. It
+knows the venue's datasets and how its object keys are built; it does no input or output. `docs/venues.md`
+shows how to write one.
 """
 
 from collections.abc import Mapping
@@ -126,7 +126,11 @@ class Venue(Protocol):
         ...
 
     def parse_key(self, key: str) -> KeyFields | None:
-        """The fields of an archive file's key; None for sidecars and anything else that lies in the bucket."""
+        """The fields of an archive file's key; None for sidecars and whatever else lies in the bucket."""
+        ...
+
+    def build_key(self, fields: KeyFields) -> str:
+        """The regular key of such a file: where to look for one that a listing does not show yet."""
         ...
 
     def sidecar_key(self, key: str) -> str:

@@ -1,8 +1,8 @@
 """What can go wrong between a venue's archive and the lake, one class per cause.
 
-Every message says what happened, with which value, and what to do next. `code` is stable: it is stored in the
-ledger, put on dead letters and counted in metrics. `retriable` says whether the same request may succeed later
-without anybody doing anything.
+Every message says what happened, with which value, and what to do next. `code` is stable: it is stored in
+the ledger, put on dead letters and counted in metrics. `retriable` says whether the same request may succeed
+later without anybody doing anything.
 """
 
 from typing import ClassVar

@@ -1,0 +1,158 @@
+"""Requests to a venue: anonymous, path-style, patient with what passes, clear about what does not."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import (
+    AccessDeniedError,
+    NotPublishedError,
+    RateLimitedError,
+    RequestRefusedError,
+    StalledError,
+    SyncError,
+    VenueError,
+    VenueUnavailableError,
+    VenueUnreachableError,
+)
+
+USER_AGENT = "marketlake/0.1"
+"""Some venues ban requests without one."""
+
+_T = TypeVar("_T")
+
+
+def _unobserved(error: SyncError, delay: float) -> None:
+    """Nobody wants to know about retries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often, and after which pause, a request that may still succeed is made again."""
+
+    attempts: int = 5
+    """Including the first."""
+    first_delay: float = 0.5
+    """Seconds before the second attempt; doubled for each further one; up to a quarter comes on top at random."""
+    longest_delay: float = 30.0
+    """Seconds; also the longest that a venue's Retry-After is honoured within one call."""
+    connect_timeout: float = 10.0
+    """Seconds."""
+    read_timeout: float = 30.0
+    """Seconds without a byte after which a connection counts as stalled."""
+    on_retry: Callable[[SyncError, float], None] = _unobserved
+    """Told of each failed attempt that is followed by another, and of the pause in seconds."""
+
+    def timeout(self) -> httpx.Timeout:
+        """The same limits in the HTTP client's words."""
+        return httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
+
+    def run(self, attempt: Callable[[], _T]) -> _T:
+        """Call until it succeeds, fails for good, or attempts are used up; the last error is raised then."""
+        for delay in self._delays():
+            try:
+                return attempt()
+            except SyncError as error:
+                pause = self._pause(error, delay)
+                if pause is None:
+                    raise
+                self.on_retry(error, pause)
+                time.sleep(pause)
+        return attempt()
+
+    async def run_async(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """:meth:`run` for coroutines."""
+        for delay in self._delays():
+            try:
+                return await attempt()
+            except SyncError as error:
+                pause = self._pause(error, delay)
+                if pause is None:
+                    raise
+                self.on_retry(error, pause)
+                await asyncio.sleep(pause)
+        return await attempt()
+
+    def _delays(self) -> Iterator[float]:
+        for number in range(self.attempts - 1):
+            yield min(self.first_delay * 2**number, self.longest_delay)
+
+    def _pause(self, error: SyncError, delay: float) -> float | None:
+        if not error.retriable:
+            return None
+        asked = getattr(error, "retry_after", None)
+        if asked is None:
+            return delay * (1 + random.random() / 4)  # noqa: S311 - jitter, not a secret
+        return asked if asked <= self.longest_delay else None
+
+
+def object_url(endpoint: VenueEndpoint, key: str) -> str:
+    """Path-style URL of an object; each byte that is no plain letter is percent-encoded, slashes are kept."""
+    return f"{endpoint.endpoint.rstrip('/')}/{endpoint.bucket}/{quote(key, safe='/')}"
+
+
+def connection_error(error: httpx.TransportError, what: str, policy: RetryPolicy) -> VenueError:
+    """What a failed connection means for `what` (a URL)."""
+    if isinstance(error, httpx.ReadTimeout):
+        return StalledError(
+            f"{what}: nothing came for {policy.read_timeout:g} s, the connection is stalled. "
+            "It is tried again by itself; if it persists, look at the network or the venue's status page."
+        )
+    reason = str(error) or type(error).__name__
+    return VenueUnreachableError(
+        f"{what}: the connection failed ({reason}). It is tried again by itself; if it persists, "
+        "check the venue's endpoint in the settings and the network."
+    )
+
+
+def refuse(status: int, headers: Mapping[str, str], what: str) -> VenueError | None:
+    """The error that an HTTP status means for `what` (a URL); None for 200 and 206."""
+    if status in (200, 206):
+        return None
+    if status in (401, 403):
+        return AccessDeniedError(
+            f"{what}: HTTP {status}, access denied. The venue does not let this address or identity read it: "
+            "check the venue's endpoint and bucket in the settings; some venues answer so to banned "
+            "addresses, or for keys that do not exist."
+        )
+    if status in (404, 410):
+        return NotPublishedError(
+            f"{what}: HTTP {status}, there is no such object. It was withdrawn since it was listed, or the "
+            "bucket's name in the settings is wrong: discover again."
+        )
+    if status == 429:
+        return RateLimitedError(
+            f"{what}: HTTP 429, too many requests. Lower the number of workers for this venue.",
+            retry_after=_retry_after(headers),
+        )
+    if status >= 500:
+        return VenueUnavailableError(
+            f"{what}: HTTP {status}, the venue failed. It is tried again by itself; if it persists, wait for "
+            "the venue to recover and collect again.",
+            retry_after=_retry_after(headers),
+        )
+    return RequestRefusedError(
+        f"{what}: HTTP {status}, the request was refused. Check the venue's endpoint in the settings: it has "
+        "to be an S3 service that is read path-style and anonymously."
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header, which holds seconds or an HTTP date (RFC 9110, 10.2.3)."""
+    text = headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None
