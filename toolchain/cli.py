@@ -136,7 +136,7 @@ def _told() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends an installation as Ctrl-C does: what it started is killed, unfinished folders are removed."""
+    """SIGTERM ends an installation as Ctrl-C does: what it started is killed, what is unfinished removed."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

@@ -12,6 +12,8 @@ from toolchain.commands import run
 from toolchain.errors import SourceUnavailableError
 from toolchain.sources import Origin, Workshop
 
+_NO_DEBUG_INFORMATION = "-gcflags=all=-dwarf=false"
+"""The linker drops it anyway (-s -w); not to make it saves the compiler a tenth of its time."""
 _DOWNLOADING = re.compile(r"go: downloading (\S+) (\S+)")
 
 
@@ -31,6 +33,7 @@ def go_environment(workshop: Workshop) -> dict[str, str]:
         "CGO_ENABLED": "0",
         "GOOS": workshop.platform.system,
         "GOARCH": workshop.platform.architecture,
+        "GOGC": "400",  # the compiler collects garbage less often: 10 % less time for more memory
         "GOPATH": str(workshop.cache.go),
         "GOMODCACHE": str(workshop.cache.go / "mod"),
         "GOCACHE": str(workshop.cache.go / "build"),
@@ -50,14 +53,8 @@ def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop)
     bin_folder = staging / "bin"
     bin_folder.mkdir()
     log = workshop.log(tool.name)
-    flags = [
-        "-trimpath",
-        "-buildvcs=false",
-        "-tags",
-        build.tags,
-        "-ldflags",
-        f"-s -w {build.ldflags}".strip(),
-    ]
+    flags = ["-trimpath", "-buildvcs=false", _NO_DEBUG_INFORMATION, "-tags", build.tags]
+    flags += ["-ldflags", f"-s -w {build.ldflags}".strip()]
     for program, package in build.packages.items():
         workshop.step(f"downloading the modules of {program}")
         listing = ["go", "list", "-deps", "-tags", build.tags, package]
