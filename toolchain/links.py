@@ -8,6 +8,9 @@ from toolchain.bom import Bom, load_bom
 from toolchain.cache import Cache
 from toolchain.platforms import Platform, this_platform
 
+_TOGETHER = "pulumi"
+"""Tools whose programs look for each other beside themselves, where a symbolic link would lead them apart."""
+
 
 def bin_folder(
     *, bom: Bom | None = None, cache: Cache | None = None, platform: Platform | None = None
@@ -21,13 +24,13 @@ def bin_folder(
     folder = cache.folder / "bin" / bom.digest
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {
-        program: path
+        program: (path, tool.name.startswith(_TOGETHER))
         for tool in bom.tools.values()
         if tool.on_path and (installed := cache.find(tool, platform))
         for program, path in installed.executables.items()
     }
-    for program, path in wanted.items():
-        _link(folder / program, path)
+    for program, (path, together) in wanted.items():
+        _link(folder / program, path, hard=together)
     for stranger in folder.iterdir():
         if stranger.name not in wanted:
             stranger.unlink()
@@ -39,10 +42,15 @@ def shell_lines(folder: Path) -> str:
     return f'export PATH={shlex.quote(str(folder))}:"$PATH"\nexport PULUMI_SKIP_UPDATE_CHECK=true'
 
 
-def _link(link: Path, target: Path) -> None:
-    if link.is_symlink() and link.readlink() == target:
+def _link(link: Path, target: Path, *, hard: bool) -> None:
+    if hard and link.exists() and not link.is_symlink() and link.samefile(target):
+        return
+    if not hard and link.is_symlink() and link.readlink() == target:
         return
     with tempfile.TemporaryDirectory(prefix=".link-", dir=link.parent.parent) as folder:
         fresh = Path(folder) / link.name
-        fresh.symlink_to(target)
+        if hard:
+            fresh.hardlink_to(target)
+        else:
+            fresh.symlink_to(target)
         fresh.replace(link)
