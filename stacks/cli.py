@@ -1,0 +1,148 @@
+"""``python -m stacks.cli``: the commands of the Makefile."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from marketlake.settings import SettingsError
+from rich.console import Console
+
+from stacks.engine import InterruptError, ProgramError
+from stacks.lifecycle import LeftoverError, LockedError, Stack
+from stacks.needs import NotEnoughError
+from stacks.reference import REFERENCE, write_reference
+from stacks.validation import InvalidSettingsError
+from stacks.workspace import PassphraseLostError, Workspace
+from toolchain import ToolchainError
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
+
+app = typer.Typer(
+    help="Bring environments up and down.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Data(StrEnum):
+    """What becomes of a destroyed stack's data."""
+
+    DELETE = "delete"
+    KEEP = "keep"
+
+
+Environment = Annotated[
+    str,
+    typer.Option(
+        "--env", help="Name of the environment: its settings are stacks/environments/Pulumi.<env>.yaml."
+    ),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config-file", help="Settings to use instead of the environment's own file.")
+]
+
+
+@app.command()
+def up(
+    env: Environment = "local",
+    config_file: ConfigFile = None,
+    collect: Annotated[bool, typer.Option(help="Publish and collect the sample files, too.")] = True,
+) -> None:
+    """Bring an environment up, and collect the sample files."""
+    with _told():
+        _stack(env, config_file).up(collect=collect)
+
+
+@app.command()
+def preview(env: Environment = "local", config_file: ConfigFile = None) -> None:
+    """Show what `up` would change."""
+    with _told():
+        _stack(env, config_file).preview()
+
+
+@app.command()
+def refresh(env: Environment = "local", config_file: ConfigFile = None) -> None:
+    """Bring Pulumi's state to what really runs."""
+    with _told():
+        _stack(env, config_file).refresh()
+
+
+@app.command()
+def down(
+    env: Environment = "local",
+    config_file: ConfigFile = None,
+    data: Annotated[Data, typer.Option(help="What becomes of the data.")] = Data.DELETE,
+) -> None:
+    """Destroy an environment, and prove that nothing of it stayed."""
+    with _told():
+        _stack(env, config_file).down(keep_data=data is Data.KEEP)
+
+
+@app.command(name="env")
+def exports(env: Environment = "local") -> None:
+    """Print shell commands after which plain `pulumi` works here: eval "$(make -s env)"."""
+    with _told():
+        sys.stdout.write(_stack(env, None).exports() + "\n")
+
+
+@app.command()
+def validate(env: Environment = "local", config_file: ConfigFile = None) -> None:
+    """Check an environment's settings without touching anything."""
+    with _told():
+        stack = _stack(env, config_file)
+        stack.validate()
+        stack.console.print(f"{stack.settings_file} is valid", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def reference() -> None:
+    """Write docs/reference/settings.md from the schema."""
+    changed = write_reference()
+    sys.stdout.write(f"{REFERENCE}: {'written' if changed else 'up to date'}\n")
+
+
+def _stack(env: str, config_file: Path | None) -> Stack:
+    if not _NAME.fullmatch(env):
+        raise _exit(
+            USAGE, f"{env!r} is no name of an environment: use lower-case letters, digits and hyphens"
+        )
+    return Stack(env, Workspace.of_user(), Console(stderr=True), config_file)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what can go wrong into one message and an exit code that means something."""
+    try:
+        yield
+    except InvalidSettingsError as error:
+        raise _exit(USAGE, str(error)) from None
+    except InterruptError:
+        raise _exit(INTERRUPTED, "interrupted: the same command goes on from here") from None
+    except ProgramError as error:
+        code = error.code if error.code > 0 else FAILED
+        raise _exit(code, f"{error}; what it says is above. The same command goes on from there.") from None
+    except (
+        LockedError,
+        LeftoverError,
+        NotEnoughError,
+        PassphraseLostError,
+        SettingsError,
+        ToolchainError,
+    ) as error:
+        raise _exit(FAILED, str(error)) from None
+
+
+def _exit(code: int, message: str) -> typer.Exit:
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,73 @@
+"""Running programs in front of the user: Pulumi and the platform's own command line."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+
+class ProgramError(Exception):
+    """A program ended with an error, which it has told the user itself."""
+
+    def __init__(self, program: str, code: int) -> None:
+        self.code = code
+        super().__init__(f"`{program}` ended with exit code {code}")
+
+
+class InterruptError(Exception):
+    """The user, or the system, asked to stop; the program that ran has cleaned up and ended."""
+
+
+def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
+    """Run a program on the user's terminal until it ends.
+
+    Ctrl-C reaches a program on the same terminal by itself; every other request to stop is handed on, as one
+    SIGINT, on which Pulumi ends what it is doing, unlocks the stack and leaves. A second would kill it.
+
+    Raises:
+        ProgramError: it ended with an error.
+        InterruptError: it was asked to stop.
+    """
+    with subprocess.Popen(argv, env=dict(env), cwd=cwd) as process, _handing_on(process) as asked:
+        code = process.wait()
+    if asked or code in (-signal.SIGINT, 130):
+        raise InterruptError
+    if code:
+        raise ProgramError(" ".join([Path(argv[0]).name, *argv[1:2]]), code)
+
+
+def read(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> str:
+    """Run a program out of sight and return what it wrote; if it fails, its errors are shown.
+
+    Raises:
+        ProgramError: it ended with an error.
+    """
+    done = subprocess.run(argv, env=dict(env), cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(done.stderr or done.stdout)
+        raise ProgramError(" ".join([Path(argv[0]).name, *argv[1:3]]), done.returncode)
+    return done.stdout
+
+
+@contextmanager
+def _handing_on(process: "subprocess.Popen[Any]") -> Iterator[list[int]]:
+    asked: list[int] = []
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        from_terminal = number == signal.SIGINT and sys.stdin.isatty()
+        if not asked and not from_terminal:
+            process.send_signal(signal.SIGINT)
+        asked.append(number)
+
+    former = {
+        number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,228 @@
+"""From nothing to a stack that collects, and back to nothing: what the Makefile's commands do."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from marketlake.settings import Settings, SettingsError
+from rich.console import Console
+
+from components.supervision.layout import KEEP_DATA_VARIABLE
+from stacks import leftovers
+from stacks.engine import read, run
+from stacks.locks import heal_locks, locks
+from stacks.needs import Machine, check_needs, needs_of
+from stacks.outcome import console_table, outcome_table, rows_of, silver_tables
+from stacks.salt import take_out_salt
+from stacks.settings import EnvironmentSettings
+from stacks.validation import read_environment
+from stacks.workspace import Workspace
+
+SAMPLES = "samples"
+
+
+class LockedError(Exception):
+    """Another command is changing the stack."""
+
+
+class LeftoverError(Exception):
+    """Something of a destroyed stack is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One environment of this user, and the commands on it.
+
+    Errors of the programs that do the work come as :class:`stacks.engine.ProgramError`, after they have
+    told the user themselves.
+    """
+
+    name: str
+    workspace: Workspace
+    console: Console
+    config_file: Path | None = None
+    """Settings to use instead of the environment's committed file."""
+
+    @property
+    def settings_file(self) -> Path:
+        """Where this environment's settings are read."""
+        return self.config_file or self.workspace.settings_file(self.name)
+
+    @property
+    def exists(self) -> bool:
+        """Pulumi knows it."""
+        return self.workspace.state_file(self.name).exists()
+
+    def validate(self) -> EnvironmentSettings:
+        """Check the settings without touching anything.
+
+        Raises:
+            InvalidSettingsError: they are wrong.
+        """
+        return read_environment(self.settings_file)
+
+    def up(self, *, collect: bool = True) -> None:
+        """Bring the stack to its settings, repair what drifted, and collect the sample files.
+
+        Raises:
+            InvalidSettingsError: the settings are wrong.
+            NotEnoughError: the machine is too small.
+            LockedError: another command is changing the stack.
+            ProgramError: a step failed; repeating the command goes on from there.
+            InterruptError: the user stopped it; so does that.
+        """
+        began = time.monotonic()
+        settings = self.validate()
+        folder = settings.folder(self.name)
+        needs = needs_of(settings, is_new=not folder.exists())
+        for warning in check_needs(needs, Machine.this(folder), folder):
+            self._say(f"warning: {warning}")
+        self._prepare()
+        # Refreshed first, because an unchanged program would not notice that, say, a supervisor was killed.
+        self._pulumi("up", "--yes", "--skip-preview", "--refresh", "--suppress-outputs")
+        if collect:
+            self._collect(settings)
+        self._show_outcome(tables=collect)
+        self._say(f"up after {time.monotonic() - began:.0f} s")
+
+    def preview(self) -> None:
+        """Show what :meth:`up` would change. Raises as :meth:`up`."""
+        self.validate()
+        self._prepare()
+        self._pulumi("preview", "--refresh")
+
+    def refresh(self) -> None:
+        """Bring Pulumi's state to what really runs. Raises as :meth:`up`."""
+        self.validate()
+        self._prepare()
+        self._pulumi("refresh", "--yes", "--skip-preview")
+
+    def down(self, *, keep_data: bool) -> None:
+        """Destroy the stack and prove that nothing of it stayed.
+
+        Raises:
+            InvalidSettingsError: the settings, which say where the data lies, are wrong.
+            LockedError: another command is changing the stack.
+            ProgramError: Pulumi could not destroy something; repeating the command goes on from there.
+            LeftoverError: something stayed.
+        """
+        settings = self.validate()
+        keep = keep_data or settings.keep_data
+        folder = settings.folder(self.name)
+        addresses = self._addresses()
+        if self.exists:
+            self._prepare()
+            self._pulumi(
+                "destroy", "--yes", "--skip-preview", variables={KEEP_DATA_VARIABLE: "keep"} if keep else {}
+            )
+        else:
+            self._say(f"there is no stack {self.name!r}; looking for what may be left of one")
+        for name in leftovers.stop_processes(folder):
+            self._say(f"stopped what was still running: {name}")
+        foreign = leftovers.remove_folder(folder, keep_data=keep)
+        if self.exists:
+            self._quietly("stack", "rm", self.name, "--yes", "--preserve-config")
+        self._prove_gone(folder, addresses, foreign, keep=keep)
+
+    def exports(self) -> str:
+        """Shell commands after which plain `pulumi` works on this stack; the stack is selected.
+
+        Raises:
+            ToolMissingError: Pulumi is not installed.
+        """
+        self._prepare()
+        self._quietly("stack", "select", self.name)
+        return self.workspace.exports()
+
+    def _prepare(self) -> None:
+        """Folders, passphrase, the stack itself; and no lock of a command that was killed."""
+        self.workspace.prepare()
+        folder = self.workspace.lock_folder(self.name)
+        for lock in heal_locks(folder):
+            self._say(
+                f"removed the lock of a command that was killed (process {lock.pid}, "
+                f"{lock.since:%Y-%m-%d %H:%M:%S} UTC); what it was doing is taken up again"
+            )
+        if held := next(iter(locks(folder)), None):
+            raise LockedError(
+                f"The stack {self.name!r} is being changed by process {held.pid} of {held.user} on "
+                f"{held.host} since {held.since:%Y-%m-%d %H:%M:%S} UTC. Wait for it to end, or stop it "
+                "(Ctrl-C there), and run this again."
+            )
+        if not self.exists:
+            self._initialise()
+
+    def _initialise(self) -> None:
+        """Create the stack in the backend. Pulumi rewrites the settings file for that, which is undone."""
+        file = self.workspace.settings_file(self.name)
+        before = file.read_bytes() if file.exists() else None
+        try:
+            self._quietly("stack", "init", self.name, "--no-select", "--non-interactive")
+        finally:
+            if before is None:
+                file.unlink(missing_ok=True)
+            elif file.read_bytes() != before:
+                file.write_bytes(before)
+        self._say(f"made the stack {self.name!r}; its state is in {self.workspace.backend}")
+
+    def _pulumi(self, command: str, *arguments: str, variables: dict[str, str] | None = None) -> None:
+        chosen = ["--config-file", str(self.config_file.absolute())] if self.config_file else []
+        argv = ["pulumi", command, "--stack", self.name, *chosen, *arguments]
+        environment = self.workspace.environment() | (variables or {})
+        self._say(f"pulumi {command}")
+        try:
+            run(argv, env=environment, cwd=self.workspace.project)
+        finally:
+            take_out_salt(self.settings_file, self.workspace.state_file(self.name))
+
+    def _quietly(self, *arguments: str) -> str:
+        return read(["pulumi", *arguments], env=self.workspace.environment(), cwd=self.workspace.project)
+
+    def _collect(self, settings: EnvironmentSettings) -> None:
+        if settings.venue.stand_in:
+            self._say("publishing the sample files in the stand-in venue")
+            self._marketlake("venue", "publish", SAMPLES)
+        if settings.venue.stand_in and settings.venue.endpoint is None:
+            self._say("collecting them")
+            self._marketlake("collect", "--venue", "binance", "--all")
+
+    def _show_outcome(self, *, tables: bool) -> None:
+        if tables:
+            outcomes = silver_tables(lambda sql: rows_of(self._ask("sql", "--json", sql)))
+            self.console.print(outcome_table(outcomes))
+        self.console.print(console_table(Settings.load(self.name).services))
+
+    def _marketlake(self, *arguments: str) -> None:
+        run(self._command(arguments), env=os.environ, cwd=self.workspace.project)
+
+    def _ask(self, *arguments: str) -> str:
+        return read(self._command(arguments), env=os.environ, cwd=self.workspace.project)
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        return [str(Path(sys.prefix, "bin", "marketlake")), "--env", self.name, *arguments]
+
+    def _addresses(self) -> list[tuple[str, int]]:
+        with suppress(SettingsError):
+            return leftovers.addresses(Settings.load(self.name).services)
+        return []
+
+    def _prove_gone(
+        self, folder: Path, addresses: list[tuple[str, int]], foreign: list[Path], *, keep: bool
+    ) -> None:
+        problems = [f"process {process.pid} runs" for process in leftovers.processes(folder)]
+        problems += [f"port {port} of {host} answers" for host, port in leftovers.listening(addresses)]
+        problems += [f"{path} is no file of the stack: remove it yourself" for path in foreign]
+        if self.exists:
+            problems.append(f"its state is in {self.workspace.state_file(self.name)}")
+        if problems:
+            lines = "".join(f"\n  {problem}" for problem in problems)
+            raise LeftoverError(f"Of the stack {self.name!r} something is left:{lines}")
+        data = f"its data is kept in {folder}" if keep and folder.exists() else f"{folder} is gone"
+        self._say(f"nothing of {self.name!r} is left: no process, no port, no state; {data}")
+
+    def _say(self, line: str) -> None:
+        self.console.print(f"» {line}", markup=False, highlight=False, soft_wrap=True)
