@@ -92,7 +92,7 @@ class Stack:
     def preview(self) -> None:
         """Show what :meth:`up` would change. Raises as :meth:`up`."""
         self.validate()
-        self._prepare()
+        self._prepare(changing=False)
         self._pulumi("preview", "--refresh")
 
     def refresh(self) -> None:
@@ -126,6 +126,7 @@ class Stack:
         foreign = leftovers.remove_folder(folder, keep_data=keep)
         if self.exists:
             self._quietly("stack", "rm", self.name, "--yes", "--preserve-config")
+        self.workspace.forget(self.name)
         self._prove_gone(folder, addresses, foreign, keep=keep)
 
     def exports(self) -> str:
@@ -134,12 +135,12 @@ class Stack:
         Raises:
             ToolMissingError: Pulumi is not installed.
         """
-        self._prepare()
+        self._prepare(changing=False)
         self._quietly("stack", "select", self.name)
         return self.workspace.exports()
 
-    def _prepare(self) -> None:
-        """Folders, passphrase, the stack itself; and no lock of a command that was killed."""
+    def _prepare(self, *, changing: bool = True) -> None:
+        """Folders, passphrase, the stack itself; no lock of a killed command and, before changes, none at all."""
         self.workspace.prepare()
         folder = self.workspace.lock_folder(self.name)
         for lock in heal_locks(folder):
@@ -147,7 +148,7 @@ class Stack:
                 f"removed the lock of a command that was killed (process {lock.pid}, "
                 f"{lock.since:%Y-%m-%d %H:%M:%S} UTC); what it was doing is taken up again"
             )
-        if held := next(iter(locks(folder)), None):
+        if changing and (held := next(iter(locks(folder)), None)):
             raise LockedError(
                 f"The stack {self.name!r} is being changed by process {held.pid} of {held.user} on "
                 f"{held.host} since {held.since:%Y-%m-%d %H:%M:%S} UTC. Wait for it to end, or stop it "

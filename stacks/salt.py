@@ -7,9 +7,8 @@ so the copy is taken out again: Pulumi is told to fall back to the state's own
 """
 
 import json
+import sys
 from pathlib import Path
-
-from stacks.workspace import Workspace
 
 _KEY = "encryptionsalt:"
 
@@ -38,12 +37,17 @@ def take_out_salt(settings: Path, state: Path) -> bool:
     return True
 
 
-def main(workspace: Workspace) -> None:
-    """Clean the settings of every environment that has a stack."""
-    for settings in workspace.settings_file("any").parent.glob("Pulumi.*.yaml"):
+def clean_environments(settings_folder: Path, state_folder: Path) -> None:
+    """Clean the settings of every environment that has a stack.
+
+    Args:
+        settings_folder: with ``Pulumi.<stack>.yaml`` files.
+        state_folder: with a ``<stack>.json`` file for each stack.
+    """
+    for settings in settings_folder.glob("Pulumi.*.yaml"):
         stack = settings.name.removeprefix("Pulumi.").removesuffix(".yaml")
-        take_out_salt(settings, workspace.state_file(stack))
+        take_out_salt(settings, state_folder / f"{stack}.json")
 
 
 if __name__ == "__main__":
-    main(Workspace.of_user())
+    clean_environments(*map(Path, sys.argv[1:3]))

@@ -7,6 +7,7 @@ data. Its secrets are encrypted with a passphrase that is made once per user and
 import os
 import secrets
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,15 @@ class Workspace:
             )
         _write_once(self.passphrase_file, secrets.token_urlsafe(32))
 
+    def forget(self, stack: str) -> None:
+        """Remove what Pulumi keeps of a stack after its removal: copies of its former states, its history."""
+        pulumi = self.backend / ".pulumi"
+        for kind in ("backups", "history"):
+            shutil.rmtree(pulumi / kind / PROJECT / stack, ignore_errors=True)
+        shutil.rmtree(self.lock_folder(stack), ignore_errors=True)
+        for copy in self.state_file(stack).parent.glob(f"{stack}.json.*"):
+            copy.unlink(missing_ok=True)
+
     def variables(self) -> dict[str, str]:
         """What `pulumi` is told through its environment, PATH excepted."""
         return {
@@ -133,7 +143,8 @@ class Workspace:
         path = os.pathsep.join(shlex.quote(str(folder)) for folder in self.search_path())
         lines = [f"export PATH={path}{os.pathsep}$PATH", "unset PULUMI_CONFIG_PASSPHRASE"]
         lines += [f"export {key}={shlex.quote(value)}" for key, value in self.variables().items()]
-        clean = f"{shlex.quote(str(Path(sys.prefix, 'bin', 'python')))} -m stacks.salt"
+        folders = [self.settings_file("any").parent, self.state_file("any").parent]
+        clean = shlex.join([str(Path(sys.prefix, "bin", "python")), "-m", "stacks.salt", *map(str, folders)])
         lines.append(f'pulumi() {{ command pulumi "$@"; set -- "$?"; {clean}; return "$1"; }}')
         return "\n".join(lines)
 
