@@ -24,7 +24,7 @@ from marketlake.database.locks import LockGivenUpError
 from marketlake.events import outbox
 from marketlake.events.consumer import RetryLaterError
 from marketlake.events.envelope import EnvelopeError, Event
-from marketlake.settings import Settings, VenueEndpoint
+from marketlake.settings import ObjectStore, Settings, VenueEndpoint
 from marketlake.sync import ledger
 from marketlake.sync.errors import RateLimitedError, SyncError, VenueUnavailableError
 from marketlake.sync.ledger import LedgerEntry, Receipt
@@ -56,7 +56,7 @@ class Ingested(Protocol):
     header: bool
 
 
-Copy = Callable[[ArchiveFile, VenueEndpoint, Settings], Coroutine[Any, Any, Any]]
+Copy = Callable[[ArchiveFile, VenueEndpoint, ObjectStore], Coroutine[Any, Any, Any]]
 Ingest = Callable[[ArchiveFile, Any, Settings], Any]
 
 
@@ -151,7 +151,7 @@ class Collector:
         file = task.file
         self._take_turn(task.endpoint)
         with telemetry.span("copy object", key=file.key, size=file.size):
-            copied = asyncio.run(self._copy(file, task.endpoint, self._settings))
+            copied = asyncio.run(self._copy(file, task.endpoint, self._settings.object_store))
         if not copied.already_there:
             metrics.read_bytes().add(file.size, _labels(file))
         if former is not None and former.sha256 == copied.sha256:

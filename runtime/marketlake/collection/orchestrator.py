@@ -187,9 +187,9 @@ class Orchestrator:
             elif idle_s > self._patience_s:
                 raise CollectionStoppedError(
                     "no-workers",
-                    f"no collection worker gave a sign of life for {idle_s:.0f} s. Look at `marketlake "
-                    "status` and the log of collection-worker; `make up` starts what was stopped. The tasks are kept "
-                    "and done when a worker is back.",
+                    f"no collection worker gave a sign of life for {idle_s:.0f} s. "
+                    "Look at `marketlake status` and the worker's log; `make up` starts what was stopped. "
+                    "The tasks are kept and done when a worker is back.",
                 )
 
     def _patiently(self, action: Callable[[], Outcome]) -> Outcome:

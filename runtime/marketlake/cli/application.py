@@ -1,0 +1,192 @@
+"""The command's tree. What a command needs is imported when it runs, so that `--help` costs nothing."""
+
+from datetime import datetime
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from marketlake.archive.model import Frequency
+from marketlake.cli.outcome import reporting
+
+PLUG_INS = "marketlake.commands"
+"""Entry point group under which other distributions add commands, each a typer application."""
+
+
+class PluggableGroup(TyperGroup):
+    """The root group: its own commands, and those of installed plug-ins, which are loaded when asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Own commands first."""
+        own = super().list_commands(ctx)
+        return own + sorted(name for name in _plug_ins() if name not in own)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by name."""
+        own = super().get_command(ctx, cmd_name)
+        point = _plug_ins().get(cmd_name)
+        if own is not None or point is None:
+            return own
+        command = typer.main.get_command(point.load())
+        command.name = cmd_name
+        return command
+
+
+def _plug_ins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=PLUG_INS)}
+
+
+app = typer.Typer(
+    cls=PluggableGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would double the time that --help takes
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Collect exchange archives into a lake, and query it.",
+)
+venue_app = typer.Typer(no_args_is_help=True, help="The stand-in venue of a local stack.")
+archive_app = typer.Typer(no_args_is_help=True, help="What venues publish, as far as the catalogue knows.")
+app.add_typer(venue_app, name="venue")
+app.add_typer(archive_app, name="archive")
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")
+]
+VenueOption = Annotated[str, typer.Option("--venue", help="Name of the venue plug-in.")]
+MarketOption = Annotated[str | None, typer.Option("--market", help="For example spot, um, cm or option.")]
+TypeOption = Annotated[str | None, typer.Option("--type", help="Data type as the venue writes it: klines.")]
+IntervalOption = Annotated[str | None, typer.Option("--interval", help="Length of a bar: 1m, 1h, …")]
+SymbolOption = Annotated[list[str] | None, typer.Option("--symbol", help="May be given several times.")]
+FrequencyOption = Annotated[
+    Frequency | None, typer.Option("--frequency", help="Only daily, or only monthly files.")
+]
+FromOption = Annotated[
+    datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First UTC day, inclusive.")
+]
+ToOption = Annotated[
+    datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last UTC day, inclusive.")
+]
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    env: Annotated[
+        str | None,
+        typer.Option("--env", envvar="MARKETLAKE_ENV", help="The environment (stack); `local` by default."),
+    ] = None,
+) -> None:
+    """Remember the environment for the command."""
+    ctx.obj = env
+
+
+@app.command()
+@reporting
+def status(ctx: typer.Context, *, json: JsonOption = False) -> None:
+    """Show every service: health, address, version, memory."""
+    from marketlake.cli import status as command
+
+    raise typer.Exit(command.run(ctx.obj, as_json=json))
+
+
+@app.command()
+@reporting
+def collect(
+    ctx: typer.Context,
+    *,
+    venue: VenueOption,
+    market: MarketOption = None,
+    data_type: TypeOption = None,
+    interval: IntervalOption = None,
+    symbol: SymbolOption = None,
+    frequency: FrequencyOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Needed when neither --market nor --type narrows it down.")
+    ] = False,
+    venue_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--venue-endpoint",
+            help="Read the venue here instead: URL of the S3 service, with /BUCKET behind it if the bucket "
+            "is not the venue's usual one.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring a venue's files in: discover, copy with proof, refine. Files that are in are not copied again."""
+    from marketlake.cli import collect as command
+    from marketlake.cli.selecting import Wish
+
+    wish = Wish(venue, market, data_type, interval, symbol or [], frequency, start, end)
+    raise typer.Exit(
+        command.run(ctx.obj, wish, everything=everything, venue_endpoint=venue_endpoint, as_json=json)
+    )
+
+
+@app.command()
+@reporting
+def sql(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Argument(help="For example: select count(*) from silver.klines")],
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Show at most so many rows as a table.")] = 200,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Query the lake's tables: silver.*, bronze.*, quarantine.* and the catalogue."""
+    from marketlake.cli import sql as command
+
+    raise typer.Exit(command.run(ctx.obj, query, most_rows=rows, as_json=json))
+
+
+@app.command()
+@reporting
+def worker(ctx: typer.Context) -> None:
+    """Work on collection tasks until SIGTERM; the platform starts these itself."""
+    from marketlake.cli import worker as command
+
+    raise typer.Exit(command.run(ctx.obj))
+
+
+@venue_app.command()
+@reporting
+def publish(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that holds an archive tree: DIR/data/spot/daily/…")
+    ],
+    *,
+    venue: VenueOption = "binance",
+    json: JsonOption = False,
+) -> None:
+    """Put an archive tree that lies on disk into the stand-in venue; equal files stay as they are."""
+    from marketlake.cli import publish as command
+
+    raise typer.Exit(command.run(ctx.obj, folder, venue, as_json=json))
+
+
+@archive_app.command("list")
+@reporting
+def list_archive(
+    ctx: typer.Context,
+    *,
+    venue: VenueOption,
+    market: MarketOption = None,
+    data_type: TypeOption = None,
+    interval: IntervalOption = None,
+    symbol: SymbolOption = None,
+    frequency: FrequencyOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    files: Annotated[bool, typer.Option("--files", help="List every file, not only the series.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List what the catalogue knows: files, sizes, days, gaps, collected or not."""
+    from marketlake.cli import archive as command
+    from marketlake.cli.selecting import Wish
+
+    wish = Wish(venue, market, data_type, interval, symbol or [], frequency, start, end)
+    raise typer.Exit(command.run(ctx.obj, wish, files=files, as_json=json))

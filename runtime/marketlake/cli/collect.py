@@ -1,0 +1,137 @@
+"""`marketlake collect`: start the collection and follow it to its end."""
+
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID, uuid4
+
+from opentelemetry.trace import SpanKind
+
+from marketlake import telemetry
+from marketlake.archive.model import Selection
+from marketlake.cli.following import Follower, Journey
+from marketlake.cli.outcome import ExitCode, UsageProblem, say
+from marketlake.cli.output import print_json, print_table, size
+from marketlake.cli.selecting import Wish, endpoint_from, select
+from marketlake.cli.workflow_engine import WorkflowClient
+from marketlake.collection import batches
+from marketlake.collection.tasks import selection_to_json
+from marketlake.database import Postgres, migrate
+from marketlake.settings import Settings, VenueEndpoint
+
+_SHOWN_FAILURES = 50
+
+
+def run(
+    environment: str | None, wish: Wish, *, everything: bool, venue_endpoint: str | None, as_json: bool
+) -> ExitCode:
+    """Collect what is wished for."""
+    venue, selection = select(wish)
+    if selection.market is None and selection.data_type is None and not everything:
+        raise UsageProblem(
+            f"this would collect all of {venue.name}: narrow it down with --market or --type, or say --all."
+        )
+    endpoint = endpoint_from(venue_endpoint, venue.default_endpoint) if venue_endpoint else None
+    settings = Settings.load(environment)
+    telemetry.configure("marketlake-cli", settings, stream=None)
+    batch_id = uuid4()
+    try:
+        with (
+            Postgres(settings.database, application="marketlake collect", connections=2) as postgres,
+            WorkflowClient(settings.workflow_engine) as engine,
+            telemetry.span(
+                "marketlake collect", kind=SpanKind.CLIENT, venue=selection.venue, batch=str(batch_id)
+            ),
+        ):
+            migrate(postgres)
+            flow_run = _start(postgres, engine, batch_id, selection, endpoint)
+            trace_id = telemetry.current_trace_id()
+            journey = Follower(postgres, engine, batch_id, flow_run, quiet=as_json).follow()
+            with postgres.transaction() as connection:
+                failures = batches.failures(connection, batch_id)
+            page = engine.page(flow_run)
+    finally:
+        telemetry.flush()
+    summary = _summary(journey, failures) | {
+        "batch_id": batch_id,
+        "flow_run": page,
+        "trace_id": trace_id,
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        _print(summary)
+    return journey.exit_code
+
+
+def _start(
+    postgres: Postgres,
+    engine: WorkflowClient,
+    batch_id: UUID,
+    selection: Selection,
+    endpoint: VenueEndpoint | None,
+) -> str:
+    traceparent = telemetry.current_traceparent()
+    fields = selection_to_json(selection)
+    with postgres.transaction() as connection:
+        batches.create(connection, batch_id, fields, traceparent)
+    parameters = {
+        "selection": fields,
+        "batch_id": str(batch_id),
+        "traceparent": traceparent,
+        "venue_endpoint": endpoint.model_dump() if endpoint else None,
+    }
+    tags = [
+        value
+        for value in (selection.venue, selection.market, selection.data_type, selection.interval)
+        if value
+    ]
+    started = engine.start(
+        parameters, key=str(batch_id), tags=tags, labels={"marketlake.batch": str(batch_id)}
+    )
+    return started.id
+
+
+def _summary(journey: Journey, failures: list[batches.Failure]) -> dict[str, Any]:
+    seen = journey.progress
+    return {
+        "complete": journey.exit_code is ExitCode.COMPLETE,
+        "state": seen.state,
+        "found": seen.found,
+        "copied": seen.copied,
+        "verified": seen.verified,
+        "skipped": seen.skipped,
+        "failed": seen.failed,
+        "unfinished": seen.open + seen.cancelled,
+        "bytes": seen.size,
+        "rows_written": seen.rows,
+        "rows_quarantined": seen.quarantined,
+        "rows_refined": seen.refined_rows,
+        "seconds": round(journey.seconds, 1),
+        "error": {"code": seen.error_code, "message": seen.error} if seen.error else None,
+        "failures": [asdict(failure) for failure in failures],
+    }
+
+
+def _print(summary: dict[str, Any]) -> None:
+    columns = ("found", "copied", "verified", "skipped", "failed", "rows_written", "rows_quarantined")
+    print_table(
+        [column.replace("_", " ") for column in columns],
+        [[f"{summary[column]:,}" for column in columns]],
+        right=[column.replace("_", " ") for column in columns],
+    )
+    failures = summary["failures"]
+    if failures:
+        print_table(
+            ("file", "error", "what happened, and what to do"),
+            [(failure["key"], failure["code"], failure["message"]) for failure in failures[:_SHOWN_FAILURES]],
+        )
+    if len(failures) > _SHOWN_FAILURES:
+        say(f"… and {len(failures) - _SHOWN_FAILURES} more failed files: --json lists all")
+    if summary["unfinished"]:
+        say(f"{summary['unfinished']} files are still to come: run the same command again to go on")
+    if summary["error"]:
+        say(f"error: {summary['error']['message']}")
+    if summary["found"] == 0 and summary["state"] == "done":
+        say("the venue shows no such file: check the symbol and the days, or `marketlake archive list`")
+    trace = f", trace {summary['trace_id']}" if summary["trace_id"] else ""
+    say(f"{size(summary['bytes'])} in {summary['seconds']} s; run {summary['flow_run']}{trace}")

@@ -1,0 +1,40 @@
+"""`marketlake worker`."""
+
+import os
+import signal
+import sys
+import threading
+
+from marketlake import telemetry
+from marketlake.cli.outcome import ExitCode
+from marketlake.settings import Settings
+
+_DEFAULTS = {
+    # One file at a time is inflated and parsed per thread; more threads of the engines only cost memory.
+    "POLARS_MAX_THREADS": "2",
+    "RAYON_NUM_THREADS": "2",
+    "TOKIO_WORKER_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def run(environment: str | None) -> ExitCode:
+    """Work until SIGTERM or SIGINT."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    settings = Settings.load(environment)
+    telemetry.configure("collection-worker", settings)
+    from marketlake.collection.worker import run as work
+    from marketlake.processing.bronze import ingest
+    from marketlake.sync.copy import copy_file
+
+    stop = threading.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stop.set())
+    unfinished = work(settings, copy=copy_file, ingest=ingest, stop=stop)
+    telemetry.flush()
+    if unfinished:
+        # Threads that are still at work would keep the process alive; their tasks are delivered again.
+        sys.stderr.flush()
+        os._exit(ExitCode.COMPLETE)
+    return ExitCode.COMPLETE

@@ -1,0 +1,148 @@
+"""The little of Prefect's REST API that starting and following a run needs; importing Prefect takes seconds.
+
+Source: the OpenAPI document of Prefect 3.8 (``/deployments``, ``/flow_runs``).
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from marketlake.cli.outcome import PlatformUnreachableError
+from marketlake.settings import WorkflowEngine
+
+TIMEOUT_S = 10.0
+PATIENCE_S = 15.0
+"""How long a server that does not answer is asked again before a run is started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRun:
+    """A run as the workflow engine sees it."""
+
+    id: str
+    state_type: str
+    """SCHEDULED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, CANCELLING, CRASHED or PAUSED."""
+    message: str | None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether no worker has begun it."""
+        return self.state_type in {"SCHEDULED", "PENDING"}
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self.state_type in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+class WorkflowClient:
+    """A client of the workflow engine."""
+
+    def __init__(self, engine: WorkflowEngine) -> None:
+        self._engine = engine
+        user, _, password = (engine.auth_string.get_secret_value() if engine.auth_string else "").partition(
+            ":"
+        )
+        self._http = httpx.Client(
+            base_url=engine.api_url,
+            timeout=TIMEOUT_S,
+            auth=(user, password) if engine.auth_string else None,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def start(
+        self, parameters: dict[str, Any], *, key: str, tags: list[str], labels: dict[str, str]
+    ) -> FlowRun:
+        """Start a run of the collection's deployment; the same key again is the same run.
+
+        Raises:
+            PlatformUnreachableError: the server does not answer, refuses, or knows no such deployment.
+        """
+        flow, _, name = self._engine.collect_deployment.partition("/")
+        found = self._patiently("GET", f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
+        if found.status_code == httpx.codes.NOT_FOUND:
+            raise PlatformUnreachableError(
+                f"the workflow engine at {self._engine.api_url} has no deployment "
+                f"{self._engine.collect_deployment!r}: `make up` creates it."
+            )
+        deployment = self._accepted(found)
+        run = self._patiently(
+            "POST",
+            f"/deployments/{deployment['id']}/create_flow_run",
+            {
+                "parameters": parameters,
+                "idempotency_key": key,
+                "tags": tags,
+                "labels": labels,
+                "name": f"collect {key[:8]}",
+                "state": {"type": "SCHEDULED", "message": "asked for by marketlake collect"},
+            },
+        )
+        return _flow_run(self._accepted(run))
+
+    def look(self, run_id: str) -> FlowRun | None:
+        """The run as it is now; None if the server does not answer now."""
+        try:
+            return _flow_run(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None
+
+    def cancel(self, run_id: str) -> bool:
+        """Cancel a run that has not begun; returns whether the server took it."""
+        state = {"type": "CANCELLED", "message": "cancelled by marketlake collect"}
+        try:
+            self._http.post(f"/flow_runs/{run_id}/set_state", json={"state": state}).raise_for_status()
+        except httpx.HTTPError:
+            return False
+        return True
+
+    def page(self, run_id: str) -> str:
+        """Address of the run's page for people."""
+        return f"{self._engine.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
+
+    def _patiently(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                response = self._http.request(method, path, json=body)
+                if response.status_code < 500:
+                    return response
+                reason = f"HTTP {response.status_code}"
+            except httpx.HTTPError as error:
+                reason = str(error) or type(error).__name__
+            if time.monotonic() > deadline:
+                raise PlatformUnreachableError(
+                    f"the workflow engine at {self._engine.api_url} does not answer: {reason}. "
+                    "Look at `marketlake status`; `make up` starts what was stopped."
+                )
+            time.sleep(0.5)
+
+    def _accepted(self, response: httpx.Response) -> dict[str, Any]:
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise PlatformUnreachableError(
+                f"the workflow engine at {self._engine.api_url} refuses the credentials of this environment: "
+                "`make up` rewrites the platform file."
+            )
+        if response.is_error:
+            raise PlatformUnreachableError(
+                f"the workflow engine refuses to start the collection: HTTP {response.status_code}: "
+                f"{response.text[:500]}. `make up` brings its deployment up to date."
+            )
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+def _flow_run(answer: dict[str, Any]) -> FlowRun:
+    state = answer.get("state") or {}
+    return FlowRun(
+        id=answer["id"], state_type=answer.get("state_type") or "PENDING", message=state.get("message")
+    )
