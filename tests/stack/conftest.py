@@ -6,7 +6,7 @@ import pytest
 
 from tests.stack.live import LiveStack
 
-# The files of this folder run in the order of their names: what is up, what drifts, what is killed, what stays.
+# The files of this folder run in the order of their names: up, drift, kills, down.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -106,7 +106,7 @@ def test_no_secret_is_in_a_log_or_in_clear_in_the_state(stack: LiveStack) -> Non
 
 
 def test_no_file_of_the_stack_can_be_read_by_others(stack: LiveStack) -> None:
-    """Others may pass through folders (PostgreSQL's account has to), but read nothing that is configuration."""
+    """Others may pass through folders (PostgreSQL's account has to), but read no file."""
     looked_at = 0
     for root in (stack.folder / "services", stack.folder / "supervisor", stack.folder / "logs"):
         for path in root.rglob("*"):
@@ -164,9 +164,11 @@ def test_logs_carry_the_trace_and_metrics_count_the_files(stack: LiveStack) -> N
     assert telemetry.password
     auth = (telemetry.username or "", telemetry.password.get_secret_value())
     query = {"query": "trace_id:* _time:1h", "limit": "5"}
-    _eventually(
-        lambda: httpx.get(f"{telemetry.logs_url}/select/logsql/query", params=query, auth=auth).text.strip()
-    )
+
+    def found() -> str:
+        return httpx.get(f"{telemetry.logs_url}/select/logsql/query", params=query, auth=auth).text.strip()
+
+    _eventually(found)
     series = {"match[]": '{__name__=~"marketlake.*"}'}
 
     def names() -> set[str]:

@@ -1,0 +1,67 @@
+"""How long a stack takes to come, to be looked at again and to go, and what it weighs when idle."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.stack.live import LiveStack
+
+MIB = 1024 * 1024
+IDLE_S = 30
+
+
+def run() -> None:
+    """Bring a throw-away stack up with the cached tools, measure it, and destroy it."""
+    with _stack() as stack:
+        stack.make("up")
+        _line("make up, tools cached, to the table of what came out", stack.timings["up"], "s", 90)
+        began = time.monotonic()
+        stack.pulumi("up", "--yes", "--skip-preview")
+        _line("second pulumi up, no change", time.monotonic() - began, "s", 15)
+        time.sleep(IDLE_S)
+        weights = [_weight(process) for process in stack.processes()]
+        resident = sum(weights) / MIB
+        _line(f"idle: {len(weights)} processes, resident (shared pages once)", resident, "MiB", 2560)
+        stack.make("down")
+        _line("make down", stack.timings["down"], "s", 30)
+
+
+def _weight(process: psutil.Process) -> int:
+    """Bytes resident, each shared page divided by the number of its sharers where the system tells that."""
+    memory = process.memory_full_info()
+    return int(getattr(memory, "pss", memory.rss))
+
+
+def _line(what: str, value: float, unit: str, goal: float) -> None:
+    print(f"{what:<70} {value:>8.1f} {unit:<4} (goal {goal:g}, ratio {value / goal:.2f})", flush=True)
+
+
+@contextmanager
+def _stack() -> Iterator[LiveStack]:
+    home = Path(tempfile.mkdtemp(prefix="mlk-"))
+    home.chmod(0o711)  # PostgreSQL drops root's rights and has to pass through
+    stack = LiveStack(home)
+    stack.config_file.write_text("config:\n  marketlake:target: host\n")
+    try:
+        yield stack
+    finally:
+        if stack.folder.exists() or stack.processes():
+            stack.make("down", check=False)
+        stack.remove()
+
+
+def machine() -> str:
+    """The machine that the figures belong to."""
+    names = {line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")}
+    memory = psutil.virtual_memory().total / MIB / 1024
+    return f"{os.cpu_count()} cores ({', '.join(sorted(names)) or 'unknown'}), {memory:.0f} GiB of memory"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
