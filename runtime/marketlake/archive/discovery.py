@@ -13,7 +13,7 @@ from marketlake.settings import VenueEndpoint
 from marketlake.sync.transport import RetryPolicy
 
 PROBED_DAYS = 3
-"""Listings have been seen stale: so many of the latest days are looked up by key if a live series lacks them."""
+"""Listings have been seen stale: so many latest days are looked up by key if a live series lacks them."""
 LIVE_WITHIN = timedelta(days=7)
 """A daily series whose last listed file is older counts as ended (delisted), and is not probed."""
 

@@ -19,7 +19,7 @@ from defusedxml.ElementTree import fromstring
 
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import ListingError, NotPublishedError
-from marketlake.sync.transport import USER_AGENT, RetryPolicy, connection_error, object_url, refuse
+from marketlake.sync.transport import USER_AGENT, RetryPolicy, accept, connection_error, object_url
 
 PAGE = 1000
 """The most keys that S3 returns at once."""
@@ -127,9 +127,7 @@ class BucketListing:
             response = self._client.request(method, url)
         except httpx.TransportError as error:
             raise connection_error(error, url, self._retry) from error
-        refusal = refuse(response.status_code, response.headers, url)
-        if refusal is not None:
-            raise refusal
+        accept(response, url)
         return response
 
 

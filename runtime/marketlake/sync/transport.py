@@ -42,7 +42,7 @@ class RetryPolicy:
     attempts: int = 5
     """Including the first."""
     first_delay: float = 0.5
-    """Seconds before the second attempt; doubled for each further one; up to a quarter comes on top at random."""
+    """Seconds before the second attempt; doubled for each further one; up to a quarter more at random."""
     longest_delay: float = 30.0
     """Seconds; also the longest that a venue's Retry-After is honoured within one call."""
     connect_timeout: float = 10.0
@@ -95,6 +95,13 @@ class RetryPolicy:
         return asked if asked <= self.longest_delay else None
 
 
+def venue_client(retry: RetryPolicy) -> httpx.AsyncClient:
+    """Connections to venues, to be shared by the copies of one event loop; use it as a context manager."""
+    return httpx.AsyncClient(
+        headers={"User-Agent": USER_AGENT}, timeout=retry.timeout(), follow_redirects=True
+    )
+
+
 def object_url(endpoint: VenueEndpoint, key: str) -> str:
     """Path-style URL of an object; each byte that is no plain letter is percent-encoded, slashes are kept."""
     return f"{endpoint.endpoint.rstrip('/')}/{endpoint.bucket}/{quote(key, safe='/')}"
@@ -114,33 +121,34 @@ def connection_error(error: httpx.TransportError, what: str, policy: RetryPolicy
     )
 
 
-def refuse(status: int, headers: Mapping[str, str], what: str) -> VenueError | None:
-    """The error that an HTTP status means for `what` (a URL); None for 200 and 206."""
+def accept(response: httpx.Response, what: str) -> None:
+    """Let the statuses 200 and 206 pass; raise the error that any other means for `what` (a URL)."""
+    status = response.status_code
     if status in (200, 206):
-        return None
+        return
     if status in (401, 403):
-        return AccessDeniedError(
-            f"{what}: HTTP {status}, access denied. The venue does not let this address or identity read it: "
-            "check the venue's endpoint and bucket in the settings; some venues answer so to banned "
+        raise AccessDeniedError(
+            f"{what}: HTTP {status}, access denied. The venue does not let this address or identity read "
+            "it: check the venue's endpoint and bucket in the settings; some venues answer so to banned "
             "addresses, or for keys that do not exist."
         )
     if status in (404, 410):
-        return NotPublishedError(
+        raise NotPublishedError(
             f"{what}: HTTP {status}, there is no such object. It was withdrawn since it was listed, or the "
             "bucket's name in the settings is wrong: discover again."
         )
     if status == 429:
-        return RateLimitedError(
+        raise RateLimitedError(
             f"{what}: HTTP 429, too many requests. Lower the number of workers for this venue.",
-            retry_after=_retry_after(headers),
+            retry_after=_retry_after(response.headers),
         )
     if status >= 500:
-        return VenueUnavailableError(
+        raise VenueUnavailableError(
             f"{what}: HTTP {status}, the venue failed. It is tried again by itself; if it persists, wait for "
             "the venue to recover and collect again.",
-            retry_after=_retry_after(headers),
+            retry_after=_retry_after(response.headers),
         )
-    return RequestRefusedError(
+    raise RequestRefusedError(
         f"{what}: HTTP {status}, the request was refused. Check the venue's endpoint in the settings: it has "
         "to be an S3 service that is read path-style and anonymously."
     )

@@ -1,0 +1,306 @@
+"""Copies one archive file from the venue straight into the landing bucket.
+
+The bytes stream through memory in pieces and touch no disk. Their sha256 is taken as they pass, and the
+upload is only completed once it equals the one of the venue's checksum file: what is visible in landing is
+proven.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import httpx
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore as Bucket
+from opentelemetry import trace
+
+from marketlake.archive.model import ArchiveFile
+from marketlake.settings import ObjectStore, VenueEndpoint
+from marketlake.sync.errors import (
+    ChecksumMismatchError,
+    EmptyFileError,
+    HtmlInsteadOfZipError,
+    NotAZipError,
+    NotPublishedError,
+    SidecarMissingError,
+    TruncatedError,
+)
+from marketlake.sync.sidecar import parse_sidecar
+from marketlake.sync.stores import landing_store, storage_error
+from marketlake.sync.transport import RetryPolicy, accept, connection_error, object_url, venue_client
+
+PART = 8 * 1024 * 1024
+"""Bytes of one part of an upload. Files up to this size are put in one request."""
+PARTS_IN_FLIGHT = 4
+CHUNK = 256 * 1024
+"""Bytes read from the venue at once."""
+SHA256_ATTRIBUTE = "sha256"
+"""Name of the object metadata that holds the proven checksum."""
+
+Progress = Callable[[int], None]
+"""Told how many further bytes have passed; a negative number takes back those of a failed attempt."""
+
+_tracer = trace.get_tracer("marketlake")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedObject:
+    """An archive file in the landing bucket."""
+
+    key: str
+    """In the landing bucket."""
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hexadecimal, lower case; proven against the venue's checksum file."""
+    etag: str
+    """Of the landing object, without quotes."""
+    version_id: str | None
+    """Of the landing object; None if the bucket is not versioned."""
+    already_there: bool
+    """True if landing held these very bytes before, so that nothing was copied."""
+
+
+def landing_key(venue: str, key: str) -> str:
+    """Where a venue's object lies in the landing bucket.
+
+    The venue's key below the venue's name. A leading slash, which would make an empty path segment that
+    object stores refuse, is written ``%2F``.
+    """
+    return f"{venue}/%2F{key[1:]}" if key.startswith("/") else f"{venue}/{key}"
+
+
+async def copy_file(
+    file: ArchiveFile,
+    endpoint: VenueEndpoint,
+    store: ObjectStore,
+    *,
+    progress: Progress | None = None,
+    retry: RetryPolicy | None = None,
+    client: httpx.AsyncClient | None = None,
+) -> CopiedObject:
+    """Copy a file into landing, or find it there.
+
+    Args:
+        file: as discovered. Its checksum file is looked for under the listed key, else beside it.
+        endpoint: where the venue is read.
+        store: the platform's object store.
+        progress: see :data:`Progress`.
+        retry: how patient to be; the policy's defaults if None.
+        client: from :func:`marketlake.sync.transport.venue_client`, to share connections between copies.
+
+    Raises:
+        SyncError: nothing became visible in landing, and no unfinished upload stays; the class says why.
+    """
+    retry = retry or RetryPolicy()
+    attributes: dict[str, str | int] = {
+        "marketlake.venue": file.venue,
+        "marketlake.key": file.key,
+        "aws.s3.bucket": store.landing_bucket,
+        "aws.s3.key": landing_key(file.venue, file.key),
+    }
+    with _tracer.start_as_current_span("copy", attributes=attributes) as span:
+        async with contextlib.AsyncExitStack() as stack:
+            if client is None:
+                client = await stack.enter_async_context(venue_client(retry))
+            transfer = _Copy(
+                file=file,
+                endpoint=endpoint,
+                landing=landing_store(store),
+                client=client,
+                retry=retry,
+                progress=progress or _unwatched,
+            )
+            copied = await transfer.run()
+        span.set_attribute("marketlake.bytes", 0 if copied.already_there else copied.size)
+        span.set_attribute("marketlake.already_there", copied.already_there)
+        return copied
+
+
+def _unwatched(count: int) -> None:
+    """Nobody watches the progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copy:
+    file: ArchiveFile
+    endpoint: VenueEndpoint
+    landing: Bucket
+    client: httpx.AsyncClient
+    retry: RetryPolicy
+    progress: Progress
+
+    @property
+    def key(self) -> str:
+        return landing_key(self.file.venue, self.file.key)
+
+    async def run(self) -> CopiedObject:
+        sha256 = await self.retry.run_async(self._sidecar)
+        if found := await self._find(sha256):
+            return found
+        try:
+            return await self._transfer(sha256)
+        except ChecksumMismatchError:
+            # The venue replaces files in place: the checksum file may be older than the bytes, or newer.
+            return await self._transfer(await self.retry.run_async(self._sidecar))
+
+    async def _transfer(self, sha256: str) -> CopiedObject:
+        return await self.retry.run_async(lambda: self._attempt(sha256))
+
+    async def _sidecar(self) -> str:
+        key = self.file.sidecar_key or f"{self.file.key}.CHECKSUM"
+        url = object_url(self.endpoint, key)
+        try:
+            response = await self.client.get(url)
+        except httpx.TransportError as error:
+            raise connection_error(error, url, self.retry) from error
+        try:
+            accept(response, url)
+        except NotPublishedError as error:
+            raise SidecarMissingError(
+                f"{self.file.key} has no checksum file ({url}: HTTP {response.status_code}), so its bytes "
+                "cannot be proven and it was not copied. The venue may add it later: collect again then."
+            ) from error
+        return parse_sidecar(response.content, self.file.key)
+
+    async def _find(self, sha256: str) -> CopiedObject | None:
+        try:
+            found = await obstore.get_async(self.landing, self.key, options={"head": True})
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise storage_error(error, f"looking for {self.key} in landing") from error
+        if found.attributes.get(SHA256_ATTRIBUTE) != sha256:
+            return None
+        return CopiedObject(
+            key=self.key,
+            size=found.meta["size"],
+            sha256=sha256,
+            etag=(found.meta["e_tag"] or "").strip('"'),
+            version_id=found.meta["version"],
+            already_there=True,
+        )
+
+    async def _attempt(self, sha256: str) -> CopiedObject:
+        url = object_url(self.endpoint, self.file.key)
+        passed = _Passage(file=self.file, sha256=sha256, progress=self.progress)
+        try:
+            async with self.client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+                accept(response, url)
+                return await self._upload(response, passed)
+        except httpx.TransportError as error:
+            passed.take_back()
+            if isinstance(error, httpx.RemoteProtocolError) and passed.size:
+                raise TruncatedError(
+                    f"{url}: the connection ended after {passed.size} of {passed.announced} bytes. It is "
+                    "tried again by itself; if it persists, the venue's object is damaged: report it."
+                ) from error
+            raise connection_error(error, url, self.retry) from error
+        except BaseError as error:
+            passed.take_back()
+            raise storage_error(error, f"writing {self.key} to landing") from error
+        except BaseException:
+            passed.take_back()
+            raise
+
+    async def _upload(self, response: httpx.Response, passed: "_Passage") -> CopiedObject:
+        length = response.headers.get("content-length")
+        passed.announced = int(length) if length else self.file.size
+        body = passed.proven(response.aiter_raw(CHUNK))
+        whole = b"".join([chunk async for chunk in body]) if length and int(length) <= PART else None
+        upload = asyncio.ensure_future(
+            obstore.put_async(
+                self.landing,
+                self.key,
+                body if whole is None else whole,
+                attributes={
+                    "Content-Type": "application/zip",
+                    SHA256_ATTRIBUTE: passed.sha256,
+                    "source-etag": self.file.etag,
+                },
+                use_multipart=whole is None,
+                chunk_size=PART,
+                max_concurrency=PARTS_IN_FLIGHT,
+            )
+        )
+        try:
+            result = await asyncio.shield(upload)
+        except asyncio.CancelledError:
+            # A cancelled put would leave its parts behind; one whose body fails takes them away.
+            await response.aclose()
+            await asyncio.wait([upload])
+            raise
+        return CopiedObject(
+            key=self.key,
+            size=passed.size,
+            sha256=passed.sha256,
+            etag=(result["e_tag"] or "").strip('"'),
+            version_id=result["version"],
+            already_there=False,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Passage:
+    """The bytes of one attempt, looked at as they pass."""
+
+    file: ArchiveFile
+    sha256: str
+    """What the venue's checksum file says."""
+    progress: Progress
+    announced: int = 0
+    """Bytes that the response's head promised."""
+    size: int = 0
+    """Bytes that have passed."""
+
+    async def proven(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass the chunks on, and fail instead of ending unless they are what the checksum names."""
+        digest = hashlib.sha256()
+        async for chunk in chunks:
+            if not self.size:
+                self._sniff(chunk)
+            digest.update(chunk)
+            self.size += len(chunk)
+            self.progress(len(chunk))
+            yield chunk
+        self._prove(digest.hexdigest())
+
+    def take_back(self) -> None:
+        """Tell the progress that the bytes so far do not count."""
+        self.progress(-self.size)
+
+    def _sniff(self, head: bytes) -> None:
+        start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")):
+            raise HtmlInsteadOfZipError(
+                f"{self.file.key}: a web page came instead of a zip ({head[:60]!r}…). A proxy, a login page "
+                "or the venue's bot protection stands between: open the endpoint from this machine and see."
+            )
+        if not head.startswith(b"PK"):
+            raise NotAZipError(
+                f"{self.file.key}: the bytes begin with {head[:8]!r}, not with b'PK' as a zip does. It was "
+                "not copied; report it to the venue, and collect again once it is replaced."
+            )
+
+    def _prove(self, got: str) -> None:
+        if not self.size:
+            raise EmptyFileError(
+                f"{self.file.key}: the object is empty (0 bytes, {self.file.size} listed). It was not "
+                "copied; collect again once the venue has replaced it."
+            )
+        if got == self.sha256:
+            return
+        if self.size < self.file.size:
+            raise TruncatedError(
+                f"{self.file.key}: only {self.size} of the {self.file.size} listed bytes came. It is tried "
+                "again by itself; if it persists, the venue's object is damaged: report it."
+            )
+        raise ChecksumMismatchError(
+            f"{self.file.key}: the bytes' sha256 is {got}, the venue's checksum file says {self.sha256}. "
+            "It was not copied. Perhaps the venue is replacing it: collect again later, else report it.",
+            expected=self.sha256,
+            got=got,
+        )
