@@ -140,7 +140,9 @@ class Stack:
         return self.workspace.exports()
 
     def _prepare(self, *, changing: bool = True) -> None:
-        """Folders, passphrase, the stack itself; no lock of a killed command and, before changes, none at all."""
+        """Folders, passphrase, the stack itself; no lock of a killed command and, before changes, none at
+        all.
+        """
         self.workspace.prepare()
         folder = self.workspace.lock_folder(self.name)
         for lock in heal_locks(folder):

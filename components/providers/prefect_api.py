@@ -82,8 +82,18 @@ class PrefectApi:
             )
         raise ResourceError(
             f"The workflow engine at {self._url} answers {request} with HTTP {answer.status_code}: "
-            f"{answer.text[:500]}"
+            f"{_detail(answer)[:500]}"
         )
+
+
+def _detail(answer: httpx.Response) -> str:
+    """What Prefect says in words, or whatever it says."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return answer.text
+    detail = body.get("detail") if isinstance(body, dict) else None
+    return detail if isinstance(detail, str) else answer.text
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
