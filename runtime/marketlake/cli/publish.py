@@ -40,7 +40,7 @@ def run(environment: str | None, folder: Path, venue_name: str, *, as_json: bool
     standin = settings.venues.get(venue.name)
     if standin is None or standin.endpoint != settings.object_store.endpoint:
         raise UsageProblem(
-            f"the environment {settings.environment!r} has no stand-in for {venue.name}: its archive is read at "
+            f"environment {settings.environment!r} has no stand-in for {venue.name}: its archive is read at "
             f"{(standin or venue.default_endpoint).endpoint}, where nothing can be published."
         )
     store = bucket_store(settings.object_store, standin.bucket)

@@ -53,11 +53,16 @@ def client_configuration(bus: EventBus, *, client_id: str) -> dict[str, Any]:
     }
 
 
+def is_lasting(error: KafkaError) -> bool:
+    """Whether repeating what failed so cannot help."""
+    return error.code() in _LASTING
+
+
 def named(error: KafkaError | KafkaException, *, bus: EventBus, doing: str) -> Exception:
     """The platform's exception for a client's error."""
     cause = error.args[0] if isinstance(error, KafkaException) else error
     text = f"{doing}: the event bus at {bus.bootstrap_servers} says {cause.name()}: {cause.str()}"
-    if cause.code() in _LASTING:
+    if is_lasting(cause):
         return EventBusRefusedError(
             f"{text}. Check the topic's access rules and the credentials of this environment."
         )

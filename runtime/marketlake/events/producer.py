@@ -8,7 +8,12 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as KafkaProducer
 
-from marketlake.events.connection import EventBusUnavailableError, client_configuration, named
+from marketlake.events.connection import (
+    EventBusUnavailableError,
+    client_configuration,
+    is_lasting,
+    named,
+)
 from marketlake.events.envelope import Message
 from marketlake.settings import EventBus
 
@@ -27,7 +32,9 @@ class Producer:
             "compression.type": "lz4",
             "linger.ms": 5,
             "message.timeout.ms": int(timeout_s * 1000),
+            "error_cb": self._note_refusal,
         }
+        self._refusal: KafkaError | None = None
         self._lock = threading.Lock()
         self._client: KafkaProducer | None = None
 
@@ -52,6 +59,7 @@ class Producer:
                 else:
                     failures.append(error)
 
+            self._refusal = None
             client = self._client or KafkaProducer(self._configuration)
             self._client = client
             deadline = time.monotonic() + self._timeout_s + 1
@@ -59,6 +67,9 @@ class Producer:
                 for message in messages:
                     self._hand_over(client, topic, message, note)
                 while confirmed + len(failures) < len(messages) and time.monotonic() < deadline:
+                    if self._refusal is not None:
+                        failures.append(self._refusal)
+                        break
                     client.poll(0.05)
             except KafkaException as error:
                 self._abandon(client)
@@ -85,6 +96,11 @@ class Producer:
         client.purge()
         client.poll(0)
         self._client = None
+
+    def _note_refusal(self, error: KafkaError) -> None:
+        """Credentials that are refused show beside the messages, which would wait for their time-out."""
+        if is_lasting(error):
+            self._refusal = error
 
     @staticmethod
     def _hand_over(client: KafkaProducer, topic: str, message: Message, note: Any) -> None:
