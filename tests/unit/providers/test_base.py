@@ -1,0 +1,202 @@
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pulumi.dynamic import Config, ConfigureRequest
+from pulumi.runtime.rpc import UNKNOWN
+from pydantic import Field
+
+from components.providers.base import RESERVED, Inputs, Provider, ResourceError, UnreachableError
+
+
+class ShelfInputs(Inputs):
+    name: str
+    key: str
+    boards: int = Field(default=3, ge=1)
+    colour: str | None = None
+    books: list[str] = Field(default_factory=list)
+
+
+class ShelfProvider(Provider[ShelfInputs]):
+    """A shelf in a world that is a dictionary."""
+
+    model = ShelfInputs
+    identity = frozenset({"name"})
+
+    def __init__(self) -> None:
+        self.world: dict[str, dict[str, Any]] = {}
+        self.unreachable = False
+
+    def resource_id(self, declared: ShelfInputs) -> str:
+        return declared.name
+
+    def apply(self, declared: ShelfInputs) -> Mapping[str, Any]:
+        self.world[declared.name] = {"boards": declared.boards, "colour": declared.colour}
+        return {"serial": 7}
+
+    def observe(self, declared: ShelfInputs) -> Mapping[str, Any] | None:
+        if self.unreachable:
+            raise UnreachableError("The room is locked.")
+        return self.world.get(declared.name)
+
+    def remove(self, declared: ShelfInputs) -> None:
+        self.world.pop(declared.name, None)
+
+    def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
+        return ["boards"] if declared["boards"] < recorded["boards"] else []
+
+
+NEWS = {"name": "a", "key": "s3cret", "version": "1", RESERVED: "pickle"}
+
+
+@pytest.fixture
+def provider() -> ShelfProvider:
+    return ShelfProvider()
+
+
+def test_a_check_fills_in_defaults(provider: ShelfProvider) -> None:
+    result = provider.check({}, dict(NEWS))
+    assert not result.failures
+    assert result.inputs == {
+        "name": "a", "key": "s3cret", "version": "1", "boards": 3, "colour": None, "books": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [({"boards": 0}, "boards"), ({"bords": 3}, "bords"), ({"name": None}, "name")],
+)
+def test_a_check_names_the_property_and_shows_no_value(
+    provider: ShelfProvider, wrong: dict[str, Any], place: str
+) -> None:
+    result = provider.check({}, NEWS | wrong)
+    assert [failure.property for failure in result.failures] == [place]
+    assert "s3cret" not in result.failures[0].reason
+
+
+@pytest.mark.parametrize("unknown", [UNKNOWN, {"inner": [UNKNOWN]}])
+def test_a_check_lets_values_pass_that_are_not_known_yet(provider: ShelfProvider, unknown: Any) -> None:
+    result = provider.check({}, NEWS | {"key": unknown})
+    assert not result.failures
+    assert result.inputs["key"] == unknown
+    assert result.inputs["boards"] == 3
+
+
+def test_the_same_declaration_is_no_change(provider: ShelfProvider) -> None:
+    inputs = provider.check({}, dict(NEWS)).inputs
+    created = provider.create(inputs)
+    recorded = {
+        key: value for key, value in (created.outs or {}).items() if value is not None
+    }  # as Pulumi does
+    diff = provider.diff("a", recorded, inputs)
+    assert (diff.changes, diff.replaces) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "replaces"),
+    [
+        ({"colour": "red"}, []),
+        ({"version": "2"}, []),
+        ({"name": "b"}, ["name"]),
+        ({"boards": 1}, ["boards"]),
+        ({"boards": 9}, []),
+    ],
+)
+def test_a_change_updates_or_replaces(
+    provider: ShelfProvider, change: dict[str, Any], replaces: list[str]
+) -> None:
+    inputs = provider.check({}, dict(NEWS)).inputs
+    recorded = dict(provider.create(inputs).outs or {})
+    diff = provider.diff("a", recorded, inputs | change)
+    assert (diff.changes, diff.replaces, diff.delete_before_replace) == (True, replaces, True)
+
+
+def test_an_optional_input_that_is_no_longer_declared_is_a_change(provider: ShelfProvider) -> None:
+    recorded = provider.check({}, NEWS | {"colour": "red"}).inputs
+    news = {key: value for key, value in provider.check({}, dict(NEWS)).inputs.items() if value is not None}
+    assert provider.diff("a", recorded, news).changes
+
+
+def test_a_value_that_is_not_known_yet_replaces_nothing(provider: ShelfProvider) -> None:
+    recorded = provider.check({}, dict(NEWS)).inputs
+    diff = provider.diff("a", recorded, recorded | {"key": UNKNOWN, "boards": 1})
+    assert (diff.changes, diff.replaces) == (True, [])
+
+
+def test_creation_and_update_return_inputs_and_outputs(provider: ShelfProvider) -> None:
+    created = provider.create(dict(NEWS))
+    assert created.id == "a"
+    assert created.outs == provider.check({}, dict(NEWS)).inputs | {"serial": 7}
+    updated = provider.update("a", created.outs, NEWS | {"boards": 4})
+    assert updated.outs == created.outs | {"boards": 4}
+    assert provider.world == {"a": {"boards": 4, "colour": None}}
+
+
+def test_a_refresh_returns_what_is_there_as_outputs_and_as_inputs(provider: ShelfProvider) -> None:
+    outs = dict(provider.create(dict(NEWS)).outs or {})
+    provider.world["a"] = {"boards": 5, "colour": "red"}
+    live = provider.read("a", outs)
+    assert live.id == "a"
+    assert live.outs == outs | {"boards": 5, "colour": "red"}
+    assert live.inputs == {key: value for key, value in live.outs.items() if key != "serial"}
+
+
+def test_a_refresh_of_what_is_gone_says_so(provider: ShelfProvider) -> None:
+    outs = dict(provider.create(dict(NEWS)).outs or {})
+    provider.world.clear()
+    live = provider.read("a", outs)
+    assert (live.id, live.outs) == ("", {})
+
+
+def test_a_refresh_that_cannot_see_keeps_what_is_recorded_and_warns(
+    provider: ShelfProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outs = dict(provider.create(dict(NEWS)).outs or {})
+    provider.unreachable = True
+    live = provider.read("a", outs | {RESERVED: "pickle"})
+    assert (live.id, live.outs, live.inputs) == ("a", outs, None)
+    assert "The room is locked. What is recorded of 'a' was kept unseen." in capsys.readouterr().err
+
+
+def test_a_deletion_takes_what_an_older_version_recorded(provider: ShelfProvider) -> None:
+    provider.create(dict(NEWS))
+    provider.delete("a", NEWS | {"serial": 7, "wheels": 4})
+    assert provider.world == {}
+
+
+def test_properties_that_cannot_be_used_are_told_without_their_values(provider: ShelfProvider) -> None:
+    with pytest.raises(ResourceError, match="ShelfProvider cannot use its properties: boards: ") as caught:
+        provider.delete("a", NEWS | {"boards": "s3cret"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_expected_error_is_logged_without_trace_and_a_defect_with_it(provider: ShelfProvider) -> None:
+    log = logging.getLogger("grpc._server")
+    former = list(log.filters)
+    try:
+        provider.configure(ConfigureRequest(Config({}, "project")))
+        provider.configure(ConfigureRequest(Config({}, "project")))
+        (added,) = [known for known in log.filters if known not in former]
+
+        def kept(error: Exception) -> bool:
+            info = (type(error), error, None)
+            record = logging.LogRecord("grpc._server", logging.ERROR, "", 0, "failed", None, info)
+            return bool(added.filter(record))  # type: ignore[union-attr]
+
+        assert not kept(ResourceError("expected"))
+        assert kept(ValueError("defect"))
+    finally:
+        log.filters = former
+
+
+def test_a_provider_has_to_say_its_verbs() -> None:
+    class Silent(Provider[ShelfInputs]):
+        model = ShelfInputs
+        identity = frozenset()
+
+    declared = ShelfInputs(name="a", key="k", version="1")
+    for verb in ("resource_id", "apply", "observe", "remove"):
+        with pytest.raises(NotImplementedError):
+            getattr(Silent(), verb)(declared)
+    assert Silent().replaced_by({}, {}) == []
