@@ -2,10 +2,16 @@
 
 import base64
 import uuid
+from typing import NotRequired, TypedDict
 
+import pulumi
 from marketlake.settings import HealthKind
 
+from components.component import Component, known_after
+from components.providers.secret import GeneratedSecret
 from components.service import Command, File, Health, Port, Resources, Service, Stop, Tool, Volume
+from components.target import TargetArgs
+from components.targets import target_of
 
 CLIENT_USER = "marketlake"
 BROKER_USER = "broker"
@@ -111,3 +117,58 @@ def event_bus_service(*, memory_mib: int = 512, volume_mib: int = 1024) -> Servi
         resources=Resources(memory_mib=memory_mib),
         stop=Stop(grace_s=20),
     )
+
+
+class EventBusArgs(TypedDict):
+    """What is declared of the event bus."""
+
+    target: TargetArgs
+    """Where it runs."""
+    memory_mib: NotRequired[int]
+    """Optional: 512 when omitted; half becomes the Java heap."""
+    volume_mib: NotRequired[int]
+    """Optional: room that has to be free at first; 1024 when omitted."""
+
+
+class EventBus(Component):
+    """A Kafka broker."""
+
+    bootstrap_servers: pulumi.Output[str]
+    security_protocol: pulumi.Output[str]
+    sasl_mechanism: pulumi.Output[str]
+    username: pulumi.Output[str]
+    password: pulumi.Output[str]
+    """A secret."""
+    service: pulumi.Output[dict[str, str]]
+    """How `marketlake status` finds it."""
+
+    def __init__(self, name: str, args: EventBusArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the broker."""
+        super().__init__(name, opts)
+        broker = GeneratedSecret(f"{name}-broker-password", opts=self._child())
+        client = GeneratedSecret(f"{name}-client-password", opts=self._child())
+        deployed = target_of(args["target"]).deploy(
+            name,
+            event_bus_service(
+                memory_mib=args.get("memory_mib", 512), volume_mib=args.get("volume_mib", 1024)
+            ),
+            inputs={"cluster-id": cluster_id(f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}")},
+            secrets={"broker-password": broker.value, "client-password": client.value},
+            opts=self._child(),
+        )
+        self.bootstrap_servers = deployed.address("client")
+        self.security_protocol = pulumi.Output.from_input(SECURITY_PROTOCOL)
+        self.sasl_mechanism = pulumi.Output.from_input(SASL_MECHANISM)
+        self.username = pulumi.Output.from_input(CLIENT_USER)
+        self.password = known_after(client.value, deployed.resource)
+        self.service = deployed.info
+        self.register_outputs(
+            {
+                "bootstrap_servers": self.bootstrap_servers,
+                "security_protocol": self.security_protocol,
+                "sasl_mechanism": self.sasl_mechanism,
+                "username": self.username,
+                "password": self.password,
+                "service": self.service,
+            }
+        )

@@ -46,6 +46,8 @@ class Tool:
     """Its name there, which also gives the service's version."""
     needs: tuple[str, ...] = ()
     """Further tools that it runs with, e.g. ``java``."""
+    pages_need_release: bool = False
+    """Its web page is in the vendor's release only: a build from the package registry has none."""
 
     @property
     def tools(self) -> tuple[str, ...]:

@@ -1,8 +1,16 @@
 """The workflow engine: a Prefect server whose state lies in PostgreSQL."""
 
-from marketlake.settings import Database, HealthKind
+from typing import NotRequired, TypedDict
 
+import pulumi
+from marketlake import settings
+from marketlake.settings import HealthKind
+
+from components.component import Component, known_after
+from components.providers.secret import GeneratedSecret
 from components.service import Distribution, Health, Port, Resources, Service, Volume
+from components.target import TargetArgs
+from components.targets import target_of
 
 USER = "marketlake"
 
@@ -16,7 +24,7 @@ QUIET_PREFECT = {
 """What every Prefect process is told: nothing is reported to the vendor, logs are plain text."""
 
 
-def database_url(database: Database) -> str:
+def database_url(database: settings.Database) -> str:
     """Where the server keeps its state, in SQLAlchemy's notation. It holds the password."""
     return database.dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
 
@@ -50,3 +58,66 @@ def workflow_engine_service(*, memory_mib: int = 512) -> Service:
         resources=Resources(memory_mib=memory_mib),
         console=("api", "/"),
     )
+
+
+class StateDatabaseArgs(TypedDict):
+    """The PostgreSQL database of a workflow engine's state."""
+
+    host: pulumi.Input[str]
+    port: pulumi.Input[int]
+    name: pulumi.Input[str]
+    user: pulumi.Input[str]
+    password: pulumi.Input[str]
+    """A secret."""
+
+
+class WorkflowEngineArgs(TypedDict):
+    """What is declared of the workflow engine."""
+
+    target: TargetArgs
+    """Where it runs."""
+    database: StateDatabaseArgs
+    """Where it keeps its state."""
+    memory_mib: NotRequired[int]
+    """Optional: 512 when omitted."""
+
+
+class WorkflowEngine(Component):
+    """A Prefect server."""
+
+    api_url: pulumi.Output[str]
+    """Ends in ``/api``."""
+    ui_url: pulumi.Output[str]
+    auth_string: pulumi.Output[str]
+    """A secret: ``user:password`` for HTTP basic authentication."""
+    service: pulumi.Output[dict[str, str]]
+    """How `marketlake status` finds it."""
+
+    def __init__(
+        self, name: str, args: WorkflowEngineArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Declare the server."""
+        super().__init__(name, opts)
+        password = GeneratedSecret(f"{name}-password", opts=self._child())
+        auth = password.value.apply(lambda text: f"{USER}:{text}")
+        database = pulumi.Output.all(**args["database"])
+        url = database.apply(lambda values: database_url(settings.Database(**values)))
+        deployed = target_of(args["target"]).deploy(
+            name,
+            workflow_engine_service(memory_mib=args.get("memory_mib", 512)),
+            inputs={},
+            secrets={"database-url": url, "auth": auth},
+            opts=self._child(),
+        )
+        self.ui_url = deployed.url("api")
+        self.api_url = self.ui_url.apply(lambda base: f"{base}/api")
+        self.auth_string = known_after(auth, deployed.resource)
+        self.service = deployed.info
+        self.register_outputs(
+            {
+                "api_url": self.api_url,
+                "ui_url": self.ui_url,
+                "auth_string": self.auth_string,
+                "service": self.service,
+            }
+        )

@@ -90,10 +90,13 @@ class Ports(Section):
             owners[port] = name
         return self
 
-    def of_service(self, service: str) -> dict[str, int]:
-        """The numbers that are named here for a service, by the name that its port has in the Service."""
-        named = {port: getattr(self, key) for port, key in _PORTS_BY_SERVICE.get(service, {}).items()}
-        return {port: number for port, number in named.items() if number is not None}
+    def by_service(self) -> dict[str, dict[str, int]]:
+        """The numbers that are named here, by the name that the port has in the Service, by service."""
+        named = {
+            service: {port: number for port, key in keys.items() if (number := getattr(self, key)) is not None}
+            for service, keys in _PORTS_BY_SERVICE.items()
+        }
+        return {service: numbers for service, numbers in named.items() if numbers}
 
 
 _PORTS_BY_SERVICE: Mapping[str, Mapping[str, str]] = {

@@ -13,14 +13,14 @@ receivers:
     protocols:
       http:
         endpoint: "{bind}:{port:otlp}"
-  hostmetrics:
+  host_metrics:
     collection_interval: 15s
     scrapers:
       cpu: {}
       memory: {}
       load: {}
       disk: {}
-  filelog:
+  file_log:
     include: ["{logs}"]
     start_at: beginning
     include_file_name: true
@@ -42,25 +42,25 @@ processors:
     timeout: 1s
     send_batch_size: 1024
 connectors:
-  spanmetrics:
+  span_metrics:
     metrics_flush_interval: 15s
     dimensions:
       - name: venue
       - name: data_type
-  servicegraph:
+  service_graph:
     store:
       ttl: 10s
       max_items: 1000
 exporters:
-  otlphttp/metrics:
+  otlp_http/metrics:
     metrics_endpoint: "{input:metrics-url}/opentelemetry/v1/metrics"
     headers:
       Authorization: "{secret:metrics-authorization}"
-  otlphttp/logs:
+  otlp_http/logs:
     logs_endpoint: "{input:logs-url}/insert/opentelemetry/v1/logs"
     headers:
       Authorization: "{secret:logs-authorization}"
-  otlphttp/traces:
+  otlp_http/traces:
     traces_endpoint: "{input:traces-url}/v1/traces"
 service:
   extensions: [file_storage]
@@ -73,15 +73,15 @@ service:
     traces:
       receivers: [otlp]
       processors: [memory_limiter, batch]
-      exporters: [otlphttp/traces, spanmetrics, servicegraph]
+      exporters: [otlp_http/traces, span_metrics, service_graph]
     metrics:
-      receivers: [otlp, hostmetrics, spanmetrics, servicegraph]
+      receivers: [otlp, host_metrics, span_metrics, service_graph]
       processors: [memory_limiter, batch]
-      exporters: [otlphttp/metrics]
+      exporters: [otlp_http/metrics]
     logs:
-      receivers: [otlp, filelog]
+      receivers: [otlp, file_log]
       processors: [memory_limiter, batch]
-      exporters: [otlphttp/logs]
+      exporters: [otlp_http/logs]
 """
 
 

@@ -21,6 +21,8 @@ service:
       level: none
     logs:
       level: warn
+    traces:
+      level: none
 extensions:
   jaeger_storage:
     backends:
@@ -70,6 +72,7 @@ def metrics_store_service(
             "-storageDataPath={volume:data}",
             f"-retentionPeriod={retention_days}d",
             "-selfScrapeInterval=15s",
+            "-opentelemetry.usePrometheusNaming",
             *_VICTORIA,
         ),
         ports={"http": Port(preferred=8428, scheme="http")},
@@ -109,7 +112,7 @@ def trace_store_service(
     """Jaeger with badger on a volume: it takes OTLP over HTTP and answers queries over HTTP and gRPC."""
     return Service(
         name="trace-store",
-        program=Tool(name="jaeger"),
+        program=Tool(name="jaeger", pages_need_release=True),
         argv=("{bin:jaeger}", "--config={file:config.yaml}"),
         ports={
             "http": Port(preferred=16686, scheme="http"),
@@ -118,7 +121,7 @@ def trace_store_service(
         },
         volumes={"data": Volume(size_mib=volume_mib)},
         files={"config.yaml": File(text=_JAEGER % {"retention_hours": retention_hours})},
-        environment={"GOMEMLIMIT": "{memory:90}MiB"},
+        environment={"GOMEMLIMIT": "{memory:90}MiB", "OTEL_TRACES_SAMPLER": "always_off"},
         health=Health(kind=HealthKind.HTTP, port="http", path="/api/services"),
         resources=Resources(memory_mib=memory_mib),
         console=("http", "/"),

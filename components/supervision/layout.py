@@ -1,5 +1,6 @@
 """Where everything of one stack lies on this machine."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,11 @@ KEEP_DATA_VARIABLE = "MARKETLAKE_DATA"
 STACK_MARK = "MARKETLAKE_STACK_FOLDER"
 """Environment variable of every process of a stack, by which even an orphan is recognised. Its value is the folder."""
 SERVICE_MARK = "MARKETLAKE_SERVICE"
+
+
+def keep_data() -> bool:
+    """Whether whoever destroys wants to keep the data."""
+    return os.environ.get(KEEP_DATA_VARIABLE) == "keep"
 
 
 @dataclass(frozen=True, slots=True)

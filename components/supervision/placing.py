@@ -32,6 +32,8 @@ class Installed:
     roots: Mapping[str, Path]
     copies: Mapping[Path, Path]
     """Tool trees to copy first: destination → source."""
+    has_pages: bool = True
+    """Whether it serves its web page for people."""
 
 
 def installed(service: Service, stack: StackFolder) -> Installed:
@@ -92,15 +94,15 @@ def place(
             SetupCommand(
                 name=command.name,
                 argv=command.argv,
-                stdin=str(command.stdin) if command.stdin else None,
-                creates=str(command.creates) if command.creates else None,
+                stdin=str(command.stdin or ""),
+                creates=str(command.creates or ""),
                 staged=command.staged,
             )
             for command in render_setup(service, placement)
         ),
         tool_copies={str(target): str(source) for target, source in program.copies.items()},
         health=service.health.kind,
-        health_target=health_target(service, placement.addresses),
+        health_target=health_target(service, placement.addresses) or "",
         health_timeout_s=service.health.timeout_s,
         stop_signal=service.stop.signal,
         stop_grace_s=service.stop.grace_s,
@@ -129,7 +131,6 @@ def _installed_tool(program: Tool, stack: StackFolder, *, private: bool) -> Inst
     executables: dict[str, Path] = {}
     roots: dict[str, Path] = {}
     copies: dict[Path, Path] = {}
-    version = ""
     for name in program.tools:
         tool = locate(name)
         inside = Path(tool.receipt.root)
@@ -138,8 +139,12 @@ def _installed_tool(program: Tool, stack: StackFolder, *, private: bool) -> Inst
         if private:
             copies[here] = tree
         roots[name] = here / inside
-        executables |= {
-            script: here / path.relative_to(tree) for script, path in tool.executables.items()
-        }
-        version = version or tool.version
-    return Installed(version=version, executables=executables, roots=roots, copies=copies)
+        executables |= {script: here / path.relative_to(tree) for script, path in tool.executables.items()}
+    main = locate(program.name)
+    return Installed(
+        version=main.version,
+        executables=executables,
+        roots=roots,
+        copies=copies,
+        has_pages=not program.pages_need_release or main.receipt.source != "registry",
+    )

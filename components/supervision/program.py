@@ -17,8 +17,8 @@ class SetupCommand(_Data):
 
     name: str
     argv: tuple[str, ...]
-    stdin: str | None = None
-    creates: str | None = None
+    stdin: str = ""
+    creates: str = ""
     staged: bool = False
 
 
@@ -41,7 +41,8 @@ class HostProgram(_Data):
     tool_copies: dict[str, str]
     """Tool trees to copy to where the service's account can read them: destination → source."""
     health: HealthKind
-    health_target: str | None
+    health_target: str
+    """What the health check asks; empty for HealthKind.PROCESS."""
     health_timeout_s: float
     stop_signal: str
     stop_grace_s: int

@@ -18,7 +18,7 @@ class NotReadyError(Exception):
     """A service did not come up; the message quotes the end of its log."""
 
 
-def answers(kind: HealthKind, target: str | None) -> bool:
+def answers(kind: HealthKind, target: str) -> bool:
     """Whether the health check succeeds now. HealthKind.PROCESS asks nothing and is always true."""
     match kind, target:
         case HealthKind.HTTP, str(url):

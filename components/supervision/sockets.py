@@ -33,7 +33,8 @@ def holder(port: int) -> psutil.Process | None:
     except psutil.AccessDenied:  # macOS tells root only
         return None
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        local = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and local and local[1] == port and connection.pid:
             try:
                 return psutil.Process(connection.pid)
             except psutil.NoSuchProcess:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from supervisor.states import ProcessStates
+from supervisor.states import ProcessStates, SupervisorStates
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from components.supervision.accounts import Account
@@ -88,9 +88,10 @@ class Supervisor:
     def is_running(self) -> bool:
         """Whether it answers."""
         try:
-            return bool(self._rpc().supervisor.getState()["statecode"] == 1)
+            state: Any = self._rpc().supervisor.getState()
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return False
+        return bool(state["statecode"] == SupervisorStates.RUNNING)
 
     def stop(self) -> None:
         """End the supervisor and every process of its stack, orphans included."""
@@ -163,10 +164,11 @@ class Supervisor:
 
     def _info(self, program: HostProgram, process: str) -> dict[str, Any] | None:
         try:
-            info: dict[str, Any] = self._rpc().supervisor.getProcessInfo(f"{program.name}:{process}")
+            info: Any = self._rpc().supervisor.getProcessInfo(f"{program.name}:{process}")
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return None
-        return info
+        known: dict[str, Any] = info
+        return known
 
     def _program_file(self, name: str) -> Path:
         return self._stack.programs / f"{name}.conf"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from marketlake.settings import Database, EventBus, ObjectStore, Settings, Telemetry, WorkflowEngine
+
 from tests import servers
 
 

@@ -1,0 +1,170 @@
+"""The data lake: buckets for files and tables, topics for what happens to them, and the flow that fills it."""
+
+from typing import NotRequired, TypedDict
+
+import pulumi
+
+from components.component import Component, known_after
+from components.providers.bucket import Access, Bucket
+from components.providers.connections import (
+    EventBusConnectionArgs,
+    ObjectStoreConnectionArgs,
+    WorkflowEngineConnectionArgs,
+)
+from components.providers.flow_deployment import FlowDeployment
+from components.providers.topic import Topic
+from components.providers.work_pool import WorkPool
+
+_HOUR_MS = 3_600_000
+
+
+class BucketsArgs(TypedDict):
+    """Names of the lake's buckets."""
+
+    landing: str
+    """Archive files as their venue published them; every version is kept."""
+    lake: str
+    """Delta tables."""
+    stand_in: NotRequired[str]
+    """Optional: a bucket that stands in for a venue's public archive; everybody on this machine may read it."""
+
+
+class TopicsArgs(TypedDict):
+    """Names of the lake's topics."""
+
+    tasks: str
+    """Files to collect, one event each."""
+    events: str
+    """What happened."""
+    dead_letters: str
+    """What nobody could read."""
+    partitions: NotRequired[int]
+    """Optional: of the tasks; 8 when omitted. At most as many workers get tasks at the same time."""
+    retention_hours: NotRequired[int]
+    """Optional: 168 when omitted."""
+
+
+class CollectionFlowArgs(TypedDict):
+    """The flow that collects."""
+
+    work_pool: str
+    deployment: str
+    """``flow/deployment``."""
+    entrypoint: str
+    """Where the worker imports it: ``package.module.function``."""
+    release: pulumi.Input[str]
+    """Version of the runtime that holds it."""
+    concurrent_runs: NotRequired[int]
+    """Optional: 4 when omitted; further ones wait."""
+
+
+class DataLakeArgs(TypedDict):
+    """What is declared of the data lake."""
+
+    object_store: ObjectStoreConnectionArgs
+    event_bus: EventBusConnectionArgs
+    workflow_engine: WorkflowEngineConnectionArgs
+    buckets: BucketsArgs
+    topics: TopicsArgs
+    flow: CollectionFlowArgs
+
+
+class DataLake(Component):
+    """Buckets, topics, a work pool and a deployment; each output is known once what it names exists."""
+
+    landing_bucket: pulumi.Output[str]
+    lake_bucket: pulumi.Output[str]
+    stand_in_bucket: pulumi.Output[str | None]
+    tasks_topic: pulumi.Output[str]
+    events_topic: pulumi.Output[str]
+    dead_letters_topic: pulumi.Output[str]
+    work_pool: pulumi.Output[str]
+    deployment: pulumi.Output[str]
+
+    def __init__(self, name: str, args: DataLakeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare all of it."""
+        super().__init__(name, opts)
+        buckets, topics, flow = args["buckets"], args["topics"], args["flow"]
+        self.landing_bucket = self._bucket(f"{name}-landing", args, buckets["landing"], versioning=True)
+        self.lake_bucket = self._bucket(f"{name}-lake", args, buckets["lake"])
+        stand_in = buckets.get("stand_in")
+        self.stand_in_bucket = (
+            self._bucket(f"{name}-stand-in", args, stand_in, stand_in=True)
+            if stand_in
+            else pulumi.Output.from_input(None)
+        )
+        self.tasks_topic = self._topic(f"{name}-tasks", args, topics["tasks"], topics.get("partitions", 8))
+        self.events_topic = self._topic(f"{name}-events", args, topics["events"], 1)
+        self.dead_letters_topic = self._topic(f"{name}-dead-letters", args, topics["dead_letters"], 1)
+        pool = WorkPool(
+            f"{name}-work-pool",
+            {
+                "connection": args["workflow_engine"],
+                "work_pool": flow["work_pool"],
+                "concurrency_limit": flow.get("concurrent_runs", 4),
+            },
+            self._content(),
+        )
+        self.work_pool = known_after(pulumi.Output.from_input(flow["work_pool"]), pool)
+        flow_name, _, deployment_name = flow["deployment"].partition("/")
+        deployment = FlowDeployment(
+            f"{name}-deployment",
+            {
+                "connection": args["workflow_engine"],
+                "flow": flow_name,
+                "deployment": deployment_name,
+                "entrypoint": flow["entrypoint"],
+                "work_pool": self.work_pool,
+                "release": flow["release"],
+            },
+            self._content(pool),
+        )
+        self.deployment = known_after(pulumi.Output.from_input(flow["deployment"]), deployment)
+        self.register_outputs(
+            {
+                "landing_bucket": self.landing_bucket,
+                "lake_bucket": self.lake_bucket,
+                "stand_in_bucket": self.stand_in_bucket,
+                "tasks_topic": self.tasks_topic,
+                "events_topic": self.events_topic,
+                "dead_letters_topic": self.dead_letters_topic,
+                "work_pool": self.work_pool,
+                "deployment": self.deployment,
+            }
+        )
+
+    def _bucket(
+        self,
+        name: str,
+        args: DataLakeArgs,
+        bucket: str,
+        *,
+        versioning: bool = False,
+        stand_in: bool = False,
+    ) -> pulumi.Output[str]:
+        declared = Bucket(
+            name,
+            {
+                "connection": args["object_store"],
+                "bucket": bucket,
+                "versioning": versioning,
+                "access": (Access.PUBLIC_READ if stand_in else Access.PRIVATE).value,
+                "force_destroy": stand_in,
+            },
+            self._content(),
+        )
+        return known_after(pulumi.Output.from_input(bucket), declared)
+
+    def _topic(self, name: str, args: DataLakeArgs, topic: str, partitions: int) -> pulumi.Output[str]:
+        retention = args["topics"].get("retention_hours", 168) * _HOUR_MS
+        declared = Topic(
+            name,
+            {
+                "connection": args["event_bus"],
+                "topic": topic,
+                "partitions": partitions,
+                "config": {"retention.ms": str(retention)},
+            },
+            self._content(),
+        )
+        return known_after(pulumi.Output.from_input(topic), declared)

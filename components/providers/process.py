@@ -1,0 +1,110 @@
+"""One service as supervised processes on this machine."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pulumi
+from marketlake.settings import HealthKind
+from pulumi.dynamic import Resource
+
+from components.providers.base import Inputs, Provider, ResourceError
+from components.supervision.accounts import AccountError
+from components.supervision.installation import (
+    InstallationError,
+    account_of,
+    install,
+    installed_differs,
+    run_setup,
+    uninstall,
+)
+from components.supervision.layout import keep_data
+from components.supervision.program import HostProgram
+from components.supervision.readiness import NotReadyError, answers, await_ready, last_lines
+from components.supervision.supervisord import Supervisor, SupervisorError
+
+SECRET_PROPERTIES = ("secret_environment", "secret_files", "hidden")
+
+
+class ProcessInputs(HostProgram, Inputs):
+    """A program, what becomes of its data, and the version of this provider."""
+
+    keep_data: bool = False
+
+
+class ProcessProvider(Provider[ProcessInputs]):
+    """Programs under a stack's supervisor."""
+
+    VERSION: ClassVar[str] = "1"
+    model = ProcessInputs
+    identity = frozenset({"folder", "name"})
+
+    def resource_id(self, declared: ProcessInputs) -> str:
+        """The service's name."""
+        return declared.name
+
+    def apply(self, declared: ProcessInputs) -> Mapping[str, Any]:
+        """Write its files, start it, and wait until it is ready; running as declared, it is left alone."""
+        supervisor = Supervisor(declared.stack)
+        try:
+            changed = install(declared)
+            changed = supervisor.add(declared, account_of(declared)) or changed
+            if changed or not supervisor.runs(declared):
+                supervisor.stop_program(declared.name)
+                run_setup(declared)
+                supervisor.start_program(declared.name)
+            _await(declared, supervisor)
+        except (InstallationError, AccountError, SupervisorError, NotReadyError) as error:
+            raise ResourceError(str(error)) from error
+        return {}
+
+    def observe(self, declared: ProcessInputs) -> Mapping[str, Any] | None:
+        """None unless it runs exactly as declared: then nothing is left to do but to bring it up again."""
+        supervisor = Supervisor(declared.stack)
+        runs = supervisor.runs(declared)
+        as_declared = not installed_differs(declared) and not supervisor.differs(
+            declared, account_of(declared)
+        )
+        return {} if runs and as_declared else None
+
+    def remove(self, declared: ProcessInputs) -> None:
+        """End it and remove its files, and its data unless they are to be kept."""
+        try:
+            Supervisor(declared.stack).remove(declared.name)
+            uninstall(declared, keep_data=declared.keep_data or keep_data())
+        except (SupervisorError, OSError) as error:
+            raise ResourceError(f"{declared.name}: {error}") from error
+
+
+class Process(Resource, module="marketlake", name="Process"):
+    """A service's processes."""
+
+    name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: pulumi.Inputs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare a process under the resource name `name`; `args` are the fields of a HostProgram."""
+        super().__init__(
+            ProcessProvider(),
+            name,
+            {**args, "version": ProcessProvider.VERSION},
+            pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(additional_secret_outputs=list(SECRET_PROPERTIES))
+            ),
+        )
+
+
+def _await(program: HostProgram, supervisor: Supervisor) -> None:
+    def ready() -> bool:
+        if program.health is HealthKind.PROCESS:
+            return supervisor.has_settled(program)
+        return supervisor.runs(program) and answers(program.health, program.health_target)
+
+    def failed() -> str | None:
+        return supervisor.hopeless(program)
+
+    try:
+        await_ready(ready, failed, timeout_s=program.health_timeout_s, subject=program.name)
+    except NotReadyError as error:
+        log = program.stack.log(program.process_names[0])
+        raise NotReadyError(
+            f"{error} Its log, {log}, ends:\n{last_lines(log, hiding=program.hidden)}"
+        ) from None

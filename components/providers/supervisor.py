@@ -1,0 +1,89 @@
+"""The supervisor of a stack on this machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NotRequired, TypedDict
+
+import pulumi
+from pulumi.dynamic import Resource
+
+from components.providers.base import Inputs, Provider, ResourceError
+from components.supervision.accounts import AccountError
+from components.supervision.files import remove
+from components.supervision.layout import StackFolder, keep_data
+from components.supervision.supervisord import Supervisor, SupervisorError
+
+
+class SupervisorArgs(TypedDict):
+    """What is declared of a supervisor."""
+
+    folder: pulumi.Input[str]
+    """The stack's folder."""
+    keep_data: NotRequired[pulumi.Input[bool]]
+    """Optional: leave the volumes when it is removed; when omitted they go with it."""
+
+
+class SupervisorInputs(Inputs):
+    """The resolved :class:`SupervisorArgs`."""
+
+    folder: str
+    keep_data: bool = False
+
+
+class SupervisorProvider(Provider[SupervisorInputs]):
+    """Supervisors, each with a stack's folder of its own."""
+
+    VERSION: ClassVar[str] = "1"
+    model = SupervisorInputs
+    identity = frozenset({"folder"})
+
+    def resource_id(self, declared: SupervisorInputs) -> str:
+        """The stack's folder."""
+        return declared.folder
+
+    def apply(self, declared: SupervisorInputs) -> Mapping[str, Any]:
+        """Have the supervisor running; what an earlier, killed one left running is ended first."""
+        stack = StackFolder(Path(declared.folder))
+        try:
+            Supervisor(stack).start()
+        except (SupervisorError, AccountError) as error:
+            raise ResourceError(str(error)) from error
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write below {stack.root}: {error.strerror or error}. Correct the folder's permissions "
+                "or free some room, or name another place with MARKETLAKE_HOME."
+            ) from error
+        return {"socket": str(stack.socket)}
+
+    def observe(self, declared: SupervisorInputs) -> Mapping[str, Any] | None:
+        """Its socket; None if it does not answer there."""
+        stack = StackFolder(Path(declared.folder))
+        return {"socket": str(stack.socket)} if Supervisor(stack).is_running() else None
+
+    def remove(self, declared: SupervisorInputs) -> None:
+        """End it with all processes of the stack, and remove the stack's folder, but for data that is to be kept."""
+        stack = StackFolder(Path(declared.folder))
+        try:
+            Supervisor(stack).stop()
+        except SupervisorError as error:
+            raise ResourceError(str(error)) from error
+        for folder in (stack.supervisor, stack.services, stack.logs, stack.tools):
+            remove(folder)
+        if not (declared.keep_data or keep_data()):
+            remove(stack.data)
+        if stack.root.exists() and not any(stack.root.iterdir()):
+            stack.root.rmdir()
+
+
+class SupervisorDaemon(Resource, module="marketlake", name="Supervisor"):
+    """The supervisor of a stack."""
+
+    folder: pulumi.Output[str]
+    socket: pulumi.Output[str]
+    """Path of its UNIX socket."""
+
+    def __init__(self, name: str, args: SupervisorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the supervisor of the stack in `args["folder"]` under the resource name `name`."""
+        super().__init__(
+            SupervisorProvider(), name, {**args, "socket": None, "version": SupervisorProvider.VERSION}, opts
+        )

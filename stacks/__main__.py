@@ -1,0 +1,25 @@
+"""The Pulumi program: `pulumi up` runs this for the selected stack, which is an environment."""
+
+import sys
+
+import pulumi
+from pulumi.runtime.config import get_config_env
+
+from stacks.composition import Platform
+from stacks.validation import InvalidSettingsError, settings_from
+from toolchain import ToolMissingError
+
+
+def main() -> None:
+    """Build the platform of the selected stack from its settings."""
+    environment = pulumi.get_stack()
+    settings = settings_from(get_config_env(), source=f"the configuration of the stack {environment!r}")
+    Platform(environment, settings).export()
+
+
+try:
+    main()
+except (InvalidSettingsError, ToolMissingError) as error:
+    # The user's to mend: no stack trace. Pulumi fails the update when the program ends with an error.
+    pulumi.log.error(str(error))
+    sys.exit(1)
