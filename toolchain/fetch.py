@@ -18,7 +18,6 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 """Without a single byte; then the download continues on a new connection."""
 TRIES = 4
-_CHUNK = 1 << 18
 _REACH_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 Tell = Callable[[str], None]
@@ -107,7 +106,7 @@ class Fetcher:
                 have = 0
             total = have + int(response.headers.get("Content-Length") or 0)
             with part.open("ab" if have else "wb") as file:
-                for chunk in response.iter_raw(_CHUNK):
+                for chunk in response.iter_raw():
                     have += file.write(chunk)
                     tell(f"{have / 1e6:.1f} of {total / 1e6:.1f} MB")
                 file.flush()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 
 HEARTBEAT_SECONDS = 15.0
 """How often plain lines repeat where a long step is."""
@@ -103,7 +104,7 @@ class LiveProgress:
         row.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         row.add_column(no_wrap=True, justify="right")
         if self._clock.tool:
-            row.add_row(self._spinner, self._clock.describe(), duration(self._clock.tool_seconds()))
+            row.add_row(self._spinner, Text(self._clock.describe()), duration(self._clock.tool_seconds()))
         row.expand = True
         return row
 
@@ -170,8 +171,9 @@ class Within:
         self._outer.step(f"{self._tool}: {text}")
 
 
-def progress_for(stream: TextIO = sys.stderr) -> LiveProgress | PlainProgress:
-    """Live on a terminal that can redraw a line, else plain lines."""
+def progress_for(stream: TextIO | None = None) -> LiveProgress | PlainProgress:
+    """On standard error by default: live on a terminal that can redraw a line, else plain lines."""
+    stream = stream or sys.stderr
     console = Console(file=stream)
     return (
         LiveProgress(console)
