@@ -17,6 +17,7 @@ from marketlake.collection import batches
 from marketlake.collection.tasks import selection_to_json
 from marketlake.database import Postgres, migrate
 from marketlake.settings import Settings, VenueEndpoint
+from marketlake.workflows import scope
 
 _SHOWN_FAILURES = 50
 
@@ -30,6 +31,7 @@ def run(
         raise UsageProblem(
             f"this would collect all of {venue.name}: narrow it down with --market or --type, or say --all."
         )
+    scope.datasets(venue, selection)  # refuse what cannot be collected before anything is started
     endpoint = endpoint_from(venue_endpoint, venue.default_endpoint) if venue_endpoint else None
     settings = Settings.load(environment)
     telemetry.configure("marketlake-cli", settings, stream=None)
