@@ -19,7 +19,8 @@ from components.providers.bucket import BUCKET_NAME
 NAMESPACE = "marketlake"
 
 PortNumber = Annotated[int, Field(ge=1024, le=65535)]
-MemoryMib = Annotated[int, Field(ge=64, le=1_048_576)]
+_MEMORY_LIMIT_MIB = 1_048_576
+MemoryMib = Annotated[int, Field(ge=64, le=_MEMORY_LIMIT_MIB)]
 
 
 def _bucket_name(name: str) -> str:
@@ -93,7 +94,9 @@ class Ports(Section):
     def by_service(self) -> dict[str, dict[str, int]]:
         """The numbers that are named here, by the name that the port has in the Service, by service."""
         named = {
-            service: {port: number for port, key in keys.items() if (number := getattr(self, key)) is not None}
+            service: {
+                port: number for port, key in keys.items() if (number := getattr(self, key)) is not None
+            }
             for service, keys in _PORTS_BY_SERVICE.items()
         }
         return {service: numbers for service, numbers in named.items() if numbers}
@@ -152,7 +155,7 @@ class BucketsSettings(Section):
 class EventBusSettings(Section):
     """The event bus (Kafka): collection tasks, events, dead letters."""
 
-    memory: MemoryMib = Field(default=512, ge=256)
+    memory: int = Field(default=512, ge=256, le=_MEMORY_LIMIT_MIB)
     """MiB; half of it becomes the Java heap, and below 256 the broker does not start."""
     disk: int = Field(default=1024, ge=512)
     """MiB that must be free when it is set up."""
@@ -166,9 +169,9 @@ class EventBusSettings(Section):
 class WorkflowEngineSettings(Section):
     """The workflow engine (Prefect server) and the worker that runs its flows."""
 
-    memory: MemoryMib = Field(default=512, ge=256)
+    memory: int = Field(default=512, ge=256, le=_MEMORY_LIMIT_MIB)
     """MiB that are counted for the server."""
-    worker_memory: MemoryMib = Field(default=512, ge=256)
+    worker_memory: int = Field(default=512, ge=256, le=_MEMORY_LIMIT_MIB)
     """MiB that are counted for the worker with a running flow."""
     concurrent_runs: int = Field(default=4, ge=1, le=1000)
     """Collections that run at once; further ones wait."""
@@ -179,7 +182,7 @@ class CollectionSettings(Section):
 
     workers: int = Field(default=2, ge=1, le=256)
     """Worker processes."""
-    memory: MemoryMib = Field(default=768, ge=256)
+    memory: int = Field(default=768, ge=256, le=_MEMORY_LIMIT_MIB)
     """MiB that are counted for each."""
     concurrency: int = Field(default=2, ge=1, le=64)
     """Files that one worker works on at once."""
