@@ -1,6 +1,9 @@
 """The Pulumi program: `pulumi up` runs this for the selected stack, which is an environment."""
 
+import os
+import signal
 import sys
+from types import FrameType
 
 import pulumi
 from pulumi.runtime.config import get_config_env
@@ -17,6 +20,12 @@ def main() -> None:
     Platform(environment, settings).export()
 
 
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    os._exit(1)
+
+
+# Pulumi interrupts the program when a resource fails, and has told why: a stack trace would bury that.
+signal.signal(signal.SIGINT, _leave)
 try:
     main()
 except (InvalidSettingsError, ToolMissingError) as error:

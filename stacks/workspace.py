@@ -110,6 +110,8 @@ class Workspace:
             "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",  # the settings file carries no salt
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            # gRPC's fork handlers crash children that a provider starts under another account.
+            "GRPC_ENABLE_FORK_SUPPORT": "false",
         }
 
     def search_path(self) -> list[Path]:
