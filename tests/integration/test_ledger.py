@@ -1,0 +1,234 @@
+"""The schema and the ledger on a real PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from marketlake.archive.model import ArchiveFile, Selection
+from marketlake.database import DatabaseUnavailableError, Postgres, SchemaError, migrate
+from marketlake.database.locks import LockGivenUpError, hold
+from marketlake.database.migrations import Migration, packaged
+from marketlake.settings import Database
+from marketlake.sync import ledger
+from marketlake.sync.ledger import LedgerEntry, Receipt
+from pydantic import SecretStr
+
+from tests import servers
+from tests.patience import eventually
+from tests.unit.collection.samples import archive_file
+
+BATCH = UUID(int=5)
+
+
+@pytest.fixture
+def settings_of_database(postgres_server: servers.Postgres) -> Database:
+    return postgres_server.create_database(f"ledger{uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def postgres(settings_of_database: Database) -> Iterator[Postgres]:
+    with Postgres(settings_of_database, application="test") as postgres:
+        yield postgres
+
+
+def receipt(sha256: str = "a" * 64, *, first_day: date | None = date(2020, 1, 1)) -> Receipt:
+    return Receipt(
+        sha256=sha256,
+        header=False,
+        rows=10,
+        quarantined=1,
+        first_day=first_day,
+        last_day=first_day,
+        landing_key="binance/x",
+        landing_version_id="v",
+        bronze_version=3,
+    )
+
+
+def record(postgres: Postgres, file: ArchiveFile, given: Receipt) -> LedgerEntry:
+    with postgres.transaction() as connection:
+        return ledger.record(connection, file, given, batch_id=BATCH)
+
+
+def test_processes_that_start_together_migrate_once(settings_of_database: Database) -> None:
+    def one() -> int:
+        with Postgres(settings_of_database, application="test") as postgres:
+            return migrate(postgres)
+
+    with ThreadPoolExecutor(6) as pool:
+        applied = list(pool.map(lambda _: one(), range(6)))
+    assert sorted(applied) == [0, 0, 0, 0, 0, len(packaged())]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(postgres: Postgres) -> None:
+    broken = Migration(2, "0002_broken.sql", "create table half (a int); select nonsense")
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        migrate(postgres, (*packaged(), broken))
+    with postgres.transaction() as connection:
+        row = connection.execute(
+            "select to_regclass('half') as half, to_regclass('ledger') as ledger"
+        ).fetchone()
+    assert row == {"half": None, "ledger": None}
+
+
+def test_a_database_of_a_newer_release_is_refused(postgres: Postgres) -> None:
+    migrate(postgres, (*packaged(), Migration(99, "0099_future.sql", "create table future (a int)")))
+    with pytest.raises(SchemaError, match="version 99, this program knows up to"):
+        migrate(postgres)
+
+
+def test_an_edited_migration_is_refused(postgres: Postgres) -> None:
+    migrate(postgres)
+    first = packaged()[0]
+    with pytest.raises(SchemaError, match="restore it"):
+        migrate(postgres, (replace(first, sql=first.sql + "-- edited"), *packaged()[1:]))
+
+
+def test_a_file_that_came_in_is_the_current_entry(postgres: Postgres) -> None:
+    migrate(postgres)
+    file = archive_file(1)
+    entry = record(postgres, file, receipt())
+    assert (entry.version, entry.rows, entry.is_of(file)) == (1, 10, True)
+    with postgres.transaction() as connection:
+        assert ledger.current(connection, "binance", [file.key, "other"]) == {file.key: entry}
+        assert ledger.collected_keys(connection, "binance") == {file.key}
+        assert ledger.collected_keys(connection, "binance", market="um") == set()
+
+
+def test_a_reissued_file_is_a_new_version_and_a_recorded_conflict(postgres: Postgres) -> None:
+    migrate(postgres)
+    file = archive_file(1)
+    reissued = replace(file, etag="other", size=5)
+    record(postgres, file, receipt("a" * 64))
+    second = record(postgres, reissued, receipt("b" * 64, first_day=date(2020, 1, 2)))
+    assert second.version == 2
+    with postgres.transaction() as connection:
+        (conflict,) = ledger.conflicts(connection, "binance")
+        assert (conflict.former_version, conflict.version) == (1, 2)
+        assert (conflict.former_sha256, conflict.sha256) == ("a" * 64, "b" * 64)
+        assert ledger.conflicts(connection, "binance", keys=["other"]) == []
+        assert ledger.current(connection, "binance", [file.key])[file.key] == second
+        rows = connection.execute("select sha256 from ledger order by version").fetchall()
+        assert [row["sha256"] for row in rows] == ["a" * 64, "b" * 64]
+        assert ledger.former_days(connection, [second]) == [(date(2020, 1, 1), date(2020, 1, 1))]
+
+
+def test_the_same_bytes_again_are_no_new_version(postgres: Postgres) -> None:
+    migrate(postgres)
+    file = archive_file(1)
+    first = record(postgres, file, receipt())
+    assert record(postgres, file, receipt()).version == 1
+    touched = replace(file, etag="touched")
+    with postgres.transaction() as connection:
+        ledger.touch(connection, touched, first)
+        assert ledger.current(connection, "binance", [file.key])[file.key].is_of(touched)
+        assert ledger.conflicts(connection, "binance") == []
+
+
+def test_what_silver_has_not_taken_in_is_found_until_it_has(postgres: Postgres) -> None:
+    migrate(postgres)
+    entries = [record(postgres, archive_file(day), receipt()) for day in (1, 2)]
+    other = record(postgres, archive_file(1, symbol="ETHUSDT"), receipt())
+    spot = Selection(venue="binance", market="spot", data_type="klines", interval="1m")
+    with postgres.transaction() as connection:
+        assert ledger.unrefined(connection, spot) == [*entries, other]
+        assert ledger.unrefined(connection, replace(spot, symbols=("ETHUSDT",))) == [other]
+        assert ledger.unrefined(connection, replace(spot, market="um")) == []
+        assert ledger.mark_refined(connection, entries) == 2
+        assert ledger.unrefined(connection, spot) == [other]
+
+
+def test_an_entry_that_was_renewed_during_the_refinement_stays_to_be_refined(postgres: Postgres) -> None:
+    migrate(postgres)
+    file = archive_file(1)
+    old = record(postgres, file, receipt())
+    renewed = record(postgres, file, receipt())
+    with postgres.transaction() as connection:
+        assert ledger.mark_refined(connection, [old]) == 0
+        assert ledger.unrefined(connection, Selection(venue="binance")) == [renewed]
+
+
+def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
+    order: list[str] = []
+    held, release = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with ledger.file_lock(postgres, "binance", "k", wait=threading.Event().wait):
+            held.set()
+            release.wait(20)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert held.wait(20)
+    with pytest.raises(LockGivenUpError), ledger.file_lock(postgres, "binance", "k", wait=lambda _: True):
+        pass
+    with ledger.file_lock(postgres, "binance", "another", wait=lambda _: True):
+        release.set()
+    with ledger.file_lock(postgres, "binance", "k", wait=threading.Event().wait):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_a_lock_ends_with_its_session(postgres: Postgres) -> None:
+    def lose_the_session() -> None:
+        with hold(postgres, "x", wait=lambda _: True) as session:
+            with postgres.transaction() as connection:
+                connection.execute("select pg_terminate_backend(%s)", [session.info.backend_pid])
+            session.execute("select 1")
+
+    with pytest.raises(DatabaseUnavailableError):
+        lose_the_session()
+    eventually(lambda: _free(postgres))
+
+
+def _free(postgres: Postgres) -> bool:
+    try:
+        with hold(postgres, "x", wait=lambda _: True):
+            return True
+    except LockGivenUpError:
+        return False
+
+
+def test_a_database_that_is_down_is_told_without_its_password(settings_of_database: Database) -> None:
+    nowhere = settings_of_database.model_copy(update={"port": 1})
+    with (
+        Postgres(nowhere, application="test") as postgres,
+        pytest.raises(DatabaseUnavailableError, match=r"127\.0\.0\.1:1 .*marketlake status") as caught,
+        postgres.transaction(),
+    ):
+        pass
+    assert nowhere.password.get_secret_value() not in str(caught.value)
+
+
+def test_a_wrong_password_is_told_without_it(settings_of_database: Database) -> None:
+    stranger = settings_of_database.model_copy(update={"password": SecretStr("not-the-password")})
+    with (
+        Postgres(stranger, application="test") as postgres,
+        pytest.raises(DatabaseUnavailableError, match="is not available") as caught,
+        postgres.session(),
+    ):
+        pass
+    assert "not-the-password" not in str(caught.value)
+
+
+def test_work_goes_on_after_the_database_was_killed() -> None:
+    with (
+        servers.server_folder() as folder,
+        servers.postgres(folder) as server,
+        Postgres(server.create_database("again"), application="test") as postgres,
+    ):
+        migrate(postgres)
+        entry = record(postgres, archive_file(1), receipt())
+        server.server.kill()
+        with pytest.raises(DatabaseUnavailableError), postgres.transaction():
+            pass
+        server.server.start()
+        with postgres.transaction() as connection:
+            assert ledger.current(connection, "binance", [entry.key]) == {entry.key: entry}
