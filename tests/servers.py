@@ -18,6 +18,7 @@ from components import database, event_bus, object_store, workflow_engine
 from components.observability import collector, stores
 from components.providers.sql_database import SqlDatabaseInputs, SqlDatabaseProvider
 from components.service import Service
+from components.supervision.accounts import as_account
 from components.supervision.installation import (
     account_of,
     environment_of,
@@ -224,18 +225,14 @@ def token() -> str:
 
 
 def _launch(program: HostProgram) -> subprocess.Popen[bytes]:
-    account = account_of(program)
     with program.stack.log(program.name).open("ab") as log:
         return subprocess.Popen(
-            ["/bin/sh", "run"],
+            [*as_account(account_of(program)), "/bin/sh", "run"],
             cwd=program.stack.service(program.name),
             env=inherited_environment() | environment_of(program),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
         )
 
 

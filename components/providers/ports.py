@@ -46,7 +46,8 @@ class PortsInputs(Inputs):
 class PortsProvider(Provider[PortsInputs]):
     """Reservations in a book in the stack's folder, so that services that start at once get different numbers.
 
-    A number once given stays, over restarts and further ups, even if its usual one becomes free meanwhile.
+    A number once given stays, over restarts and further ups, even if its usual one becomes free meanwhile. Only
+    when another program has taken it while the service was down, a new one is given.
     """
 
     VERSION: ClassVar[str] = "1"
@@ -76,7 +77,7 @@ class PortsProvider(Provider[PortsInputs]):
                 taken = others | frozenset(numbers.values())
                 if port in declared.pinned:
                     numbers[port] = _pinned(declared, port, taken)
-                elif before.get(port) and before[port] not in taken:
+                elif port in before and before[port] not in taken and _ours_or_free(declared, before[port]):
                     numbers[port] = before[port]
                 else:
                     numbers[port] = _free(declared, port, usual, taken | set(declared.pinned.values()))
@@ -84,9 +85,11 @@ class PortsProvider(Provider[PortsInputs]):
         return {"numbers": numbers}
 
     def observe(self, declared: PortsInputs) -> Mapping[str, Any] | None:
-        """The reserved numbers; None when the book does not know the service any more."""
+        """The reserved numbers; None when there are none, or when somebody else has taken one meanwhile."""
         numbers = _read(StackFolder(Path(declared.folder))).get(declared.service)
-        return None if numbers is None else {"numbers": numbers}
+        if numbers is None or not all(_ours_or_free(declared, number) for number in numbers.values()):
+            return None
+        return {"numbers": numbers}
 
     def remove(self, declared: PortsInputs) -> None:
         """Give the numbers back."""
@@ -114,13 +117,11 @@ def _pinned(declared: PortsInputs, port: str, taken: frozenset[int]) -> int:
         raise ResourceError(
             f"{what}, belongs to another service of this stack. Name another in the settings, or none."
         )
-    if not is_free(number):
-        process = holder(number)
-        if process is None or not _is_ours(process, declared.folder):
-            raise ResourceError(
-                f"{what}, is taken by {_description(process)}. End that, name another port in the settings, "
-                "or none: then a free one is chosen."
-            )
+    if not _ours_or_free(declared, number):
+        raise ResourceError(
+            f"{what}, is taken by {_description(holder(number))}. End that, name another port in the settings, "
+            "or none: then a free one is chosen."
+        )
     return number
 
 
@@ -133,9 +134,13 @@ def _free(declared: PortsInputs, port: str, usual: int, taken: frozenset[int]) -
     return number
 
 
-def _is_ours(process: psutil.Process, folder: str) -> bool:
+def _ours_or_free(declared: PortsInputs, number: int) -> bool:
+    """Whether nobody listens on it but, perhaps, a process of this stack."""
+    if is_free(number):
+        return True
+    process = holder(number)
     try:
-        return bool(process.environ().get(STACK_MARK) == folder)
+        return process is not None and process.environ().get(STACK_MARK) == declared.folder
     except psutil.Error:
         return False
 

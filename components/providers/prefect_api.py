@@ -10,7 +10,8 @@ from components.providers.base import ResourceError
 from components.providers.connections import WorkflowEngineConnection
 from components.providers.patience import NotYet, patiently
 
-_STARTING = frozenset({502, 503, 504})
+_STARTING = frozenset({500, 502, 503, 504})
+"""Also 500: so Prefect answers while its database is away."""
 
 
 class PrefectApi:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def unprivileged() -> Account | None:
         f"PostgreSQL refuses to run as root, and there is no account {' or '.join(CANDIDATES)} to drop to. "
         "Run as an ordinary user, or create one: useradd --system postgres"
     )
+
+
+def as_account(account: Account | None) -> tuple[str, ...]:
+    """What to put before a command line so that it runs as `account`; nothing for this user's own."""
+    if account is None:
+        return ()
+    script = Path(__file__).with_name("dropping.py")
+    return (sys.executable, "-I", "-S", str(script), str(account.uid), str(account.gid))
 
 
 def require_passage(folder: Path, account: Account) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.supervision.accounts import Account, require_passage, unprivileged
+from components.supervision.accounts import Account, as_account, require_passage, unprivileged
 from components.supervision.files import PASSABLE, private_folder, readable_copy, remove, write_private
 from components.supervision.layout import SERVICE_MARK, STACK_MARK, StackFolder
 from components.supervision.program import HostProgram, SetupCommand
@@ -133,9 +133,8 @@ def environment_of(program: HostProgram) -> dict[str, str]:
 
 def texts_of(program: HostProgram) -> Mapping[str, str]:
     """Every file of the program, by name, the one that starts it included."""
-    exports = "".join(
-        f"export {name}={shlex.quote(value)}\n" for name, value in environment_of(program).items()
-    )
+    variables = sorted(environment_of(program).items())  # Pulumi keeps no order, and a new one is no change
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables)
     run = (
         "# Starts the service by hand, too:  sh ./run\n"
         "umask 077\n"
@@ -167,7 +166,7 @@ def _run(program: HostProgram, command: SetupCommand, account: Account | None) -
     stdin = Path(command.stdin).open() if command.stdin else subprocess.DEVNULL
     try:
         result = subprocess.run(
-            command.argv,
+            [*as_account(account), *command.argv],
             env=inherited_environment() | environment_of(program),
             cwd=program.stack.service(program.name),
             stdin=stdin,
@@ -178,9 +177,6 @@ def _run(program: HostProgram, command: SetupCommand, account: Account | None) -
             check=False,
             timeout=_SETUP_TIMEOUT_S,
             umask=0o077,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InstallationError(f"{program.name}: could not {command.name}: {error}") from error

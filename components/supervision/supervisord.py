@@ -205,7 +205,7 @@ class Supervisor:
 def program_configuration(program: HostProgram, account: Account | None) -> str:
     """The supervisor's section about one service.
 
-    A process that ends is started again at once; one that ends within 3 s is, after a pause that grows by a second
+    A process that ends is started again at once; one that ends within 5 s is, after a pause that grows by a second
     each time.
     """
     stack = program.stack
@@ -217,7 +217,7 @@ def program_configuration(program: HostProgram, account: Account | None) -> str:
         f"command=/bin/sh run\n"
         f"directory={_literal(folder)}\n"
         f"process_name={process_name}\nnumprocs={program.replicas}\n"
-        "autostart=true\nautorestart=true\nstartsecs=3\nstartretries=100\n"
+        "autostart=true\nautorestart=true\nstartsecs=5\nstartretries=100\n"
         f"stopsignal={program.stop_signal}\nstopwaitsecs={program.stop_grace_s}\nkillasgroup=true\n"
         f"redirect_stderr=true\nstdout_logfile={_literal(stack.logs)}/{process_name}.log\n"
         "stdout_logfile_maxbytes=5MB\nstdout_logfile_backups=2\n"
