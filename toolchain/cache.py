@@ -104,6 +104,10 @@ class Cache:
             receipt = Receipt(**json.loads((place / RECEIPT).read_text()))
         except (OSError, ValueError, TypeError):
             return None
+        return self.installed(tool, place, receipt)
+
+    def installed(self, tool: Tool, place: Path, receipt: Receipt) -> InstalledTool:
+        """The tool whose folder and receipt these are."""
         root = (place / receipt.root).resolve()
         executables = {program: root / "bin" / program for program in tool.executables}
         return InstalledTool(tool.name, receipt.version, root, executables, receipt)

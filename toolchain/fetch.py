@@ -38,6 +38,10 @@ class Fetcher:
             timeout=httpx.Timeout(READ_SECONDS, connect=connect_seconds),
         )
 
+    def is_away(self, url: str) -> bool:
+        """Whether the host of a URL was found to be away in this run."""
+        return urlsplit(url).netloc in self._away
+
     def text(self, url: str) -> str:
         """A small text, e.g. a list of checksums.
 

@@ -8,16 +8,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, Tool, Wheel, load_bom
-from toolchain.cache import CACHE_VARIABLE, RECEIPT, Cache, InstalledTool, Receipt, root_of
+from toolchain.cache import CACHE_VARIABLE, Cache, InstalledTool
+from toolchain.completion import complete
 from toolchain.errors import Attempt, DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
 from toolchain.fetch import Fetcher
 from toolchain.platforms import Platform, this_platform
 from toolchain.progress import Progress, Within, duration, progress_for
 from toolchain.sources import Origin, Workshop
+from toolchain.sources.ahead import WorkAhead
 from toolchain.sources.gomodule import from_go_build, from_go_files
 from toolchain.sources.maven import from_maven
 from toolchain.sources.mirror import MIRROR_VARIABLE, archive_name, from_mirror
@@ -42,6 +44,17 @@ def from_registry(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
 
 SOURCES: Mapping[str, Source] = {"mirror": from_mirror, "vendor": from_vendor, "registry": from_registry}
 """In the order in which they are tried."""
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A tool's turn in a run."""
+
+    position: str
+    again: bool
+    progress: Progress
+    later: Sequence[Tool]
+    ahead: WorkAhead
 
 
 class Installation:
@@ -92,12 +105,13 @@ class Installation:
         missing = tools if again else [tool for tool in tools if self._current(tool) is None]
         failures: list[ToolchainError] = []
         if missing:
-            with self._lock(progress):
+            with self._lock(progress), WorkAhead() as ahead:
                 self._check_space(missing if again else [t for t in missing if self._current(t) is None])
                 self._clear_staging()
                 for position, tool in enumerate(missing, 1):
+                    turn = _Turn(f"{position}/{len(missing)}", again, progress, missing[position:], ahead)
                     try:
-                        self._bring(tool, f"{position}/{len(missing)}", again=again, progress=progress)
+                        self._bring(tool, turn)
                     except InstallError as error:
                         progress.line(f"✗ {tool.name} {tool.version}: no source worked")
                         failures.append(error)
@@ -116,18 +130,22 @@ class Installation:
             return None
         return found
 
-    def _bring(self, tool: Tool, position: str, *, again: bool, progress: Progress) -> InstalledTool:
-        if not again and (found := self._current(tool)):
+    def _bring(self, tool: Tool, turn: _Turn) -> InstalledTool:
+        if not turn.again and (found := self._current(tool)):
             return found
         began = time.monotonic()
-        progress.start(tool.name, position)
+        turn.progress.start(tool.name, turn.position)
+        if isinstance(tool.registry, GoBuild):
+            turn.ahead.leave(tool.registry)
         attempts: list[Attempt] = []
-        workshop = self._workshop(position, progress)
+        workshop = self._workshop(turn)
         for source, acquire in self._sources.items():
             staging = Path(tempfile.mkdtemp(prefix=f"{tool.name}-", dir=self._cache.staging))
             try:
                 origin = acquire(tool, staging, workshop)
-                self._finish(tool, source, origin, staging, time.monotonic() - began)
+                installed = complete(
+                    tool, source, origin, staging, workshop, seconds=time.monotonic() - began
+                )
             except SourceUnavailableError as error:
                 attempts.append(Attempt(source, str(error)))
                 continue
@@ -137,59 +155,40 @@ class Installation:
                 raise
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
-            installed = self._cache.find(tool, self._platform)
-            assert installed is not None  # noqa: S101 - _finish wrote its receipt
-            progress.line(_line(installed, attempts))
+            turn.progress.line(_line(installed, attempts))
             return installed
         raise InstallError(tool.name, tool.version, tuple(attempts), _remedy(tool, self._platform))
 
-    def _workshop(self, position: str, progress: Progress) -> Workshop:
+    def _workshop(self, turn: _Turn) -> Workshop:
         return Workshop(
             cache=self._cache,
             platform=self._platform,
             fetcher=self._fetcher,
             mirror=self._environment.get(MIRROR_VARIABLE),
-            step=progress.step,
-            detail=progress.detail,
-            require=lambda name: self._require(name, position, progress),
+            step=turn.progress.step,
+            detail=turn.progress.detail,
+            require=lambda name: self._require(name, turn),
             environment=self._environment,
+            compiling=lambda environment: turn.ahead.begin(self._builds(turn.later), environment),
         )
 
-    def _require(self, name: str, position: str, progress: Progress) -> InstalledTool:
+    def _require(self, name: str, turn: _Turn) -> InstalledTool:
         try:
-            return self._bring(self._bom.tool(name), position, again=False, progress=Within(progress, name))
+            within = replace(turn, again=False, progress=Within(turn.progress, name))
+            return self._bring(self._bom.tool(name), within)
         except InstallError as error:
             raise SourceUnavailableError(f"it needs {name}. {error}") from error
 
-    def _finish(self, tool: Tool, source: str, origin: Origin, staging: Path, seconds: float) -> None:
-        receipt = Receipt(
-            name=tool.name,
-            version=origin.version or tool.version,
-            platform=str(self._platform),
-            source=source,
-            location=origin.location,
-            checksum=origin.checksum,
-            verified=origin.verified,
-            source_digest=tool.source_digest(source),
-            installed_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(seconds, 1),
-            root=root_of(tool, source),
-            note=origin.note,
-        )
-        for program in tool.executables:
-            path = staging / receipt.root / "bin" / program
-            if not path.is_file():
-                raise SourceUnavailableError(f"{origin.location} holds no program {program}")
-            path.chmod(0o755)
-        (staging / RECEIPT).write_text(receipt.to_json())
-        staging.chmod(0o755)
-        _flush(staging)
-        place = self._cache.place(tool, self._platform)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists():
-            place.rename(Path(tempfile.mkdtemp(dir=self._cache.staging)) / "replaced")
-        staging.rename(place)
-        _flush_folder(place.parent)
+    def _builds(self, tools: Sequence[Tool]) -> list[GoBuild]:
+        """What will be compiled of these tools, as far as can be told: no mirror, their vendor away."""
+        if self._environment.get(MIRROR_VARIABLE):
+            return []
+        return [
+            tool.registry
+            for tool in tools
+            if isinstance(tool.registry, GoBuild)
+            and (tool.vendor is None or self._fetcher.is_away(tool.vendor.url))
+        ]
 
     def _check_space(self, missing: list[Tool]) -> None:
         needed = max((tool.disk_mb for tool in missing), default=0)
@@ -245,22 +244,3 @@ def _remedy(tool: Tool, platform: Platform) -> str:
         f"Set {MIRROR_VARIABLE} to a folder or URL that holds {archive_name(tool, platform)} and SHA256SUMS, "
         "or give this machine access to the vendor's site or to the package registry."
     )
-
-
-def _flush(folder: Path) -> None:
-    """Bring a tree to the disk before a rename makes it visible."""
-    for parent, _folders, files in os.walk(folder):
-        for name in files:
-            path = Path(parent) / name
-            if not path.is_symlink():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        _flush_folder(Path(parent))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -35,6 +35,8 @@ class Workshop:
     require: Callable[[str], InstalledTool]
     """Installs a tool that a build needs."""
     environment: Mapping[str, str]
+    compiling: Callable[[Mapping[str, str]], None]
+    """Told, with the environment of the Go command, that a compiler takes over from the network."""
 
     def log(self, tool: str) -> Path:
         """The file for the full output of what is run for a tool."""

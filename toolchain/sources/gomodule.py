@@ -40,6 +40,18 @@ def go_environment(workshop: Workshop) -> dict[str, str]:
     }
 
 
+def list_command(build: GoBuild) -> list[str]:
+    """Lists every package of a build, for which it downloads their modules."""
+    return ["go", "list", "-deps", "-tags", build.tags, *build.packages.values()]
+
+
+def build_command(build: GoBuild, program: str, output: str) -> list[str]:
+    """Compiles one program; ``-v`` names each package when it begins to compile it."""
+    flags = ["-trimpath", "-buildvcs=false", _NO_DEBUG_INFORMATION, "-tags", build.tags]
+    flags += ["-ldflags", f"-s -w {build.ldflags}".strip()]
+    return ["go", "build", "-v", *flags, "-o", output, build.packages[program]]
+
+
 def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop) -> Origin:
     """Compile a tool's programs.
 
@@ -48,26 +60,19 @@ def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop)
             package does not compile.
     """
     env = go_environment(workshop)
-    module = staging / ".module"
-    shutil.copytree(RECIPES / build.recipe, module)
-    bin_folder = staging / "bin"
-    bin_folder.mkdir()
+    recipe = RECIPES / build.recipe
     log = workshop.log(tool.name)
-    flags = ["-trimpath", "-buildvcs=false", _NO_DEBUG_INFORMATION, "-tags", build.tags]
-    flags += ["-ldflags", f"-s -w {build.ldflags}".strip()]
-    for program, package in build.packages.items():
-        workshop.step(f"downloading the modules of {program}")
-        listing = ["go", "list", "-deps", "-tags", build.tags, package]
-        listed = run(listing, env=env, cwd=module, log=log, on_line=_downloads(workshop))
+    workshop.step(f"downloading the modules of {tool.name}")
+    listed = run(list_command(build), env=env, cwd=recipe, log=log, on_line=_downloads(workshop))
+    workshop.compiling(env)
+    (staging / "bin").mkdir()
+    for program in build.packages:
         workshop.step(f"compiling {program}")
-        told = _packages(workshop, len(listed.split()))
-        building: list[str | Path] = ["go", "build", "-v", *flags, "-o", bin_folder / program, package]
-        run(building, env=env, cwd=module, log=log, on_line=told)
-    shutil.rmtree(module)
-    sums = file_digest(RECIPES / build.recipe / "go.sum")
+        command = build_command(build, program, str(staging / "bin" / program))
+        run(command, env=env, cwd=recipe, log=log, on_line=_packages(workshop, len(listed.split())))
     return Origin(
         f"Go packages {', '.join(build.packages.values())}",
-        f"go.sum {sums}",
+        f"go.sum {file_digest(recipe / 'go.sum')}",
         "every module against the committed go.sum",
         build.version,
         build.note,

@@ -129,7 +129,7 @@ def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipes folder of the test's own."""
     folder = tmp_path / "recipes"
     (folder / "wheels").mkdir(parents=True)
-    for module in ("bom", "sbom", "sources.wheel", "sources.gomodule", "sources.maven"):
+    for module in ("bom", "sbom", "sources.wheel", "sources.gomodule", "sources.ahead", "sources.maven"):
         monkeypatch.setattr(f"toolchain.{module}.RECIPES", folder)
     return folder
 
@@ -148,6 +148,7 @@ def workshop(cache: Cache, progress: RecordedProgress) -> Workshop:
         detail=progress.detail,
         require=require,  # type: ignore[arg-type]  # a test that gets there has failed
         environment=dict(os.environ),
+        compiling=lambda _environment: None,
     )
 
 

@@ -112,6 +112,8 @@ def test_a_host_that_is_away_is_asked_once(folder: Path) -> None:
         with pytest.raises(SourceUnavailableError, match=rf"{host} cannot be reached \(refused\)"):
             fetcher.text(f"http://{host}/a")
     assert len(asked) == 1
+    assert fetcher.is_away(f"http://{host}/other")
+    assert not fetcher.is_away("http://other.test/")
 
 
 def test_a_name_look_up_that_hangs_is_given_up_soon() -> None:

@@ -82,7 +82,7 @@ def test_it_is_compiled_small_without_c_and_only_from_what_is_locked(
     assert words[words.index("-ldflags") + 1] == "-s -w -X main.version=1"
     assert words[words.index("-tags") + 1] == "slim"
     assert "-trimpath" in words
-    assert Path(folder).name == ".module"
+    assert Path(folder).name == "sample"
     assert environment["GOFLAGS"] == "-mod=readonly"
     assert environment["CGO_ENABLED"] == "0"
     assert environment["GOTOOLCHAIN"] == "local"

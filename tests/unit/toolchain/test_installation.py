@@ -19,6 +19,7 @@ from tests.unit.toolchain.conftest import PLATFORM, RecordedProgress, make_tar, 
 from toolchain.bom import Bom, Tool, load_bom
 from toolchain.cache import Cache, locate
 from toolchain.errors import DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
+from toolchain.fetch import Fetcher
 from toolchain.installation import SOURCES, Installation, from_registry
 from toolchain.sources import Origin, Workshop
 
@@ -289,6 +290,24 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_minds(
     (tool,) = installation(bom, cache, mirror=giving("x")).install(progress=progress)
     assert tool.executables["sample"].read_text() == "x"
     assert not list(cache.staging.rglob("half"))
+
+
+@pytest.mark.parametrize(
+    ("mirror", "away", "expected"),
+    [(None, True, ["minio", "jaeger"]), (None, False, ["minio"]), ("/m", True, [])],
+)
+def test_only_what_will_surely_be_compiled_is_worked_on_ahead(
+    mirror: str | None, away: bool, expected: list[str], cache: Cache
+) -> None:
+    class Hosts(Fetcher):
+        def is_away(self, url: str) -> bool:
+            return away
+
+    bom = load_bom()
+    environment = {"MARKETLAKE_TOOL_MIRROR": mirror} if mirror else {}
+    run = Installation(bom=bom, cache=cache, environment=environment, fetcher=Hosts())
+    builds = run._builds([bom.tool(name) for name in ("java", "minio", "jaeger")])
+    assert [next(iter(build.packages)) for build in builds] == expected
 
 
 @pytest.mark.parametrize(
