@@ -230,5 +230,14 @@ def test_work_goes_on_after_the_database_was_killed() -> None:
         with pytest.raises(DatabaseUnavailableError), postgres.transaction():
             pass
         server.server.start()
+        eventually(lambda: _answers(postgres))
         with postgres.transaction() as connection:
             assert ledger.current(connection, "binance", [entry.key]) == {entry.key: entry}
+
+
+def _answers(postgres: Postgres) -> bool:
+    try:
+        with postgres.transaction():
+            return True
+    except DatabaseUnavailableError:
+        return False

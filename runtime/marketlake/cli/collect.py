@@ -38,7 +38,7 @@ def run(
     batch_id = uuid4()
     try:
         with (
-            Postgres(settings.database, application="marketlake collect", connections=2) as postgres,
+            Postgres(settings.database, application="marketlake collect") as postgres,
             WorkflowClient(settings.workflow_engine) as engine,
             telemetry.span(
                 "marketlake collect", kind=SpanKind.CLIENT, venue=selection.venue, batch=str(batch_id)

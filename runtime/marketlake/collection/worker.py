@@ -47,7 +47,7 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
     worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     bus = settings.event_bus
     producer = Producer(bus, client_id=worker)
-    with Postgres(settings.database, application=worker, connections=2) as postgres:
+    with Postgres(settings.database, application=worker) as postgres:
         if not _migrated(postgres, stop):
             return 0
         collector = Collector(settings, postgres, worker=worker, stop=stop, copy=copy, ingest=ingest)

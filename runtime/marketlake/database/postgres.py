@@ -1,12 +1,12 @@
 """Connections to the platform's PostgreSQL."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from marketlake.settings import Database
 
@@ -22,13 +22,14 @@ class DatabaseUnavailableError(Exception):
 
 
 class Postgres:
-    """A small pool of connections, and sessions beside it for locks that outlive a transaction.
+    """Connections that are kept between uses, and sessions for locks that outlive a transaction.
 
-    Every outage shows as :class:`DatabaseUnavailableError`, whatever the driver calls it. The password goes
-    to the driver only, never into a message.
+    No thread is behind it: whoever needs a connection while the database is away is told at once, and gets one
+    as soon as it is back. Every outage shows as :class:`DatabaseUnavailableError`, whatever the driver
+    calls it. The password goes to the driver only, never into a message. Threads may share an instance.
     """
 
-    def __init__(self, database: Database, *, application: str, connections: int = 4) -> None:
+    def __init__(self, database: Database, *, application: str, kept: int = 4) -> None:
         self._place = f"{database.name} at {database.host}:{database.port}"
         self._parameters: dict[str, Any] = {
             "host": database.host,
@@ -40,16 +41,9 @@ class Postgres:
             "connect_timeout": CONNECT_TIMEOUT_S,
             **_KEEPALIVE,
         }
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            kwargs=self._parameters | {"row_factory": dict_row},
-            connection_class=psycopg.Connection[DictRow],
-            check=ConnectionPool.check_connection,
-            min_size=0,
-            max_size=connections,
-            max_idle=60,
-            timeout=CONNECT_TIMEOUT_S,
-            open=True,
-        )
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
 
     def __enter__(self) -> Self:
         return self
@@ -58,8 +52,12 @@ class Postgres:
         self.close()
 
     def close(self) -> None:
-        """Close the pool; sessions end by themselves."""
-        self._pool.close()
+        """Close what is idle; connections in use close when they are given back."""
+        with self._lock:
+            self._kept = 0
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -68,8 +66,13 @@ class Postgres:
         Raises:
             DatabaseUnavailableError: no connection could be had, or it broke.
         """
-        with self._outage_named(), self._pool.connection() as connection:
-            yield connection
+        with self._outage_named():
+            connection = self._take()
+            try:
+                with connection.transaction():
+                    yield connection
+            finally:
+                self._give_back(connection)
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
@@ -81,17 +84,41 @@ class Postgres:
             DatabaseUnavailableError: no connection could be had, or it broke.
         """
         with self._outage_named():
-            connection = psycopg.connect(**self._parameters, row_factory=dict_row, autocommit=True)
+            connection = self._connect()
             try:
                 yield connection
             finally:
                 connection.close()
 
+    def _connect(self) -> Connection:
+        return psycopg.connect(**self._parameters, row_factory=dict_row, autocommit=True)
+
+    def _take(self) -> Connection:
+        """An idle connection that still answers, or a new one."""
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return self._connect()
+            try:
+                connection.execute("")
+            except psycopg.Error:
+                connection.close()
+            else:
+                return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        with self._lock:
+            if not connection.closed and len(self._idle) < self._kept:
+                self._idle.append(connection)
+                return
+        connection.close()
+
     @contextmanager
     def _outage_named(self) -> Iterator[None]:
         try:
             yield
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DatabaseUnavailableError(
                 f"the database {self._place} is not available: {reason}. "
