@@ -8,19 +8,18 @@ class Component(pulumi.ComponentResource):
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None) -> None:
         super().__init__(f"marketlake:index:{type(self).__name__}", name, None, opts)
-        self._deleted_with = opts.deleted_with if opts else None
 
-    def _child(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
-        """Options of a child that is created after the given resources."""
-        return pulumi.ResourceOptions(parent=self, depends_on=list(after))
+    def _child(
+        self, *after: pulumi.Resource, inside: pulumi.Resource | None = None
+    ) -> pulumi.ResourceOptions:
+        """Options of a child.
 
-    def _content(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
-        """Options of a child that lives inside a server, like a table in a database.
-
-        Where the component is declared with `deleted_with`, the child needs no deletion of its own when that goes,
-        and what it holds follows the fate of the server's volume.
+        Args:
+            after: what has to be there first.
+            inside: the server that the child is a part of, like a table is of a database. When that is deleted, the
+                child needs no deletion of its own, and what it holds follows the fate of the server's volume.
         """
-        return pulumi.ResourceOptions(parent=self, depends_on=list(after), deleted_with=self._deleted_with)
+        return pulumi.ResourceOptions(parent=self, depends_on=list(after), deleted_with=inside)
 
 
 def known_after(value: pulumi.Output[str], resource: pulumi.Resource) -> pulumi.Output[str]:

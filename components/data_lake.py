@@ -70,7 +70,10 @@ class DataLakeArgs(TypedDict):
 
 
 class DataLake(Component):
-    """Buckets, topics, a work pool and a deployment; each output is known once what it names exists."""
+    """Buckets, topics, a work pool and a deployment; each output is known once what it names exists.
+
+    Declare it with `deleted_with` what all the servers go with: then destroying them does not first empty them.
+    """
 
     landing_bucket: pulumi.Output[str]
     lake_bucket: pulumi.Output[str]
@@ -84,6 +87,7 @@ class DataLake(Component):
     def __init__(self, name: str, args: DataLakeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare all of it."""
         super().__init__(name, opts)
+        self._inside = opts.deleted_with if opts else None
         buckets, topics, flow = args["buckets"], args["topics"], args["flow"]
         self.landing_bucket = self._bucket(f"{name}-landing", args, buckets["landing"], versioning=True)
         self.lake_bucket = self._bucket(f"{name}-lake", args, buckets["lake"])
@@ -103,7 +107,7 @@ class DataLake(Component):
                 "work_pool": flow["work_pool"],
                 "concurrency_limit": flow.get("concurrent_runs", 4),
             },
-            self._content(),
+            self._child(inside=self._inside),
         )
         self.work_pool = known_after(pulumi.Output.from_input(flow["work_pool"]), pool)
         flow_name, _, deployment_name = flow["deployment"].partition("/")
@@ -117,7 +121,7 @@ class DataLake(Component):
                 "work_pool": self.work_pool,
                 "release": flow["release"],
             },
-            self._content(pool),
+            self._child(pool, inside=self._inside),
         )
         self.deployment = known_after(pulumi.Output.from_input(flow["deployment"]), deployment)
         self.register_outputs(
@@ -151,7 +155,7 @@ class DataLake(Component):
                 "access": (Access.PUBLIC_READ if stand_in else Access.PRIVATE).value,
                 "force_destroy": stand_in,
             },
-            self._content(),
+            self._child(inside=self._inside),
         )
         return known_after(pulumi.Output.from_input(bucket), declared)
 
@@ -165,6 +169,6 @@ class DataLake(Component):
                 "partitions": partitions,
                 "config": {"retention.ms": str(retention)},
             },
-            self._content(),
+            self._child(inside=self._inside),
         )
         return known_after(pulumi.Output.from_input(topic), declared)

@@ -135,7 +135,7 @@ class Database(Component):
                     "owner": database,
                     "owner_password": password.value,
                 },
-                self._content(deployed.resource),
+                self._child(deployed.resource, inside=deployed.resource),
             )
             passwords[database] = known_after(password.value, declared)
         self.passwords = pulumi.Output.secret(pulumi.Output.all(**passwords))

@@ -33,11 +33,10 @@ class Platform:
     def __init__(self, environment: str, settings: EnvironmentSettings) -> None:
         self._environment = environment
         self._settings = settings
-        supervisor = SupervisorDaemon(
+        self._supervisor = SupervisorDaemon(
             "supervisor", {"folder": str(settings.folder(environment)), "keep_data": settings.keep_data}
         )
-        self._target = self._target_on(supervisor)
-        self._inside = pulumi.ResourceOptions(deleted_with=supervisor)
+        self._target = self._host()
         self.observability = self._observability()
         self.database = self._database()
         self.object_store = self._object_store()
@@ -68,11 +67,11 @@ class Platform:
         pulumi.export("consoles", self.services.apply(lambda all_: _column(all_, "console")))
         pulumi.export("otlpEndpoint", self.observability.otlp_endpoint)
 
-    def _target_on(self, supervisor: SupervisorDaemon) -> TargetArgs:
+    def _host(self) -> TargetArgs:
         return {
             "kind": TargetKind(self._settings.target.value),
-            "folder": supervisor.folder,
-            "supervisor": supervisor.socket,
+            "folder": self._supervisor.folder,
+            "supervisor": self._supervisor.socket,
             "ports": self._settings.ports.by_service(),
             "keep_data": self._settings.keep_data,
         }
@@ -89,7 +88,6 @@ class Platform:
                 "logs_retention_days": settings.logs_retention_days,
                 "traces_retention_hours": settings.traces_retention_hours,
             },
-            self._inside,
         )
 
     def _database(self) -> Database:
@@ -102,7 +100,6 @@ class Platform:
                 "memory_mib": settings.memory,
                 "volume_mib": settings.disk,
             },
-            self._inside,
         )
 
     def _object_store(self) -> ObjectStore:
@@ -110,7 +107,6 @@ class Platform:
         return ObjectStore(
             "object-store",
             {"target": self._target, "memory_mib": settings.memory, "volume_mib": settings.disk},
-            self._inside,
         )
 
     def _event_bus(self) -> EventBus:
@@ -118,7 +114,6 @@ class Platform:
         return EventBus(
             "event-bus",
             {"target": self._target, "memory_mib": settings.memory, "volume_mib": settings.disk},
-            self._inside,
         )
 
     def _workflow_engine(self) -> WorkflowEngine:
@@ -135,7 +130,6 @@ class Platform:
                 },
                 "memory_mib": self._settings.workflow_engine.memory,
             },
-            self._inside,
         )
 
     def _data_lake(self) -> DataLake:
@@ -177,7 +171,7 @@ class Platform:
                     "concurrent_runs": settings.workflow_engine.concurrent_runs,
                 },
             },
-            self._inside,
+            pulumi.ResourceOptions(deleted_with=self._supervisor),
         )
 
     def _workflow_worker(self) -> WorkflowWorker:
@@ -192,7 +186,6 @@ class Platform:
                 "auth_string": self.workflow_engine.auth_string,
                 "memory_mib": self._settings.workflow_engine.worker_memory,
             },
-            self._inside,
         )
 
     def _collection_workers(self) -> CollectionWorkers:
@@ -205,7 +198,6 @@ class Platform:
                 "replicas": self._settings.collection.workers,
                 "memory_mib": self._settings.collection.memory,
             },
-            self._inside,
         )
 
     def _services(self) -> pulumi.Output[list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,7 +172,7 @@ def _book(declared: PortsInputs) -> Iterator[Book]:
     """The stack's book, for changing: nobody else reads or writes it meanwhile."""
     stack = StackFolder(Path(declared.folder))
     prepare_stack_folder(stack)
-    with (stack.supervisor / "ports.lock").open("w") as lock:
+    with os.fdopen(os.open(stack.supervisor / "ports.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         book = _read(stack)
         yield book

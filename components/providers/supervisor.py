@@ -67,8 +67,8 @@ class SupervisorProvider(Provider[SupervisorInputs]):
             Supervisor(stack).stop()
         except SupervisorError as error:
             raise ResourceError(str(error)) from error
-        for folder in (stack.supervisor, stack.services, stack.logs, stack.tools):
-            remove(folder)
+        for path in (stack.supervisor, stack.services, stack.logs, stack.tools, stack.reservations):
+            remove(path)
         if not (declared.keep_data or keep_data()):
             remove(stack.data)
         if stack.root.exists() and not any(stack.root.iterdir()):
