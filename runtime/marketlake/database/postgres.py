@@ -24,8 +24,8 @@ class DatabaseUnavailableError(Exception):
 class Postgres:
     """Connections that are kept between uses, and sessions for locks that outlive a transaction.
 
-    No thread is behind it: whoever needs a connection while the database is away is told at once, and gets one
-    as soon as it is back. Every outage shows as :class:`DatabaseUnavailableError`, whatever the driver
+    No thread is behind it: whoever needs a connection while the database is away is told at once, and gets
+    one as soon as it is back. Every outage shows as :class:`DatabaseUnavailableError`, whatever the driver
     calls it. The password goes to the driver only, never into a message. Threads may share an instance.
     """
 

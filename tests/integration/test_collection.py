@@ -1,0 +1,482 @@
+"""Batches, tasks and workers on real servers, with a faithful exchange at the edge."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from marketlake.archive.binance import Binance
+from marketlake.archive.discovery import discover
+from marketlake.archive.model import ArchiveFile, Selection
+from marketlake.collection import assignments, batches, worker
+from marketlake.collection.batches import BatchState, Progress
+from marketlake.collection.orchestrator import (
+    BatchCancelledError,
+    CollectionStoppedError,
+    Orchestrator,
+)
+from marketlake.database import Postgres, migrate
+from marketlake.events.envelope import Event, Message
+from marketlake.events.outbox import Relay
+from marketlake.events.producer import Producer
+from marketlake.settings import Collection, Database, EventBus, ObjectStore, Settings, WorkflowEngine
+from marketlake.sync import ledger
+from marketlake.sync.copy import copy_file
+from marketlake.sync.errors import SchemaChangedError, StorageError
+
+from tests import servers
+from tests.exchange import Failure, FakeExchange
+from tests.furnishing import messages, own_buckets, own_topics
+from tests.patience import eventually
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+KLINES = Selection(venue="binance", market="spot", data_type="klines")
+
+
+@dataclass(frozen=True)
+class Ingested:
+    rows: int = 100
+    quarantined: int = 2
+    version: int = 1
+    first_day: date = date(2020, 1, 1)
+    last_day: date = date(2020, 1, 1)
+    header: bool = False
+
+
+@dataclass
+class Bronze:
+    """Counts what is ingested, and fails when told to."""
+
+    ingested: list[str] = field(default_factory=list)
+    fault: Callable[[ArchiveFile], None] = lambda _: None
+
+    def __call__(self, file: ArchiveFile, copied: Any, settings: Settings) -> Ingested:
+        self.fault(file)
+        self.ingested.append(file.key)
+        return Ingested()
+
+
+@dataclass
+class Platform:
+    """Servers, furnished, and the means to run a collection on them."""
+
+    settings: Settings
+    postgres: Postgres
+    exchange: FakeExchange
+
+    @contextmanager
+    def working(self, bronze: Bronze, *, copy: Any = copy_file) -> Iterator[None]:
+        stop = threading.Event()
+        thread = threading.Thread(
+            target=worker.run,
+            args=(self.settings,),
+            kwargs={"copy": copy, "ingest": bronze, "stop": stop},
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(40)
+            assert not thread.is_alive()
+
+    @contextmanager
+    def batch(self, *, patience_s: float = 40) -> Iterator[tuple[UUID, Orchestrator]]:
+        producer = Producer(self.settings.event_bus, client_id="test", timeout_s=5)
+        batch_id = uuid4()
+        with self.postgres.transaction() as connection:
+            batches.create(connection, batch_id, {}, None)
+        yield (
+            batch_id,
+            Orchestrator(
+                self.postgres,
+                Relay(self.postgres, producer),
+                self.settings.event_bus,
+                batch_id=batch_id,
+                endpoint=self.exchange.endpoint,
+                patience_s=patience_s,
+            ),
+        )
+        producer.close()
+
+    def files(self, selection: Selection = KLINES) -> list[ArchiveFile]:
+        return list(discover(Binance(), self.exchange.endpoint, selection))
+
+    def collect(self, selection: Selection = KLINES) -> tuple[UUID, Progress]:
+        with self.batch() as (batch_id, orchestrator):
+            orchestrator.dispatch(self.files(selection), see=lambda _: None)
+            return batch_id, orchestrator.wait()
+
+    def failures(self, batch_id: UUID) -> dict[str, str]:
+        with self.postgres.transaction() as connection:
+            return {failure.key: failure.code for failure in batches.failures(connection, batch_id)}
+
+
+@pytest.fixture
+def platform(kafka: EventBus, minio: ObjectStore, postgres_server: servers.Postgres) -> Iterator[Platform]:
+    database = postgres_server.create_database(f"collect{uuid4().hex[:8]}")
+    with FakeExchange() as exchange, _platform(kafka, minio, database, exchange) as platform:
+        exchange.publish_tree(SAMPLES)
+        yield platform
+
+
+@contextmanager
+def _platform(
+    kafka: EventBus, minio: ObjectStore, database: Database, exchange: FakeExchange
+) -> Iterator[Platform]:
+    settings = Settings(
+        environment="test",
+        object_store=own_buckets(minio),
+        event_bus=own_topics(kafka),
+        database=database,
+        workflow_engine=WorkflowEngine(api_url="http://127.0.0.1:1/api", ui_url="http://127.0.0.1:1"),
+        collection=Collection(concurrency=2, attempts=3, requests_per_second=200),
+        venues={"binance": exchange.endpoint},
+    )
+    with Postgres(database, application="test") as postgres:
+        migrate(postgres)
+        yield Platform(settings, postgres, exchange)
+
+
+KEY_1 = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"
+KEY_2 = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-02.zip"
+KEY_3 = "data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2026-05-08.zip"
+
+
+def test_all_files_come_in_and_the_second_time_nothing_is_read(platform: Platform) -> None:
+    bronze = Bronze()
+    with platform.working(bronze):
+        _, first = platform.collect()
+        reads = [key for _, key in platform.exchange.requests if key.endswith(".zip")]
+        _, second = platform.collect()
+    assert (first.found, first.copied, first.verified, first.skipped, first.failed) == (3, 3, 3, 0, 0)
+    assert (first.rows, first.quarantined) == (300, 6)
+    assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
+    assert (second.found, second.copied, second.verified, second.skipped) == (3, 0, 0, 3)
+    assert [key for _, key in platform.exchange.requests if key.endswith(".zip")] == reads
+
+
+def test_what_came_in_is_told_on_the_event_bus_once_per_file(platform: Platform) -> None:
+    with platform.working(Bronze()):
+        platform.collect()
+        found = messages(platform.settings.event_bus, platform.settings.event_bus.events_topic, at_least=3)
+    events = [
+        Event.from_message(Message(key=None, value=raw.value(), headers=tuple(raw.headers())))
+        for raw in found
+    ]
+    assert sorted(event.subject or "" for event in events) == [KEY_3, KEY_1, KEY_2]
+    assert {event.type for event in events} == {"marketlake.file.collected"}
+    assert {event.data["rows"] for event in events} == {100}
+
+
+def test_a_bad_file_fails_by_itself_with_a_code_and_lies_among_the_dead_letters(platform: Platform) -> None:
+    exchange = platform.exchange
+    exchange.fail(KEY_2, Failure.CORRUPT)
+    del exchange.objects[f"{KEY_3}.CHECKSUM"]
+    with platform.working(Bronze()):
+        batch_id, ended = platform.collect()
+        letters = messages(
+            platform.settings.event_bus, platform.settings.event_bus.dead_letters_topic, at_least=2
+        )
+    assert (ended.copied, ended.failed, ended.open) == (1, 2, 0)
+    assert platform.failures(batch_id) == {KEY_2: "checksum-mismatch", KEY_3: "sidecar-missing"}
+    assert len(letters) == 2
+
+
+def test_a_failed_file_comes_in_with_the_next_collection_once_it_is_mended(platform: Platform) -> None:
+    platform.exchange.fail(KEY_2, Failure.CORRUPT)
+    bronze = Bronze()
+    with platform.working(bronze):
+        platform.collect()
+        platform.exchange.fail(KEY_2, Failure.CORRUPT, times=0)
+        _, ended = platform.collect()
+    assert (ended.copied, ended.skipped, ended.failed) == (1, 2, 0)
+    assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
+
+
+def test_a_schema_that_changed_is_permanent_and_not_tried_again(platform: Platform) -> None:
+    attempts: list[str] = []
+
+    def fault(file: ArchiveFile) -> None:
+        if file.key == KEY_1:
+            attempts.append(file.key)
+            raise SchemaChangedError("13 columns came, 12 are declared: declare the new one")
+
+    with platform.working(Bronze(fault=fault)):
+        batch_id, ended = platform.collect()
+    assert (ended.copied, ended.failed) == (2, 1)
+    assert len(attempts) == 1
+    with platform.postgres.transaction() as connection:
+        (failure,) = batches.failures(connection, batch_id)
+    assert (failure.code, failure.attempts) == ("schema-changed", 1)
+    assert failure.message == "13 columns came, 12 are declared: declare the new one"
+
+
+def test_an_error_that_passes_is_tried_again_and_leaves_no_mark(platform: Platform) -> None:
+    attempts: list[str] = []
+
+    def fault(file: ArchiveFile) -> None:
+        attempts.append(file.key)
+        if attempts.count(file.key) < 3:
+            raise StorageError("the object store failed")
+
+    with platform.working(Bronze(fault=fault)):
+        batch_id, ended = platform.collect()
+    assert (ended.verified, ended.failed) == (3, 0)
+    assert len(attempts) == 9
+    assert platform.failures(batch_id) == {}
+
+
+def test_an_error_that_nobody_foresaw_is_given_up_after_the_allowed_attempts(platform: Platform) -> None:
+    def fault(file: ArchiveFile) -> None:
+        if file.key == KEY_1:
+            raise ZeroDivisionError("a defect")
+
+    with platform.working(Bronze(fault=fault)):
+        batch_id, ended = platform.collect()
+    assert (ended.verified, ended.failed) == (2, 1)
+    assert platform.failures(batch_id) == {KEY_1: "unexpected"}
+
+
+def test_a_reissued_file_is_a_new_version_with_a_recorded_conflict(platform: Platform) -> None:
+    bronze = Bronze()
+    with platform.working(bronze):
+        platform.collect()
+        platform.exchange.publish(KEY_1, (SAMPLES / KEY_2).read_bytes())
+        _, ended = platform.collect()
+    assert (ended.copied, ended.skipped) == (1, 2)
+    assert bronze.ingested.count(KEY_1) == 2
+    with platform.postgres.transaction() as connection:
+        (conflict,) = ledger.conflicts(connection, "binance")
+        entry = ledger.current(connection, "binance", [KEY_1])[KEY_1]
+    assert (conflict.key, conflict.former_version, conflict.version) == (KEY_1, 1, 2)
+    assert (entry.version, entry.sha256) == (2, conflict.sha256)
+
+
+def test_a_file_that_was_only_touched_is_proven_but_not_ingested_again(platform: Platform) -> None:
+    bronze = Bronze()
+    with platform.working(bronze):
+        platform.collect()
+        with platform.postgres.transaction() as connection:
+            connection.execute("update ledger set etag = 'as it was listed before' where key = %s", [KEY_1])
+        _, ended = platform.collect()
+        _, third = platform.collect()
+    assert (ended.copied, ended.verified, ended.skipped) == (0, 1, 2)
+    assert third.skipped == 3
+    assert bronze.ingested.count(KEY_1) == 1
+
+
+def test_two_collections_of_the_same_files_at_once_bring_each_in_once(platform: Platform) -> None:
+    bronze = Bronze(fault=lambda _: time.sleep(0.3))
+    results: list[Progress] = []
+    with platform.working(bronze), platform.working(bronze):
+        threads = [threading.Thread(target=lambda: results.append(platform.collect()[1])) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
+    assert sum(result.verified for result in results) == 3
+    assert all(result.verified + result.skipped == 3 and not result.failed for result in results)
+
+
+def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) -> None:
+    bronze = Bronze()
+    with platform.working(bronze):
+        batch_id, _ = platform.collect()
+        with platform.postgres.transaction() as connection:
+            connection.execute("update task set state = 'queued' where key = %s", [KEY_1])
+            again = assignments.redispatch_queued(
+                connection,
+                batch_id,
+                topic=platform.settings.event_bus.tasks_topic,
+                traceparent=None,
+                older_than_s=0,
+            )
+            connection.execute("update task set state = 'done' where key = %s", [KEY_1])
+        assert again == 1
+        platform.collect()
+    assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
+
+
+def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platform) -> None:
+    bronze = Bronze()
+    with platform.batch() as (batch_id, orchestrator):
+        orchestrator.dispatch(platform.files(), see=lambda _: None)
+        # a worker took the message and its process was lost together with the message
+        for raw in messages(platform.settings.event_bus, platform.settings.event_bus.tasks_topic, at_least=3):
+            assert raw.value()
+        with platform.postgres.transaction() as connection:
+            connection.execute(
+                "update task set state = 'running', worker = 'gone' where batch_id = %s", [batch_id]
+            )
+            assert (
+                assignments.redispatch_lapsed(
+                    connection, batch_id, topic=platform.settings.event_bus.tasks_topic, traceparent=None
+                )
+                == 3
+            )
+        with platform.working(bronze):
+            ended = orchestrator.wait()
+    assert ended.verified == 3
+    assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
+
+
+def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 1.0)
+    with platform.batch(patience_s=2) as (_, orchestrator):
+        orchestrator.dispatch(platform.files(), see=lambda _: None)
+        with pytest.raises(CollectionStoppedError, match="no collection worker") as caught:
+            orchestrator.wait()
+        assert caught.value.code == "no-workers"
+        bronze = Bronze()
+        with platform.working(bronze):
+            assert orchestrator.wait().verified == 3
+
+
+def test_tasks_that_the_event_bus_lost_are_asked_for_again(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 2.0)
+    with platform.batch() as (_, orchestrator):
+        orchestrator.dispatch(platform.files(), see=lambda _: None)
+        renewed = own_topics(platform.settings.event_bus)
+        emptied = replace(platform, settings=platform.settings.model_copy(update={"event_bus": renewed}))
+        monkeypatch.setattr(orchestrator, "_topic", renewed.tasks_topic)
+        with emptied.working(Bronze()):
+            assert orchestrator.wait().verified == 3
+
+
+def test_a_cancelled_batch_drops_what_was_not_begun(platform: Platform) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def fault(_: ArchiveFile) -> None:
+        began.set()
+        go_on.wait(20)
+
+    platform.settings = platform.settings.model_copy(update={"collection": Collection(concurrency=1)})
+    bronze = Bronze(fault=fault)
+    with platform.batch() as (batch_id, orchestrator), platform.working(bronze):
+        orchestrator.dispatch(platform.files(), see=lambda _: None)
+        assert began.wait(20)
+        with platform.postgres.transaction() as connection:
+            assert batches.cancel(connection, batch_id)
+            assert not batches.cancel(connection, batch_id)
+        go_on.set()
+        with pytest.raises(BatchCancelledError):
+            orchestrator.wait()
+        eventually(lambda: len(bronze.ingested) == 1)
+        time.sleep(1)
+        with platform.postgres.transaction() as connection:
+            seen = batches.progress(connection, batch_id)
+    assert seen is not None
+    assert (seen.state, seen.verified, seen.cancelled) == (BatchState.CANCELLED, 1, 2)
+
+
+def test_a_poisoned_task_is_put_aside_and_the_others_are_done(platform: Platform) -> None:
+    bus = platform.settings.event_bus
+    producer = Producer(bus, client_id="poisoner")
+    wrong_kind = Event(source="/x", type="something.else", data={})
+    wrong_data = Event(source="/x", type="marketlake.file.requested", data={"file": 1})
+    producer.publish(
+        bus.tasks_topic,
+        [Message(key=None, value=b"garbage"), wrong_kind.to_message(), wrong_data.to_message()],
+    )
+    with platform.working(Bronze()):
+        _, ended = platform.collect()
+        letters = messages(bus, bus.dead_letters_topic, at_least=3)
+    assert ended.verified == 3
+    assert {letter.value() for letter in letters} == {b"garbage", b"{}", b'{"file": 1}'}
+
+
+def test_a_worker_that_ends_while_it_waits_hands_its_task_back(platform: Platform) -> None:
+    failing = threading.Event()
+
+    def fault(_: ArchiveFile) -> None:
+        failing.set()
+        raise StorageError("away")
+
+    patient = platform.settings.model_copy(update={"collection": Collection(concurrency=2, attempts=50)})
+    first = Bronze(fault=fault)
+    second = Bronze()
+    with platform.batch() as (_, orchestrator):
+        with replace(platform, settings=patient).working(first):
+            orchestrator.dispatch(platform.files(), see=lambda _: None)
+            assert failing.wait(20)
+        assert first.ingested == []
+        with platform.working(second):
+            assert orchestrator.wait().verified == 3
+
+
+def test_the_worker_list_shows_who_is_alive(platform: Platform) -> None:
+    def live() -> int:
+        with platform.postgres.transaction() as connection:
+            return assignments.live_workers(connection)
+
+    with platform.working(Bronze()):
+        eventually(lambda: live() == 1)
+    assert live() == 0
+
+
+def test_a_broker_that_is_down_ends_the_wait_with_what_to_do_and_nothing_is_lost(
+    minio: ObjectStore, postgres_server: servers.Postgres
+) -> None:
+    database = postgres_server.create_database(f"down{uuid4().hex[:8]}")
+    with (
+        servers.server_folder() as folder,
+        servers.kafka(folder) as (broker, bus),
+        FakeExchange() as exchange,
+        _platform(bus, minio, database, exchange) as platform,
+        platform.batch(patience_s=3) as (_, orchestrator),
+    ):
+        exchange.publish_tree(SAMPLES)
+        files = platform.files()
+        broker.kill()
+        orchestrator.dispatch(files, see=lambda _: None)
+        with pytest.raises(CollectionStoppedError, match="wait in the outbox") as caught:
+            orchestrator.wait()
+        assert caught.value.code == "platform-unreachable"
+        broker.start()
+        bronze = Bronze()
+        with platform.working(bronze):
+            assert orchestrator.wait().verified == 3
+        assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
+
+
+def test_a_database_that_is_killed_in_the_middle_loses_and_doubles_nothing(
+    kafka: EventBus, minio: ObjectStore
+) -> None:
+    with (
+        servers.server_folder() as folder,
+        servers.postgres(folder) as server,
+        FakeExchange() as exchange,
+        _platform(kafka, minio, server.create_database("collect"), exchange) as platform,
+        platform.batch() as (_, orchestrator),
+    ):
+        exchange.publish_tree(SAMPLES)
+        inside = threading.Event()
+        killed = threading.Event()
+
+        def fault(_: ArchiveFile) -> None:
+            inside.set()
+            killed.wait(30)
+
+        with platform.working(Bronze(fault=fault)):
+            orchestrator.dispatch(platform.files(), see=lambda _: None)
+            assert inside.wait(30)
+            server.server.kill()
+            killed.set()
+            server.server.start()
+            ended = orchestrator.wait()
+        assert (ended.verified, ended.failed, ended.rows) == (3, 0, 300)
+        with platform.postgres.transaction() as connection:
+            row = connection.execute("select count(*) as entries from ledger").fetchone()
+        assert row == {"entries": 3}
