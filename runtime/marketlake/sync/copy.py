@@ -29,12 +29,9 @@ from marketlake.sync.errors import (
     TruncatedError,
 )
 from marketlake.sync.sidecar import parse_sidecar
-from marketlake.sync.stores import landing_store, storage_error
+from marketlake.sync.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
 from marketlake.sync.transport import RetryPolicy, accept, connection_error, object_url, venue_client
 
-PART = 8 * 1024 * 1024
-"""Bytes of one part of an upload. Files up to this size are put in one request."""
-PARTS_IN_FLIGHT = 4
 CHUNK = 256 * 1024
 """Bytes read from the venue at once."""
 SHA256_ATTRIBUTE = "sha256"
