@@ -56,7 +56,7 @@ class Bronze:
     ingested: list[str] = field(default_factory=list)
     fault: Callable[[ArchiveFile], None] = lambda _: None
 
-    def __call__(self, file: ArchiveFile, copied: Any, settings: Settings) -> Ingested:
+    def __call__(self, file: ArchiveFile, copied: Any, store: ObjectStore) -> Ingested:
         self.fault(file)
         self.ingested.append(file.key)
         return Ingested()

@@ -57,7 +57,7 @@ class Ingested(Protocol):
 
 
 Copy = Callable[[ArchiveFile, VenueEndpoint, ObjectStore], Coroutine[Any, Any, Any]]
-Ingest = Callable[[ArchiveFile, Any, Settings], Any]
+Ingest = Callable[[ArchiveFile, Any, ObjectStore], Any]
 
 
 class Collector:
@@ -133,25 +133,24 @@ class Collector:
         if former is not None and former.is_of(file):
             assignments.succeed(session, task.id, Result(outcome="present"))
             return "present"
-        allowed = self._settings.collection.attempts
-        for attempt in range(1, allowed + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return self._bring_in(session, task, former)
             except (RetryLaterError, psycopg.Error):
                 raise  # no fault of the file's
             except Exception as error:  # noqa: BLE001 - one bad file must not stop the others
                 _, retriable = _diagnosis(error)
-                if not retriable or attempt == allowed:
+                if not retriable or attempt == self._settings.collection.attempts:
                     self._give_up(session, task, error, attempt)
                     return "failed"
                 self._wait_before_retry(session, task, error, attempt)
-        raise AssertionError(f"{allowed} attempts")  # pragma: no cover - the loop returns or raises
 
     def _bring_in(self, session: Connection, task: FileTask, former: LedgerEntry | None) -> str:
         file = task.file
         self._take_turn(task.endpoint)
-        with telemetry.span("copy object", key=file.key, size=file.size):
-            copied = asyncio.run(self._copy(file, task.endpoint, self._settings.object_store))
+        copied = asyncio.run(self._copy(file, task.endpoint, self._settings.object_store))
         if not copied.already_there:
             metrics.read_bytes().add(file.size, _labels(file))
         if former is not None and former.sha256 == copied.sha256:
@@ -159,8 +158,7 @@ class Collector:
                 ledger.touch(session, file, former)
                 assignments.succeed(session, task.id, Result(outcome="verified"))
             return "verified"
-        with telemetry.span("ingest into bronze", key=file.key):
-            ingested = self._ingest(file, copied, self._settings)
+        ingested = self._ingest(file, copied, self._settings.object_store)
         outcome = "verified" if copied.already_there else "copied"
         self._write_down(session, task, copied, ingested, outcome)
         labels = _labels(file)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -77,8 +78,9 @@ def flush(timeout_s: float = 1.5) -> None:
     ]
     for sender in senders:
         sender.start()
+    deadline = time.monotonic() + timeout_s
     for sender in senders:
-        sender.join(timeout_s)
+        sender.join(max(0.0, deadline - time.monotonic()))
 
 
 class _Ours(logging.Handler):
