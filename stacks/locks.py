@@ -33,7 +33,10 @@ class Lock:
         if self.host != socket.gethostname():
             return False
         try:
-            began = datetime.fromtimestamp(psutil.Process(self.pid).create_time(), tz=self.since.tzinfo)
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:  # killed, and its parent has not noticed
+                return True
+            began = datetime.fromtimestamp(process.create_time(), tz=self.since.tzinfo)
         except psutil.NoSuchProcess:
             return True
         return began > self.since + _CLOCK_STEP  # the number went to another process since

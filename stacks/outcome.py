@@ -8,6 +8,8 @@ from typing import Any
 from marketlake.settings import ServiceInfo
 from rich.table import Table
 
+_TIME = "%Y-%m-%d %H:%M:%S"
+
 Query = Callable[[str], list[dict[str, Any]]]
 """Runs one SQL statement and returns its rows by column name."""
 
@@ -32,24 +34,29 @@ class TableOutcome:
 
 def silver_tables(query: Query) -> list[TableOutcome]:
     """The silver tables with the number of their rows and the time that they span."""
-    outcomes = []
-    for found in query(_COLUMNS):
-        table, column = _quoted(found["table_name"]), _quoted(found["time_column"])
-        (row,) = query(
-            f"select count(*) as rows, count(distinct symbol) as symbols, "  # noqa: S608 - quoted names
-            f"strftime(min({column}), '%Y-%m-%d %H:%M:%S') as first, "
-            f"strftime(max({column}), '%Y-%m-%d %H:%M:%S') as last from silver.{table}"
+    found = query(_COLUMNS)
+    if not found:
+        return []
+    rows = query(" union all ".join(_summary(row["table_name"], row["time_column"]) for row in found))
+    return [
+        TableOutcome(
+            table=row["table_name"],
+            rows=int(row["row_count"]),
+            symbols=int(row["symbols"]),
+            first=row["first_time"],
+            last=row["last_time"],
         )
-        outcomes.append(
-            TableOutcome(
-                table=f"silver.{found['table_name']}",
-                rows=int(row["rows"]),
-                symbols=int(row["symbols"]),
-                first=row["first"],
-                last=row["last"],
-            )
-        )
-    return outcomes
+        for row in sorted(rows, key=lambda row: str(row["table_name"]))
+    ]
+
+
+def _summary(table: str, column: str) -> str:
+    name, time = _quoted(table), _quoted(column)
+    return (
+        f"select 'silver.' || '{table}' as table_name, count(*) as row_count, "  # noqa: S608 - of our own schema
+        f"count(distinct symbol) as symbols, strftime(min({time}), '{_TIME}') as first_time, "
+        f"strftime(max({time}), '{_TIME}') as last_time from silver.{name}"
+    )
 
 
 def rows_of(text: str) -> list[dict[str, Any]]:

@@ -54,6 +54,16 @@ def test_a_number_that_went_to_another_process_is_no_reason_to_wait(tmp_path: Pa
     assert len(heal_locks(tmp_path)) == 1
 
 
+def test_a_killed_command_that_nobody_has_waited_for_is_gone(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lock(tmp_path, pid=process.pid)
+    assert heal_locks(tmp_path) == []
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert len(heal_locks(tmp_path)) == 1
+    process.wait()
+
+
 def test_what_runs_on_another_host_is_not_judged(tmp_path: Path, gone: int) -> None:
     lock(tmp_path, pid=gone, hostname="elsewhere")
     assert heal_locks(tmp_path) == []
