@@ -97,7 +97,7 @@ def ingest_object(file: ArchiveFile, landing: Bucket, key: str, lake: Lake) -> I
             "symbol": file.symbol,
             "interval": file.interval,
         }
-        quarantine(lake, "bronze", f"{file.venue}/{file.key}", reading.bad(file.key), about)
+        quarantine(lake, "bronze", {f"{file.venue}/{file.key}": reading.bad(file.key)}, about)
         version = replace(lake, shape, [scope], lambda _: [written] if written else [])
         span.set_attribute("marketlake.rows", reading.rows)
         span.set_attribute("marketlake.quarantined", reading.quarantined)

@@ -4,6 +4,7 @@ One table, ``quarantine``, for all data types. A scope is what was processed as 
 way to bronze or a period on its way to silver, so that processing it again replaces its rows here, too.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import polars as pl
@@ -32,21 +33,31 @@ QUARANTINE = TableShape(
 )
 
 
-def quarantine(lake: Lake, stage: str, scope: str, bad: pl.DataFrame, about: dict[str, str | None]) -> None:
-    """Make these the quarantined rows of a scope, instead of those it had.
+def quarantine(
+    lake: Lake, stage: str, bad: Mapping[str, pl.DataFrame], about: Mapping[str, str | None]
+) -> None:
+    """Make these the quarantined rows of some scopes, instead of those that they had.
 
     Args:
         lake: where the table is.
         stage: ``bronze`` or ``silver``.
-        scope: names the source file or the period.
-        bad: `source_key`, `row_number`, `raw`, `reason`; without rows if all is well.
+        bad: by scope (it names the source file or the period): `source_key`, `row_number`, `raw`, `reason`;
+            without rows where all is well.
         about: `venue`, `market`, `data_type`, `symbol`, `interval`.
     """
-    part = Scope(f"{stage}/{scope}", {"stage": stage, "scope": scope})
-    now = datetime.now(UTC)
-    rows = bad.with_columns(
-        *(pl.lit(value, pl.String()).alias(name) for name, value in about.items()),
-        quarantined_at=pl.lit(now, pl.Datetime("us", "UTC")),
-    ).select(QUARANTINE.columns.names)
-    file = write_file(lake, QUARANTINE, part, [rows])
-    replace(lake, QUARANTINE, [part], lambda _: [file] if file else [])
+    scopes = {name: Scope(f"{stage}/{name}", {"stage": stage, "scope": name}) for name in bad}
+    told = [pl.lit(value, pl.String()).alias(name) for name, value in about.items()]
+    at = pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")).alias("quarantined_at")
+    files = [
+        file
+        for name, rows in bad.items()
+        if (
+            file := write_file(
+                lake,
+                QUARANTINE,
+                scopes[name],
+                [rows.with_columns(*told, at).select(QUARANTINE.columns.names)],
+            )
+        )
+    ]
+    replace(lake, QUARANTINE, list(scopes.values()), lambda _: files)

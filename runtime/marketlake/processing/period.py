@@ -1,0 +1,30 @@
+"""Periods: the calendar units in which silver is written."""
+
+import calendar
+from datetime import UTC, date, datetime, timedelta
+
+from marketlake.processing.table_type import Period
+
+_NAME_LENGTH = {Period.DAY: 10, Period.MONTH: 7, Period.YEAR: 4}
+
+
+def period_name(day: date, period: Period) -> str:
+    """The period that a UTC day lies in, e.g. ``2026-05`` for a month."""
+    return day.isoformat()[: _NAME_LENGTH[period]]
+
+
+def periods_between(first: date, last: date, period: Period) -> list[str]:
+    """Names of all periods that have a day from `first` to `last`, both included."""
+    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    return list(dict.fromkeys(period_name(day, period) for day in days))
+
+
+def period_bounds(name: str) -> tuple[datetime, datetime]:
+    """First moment of a period, and of the one after it (UTC)."""
+    year, *rest = (int(part) for part in name.split("-"))
+    start = datetime(year, rest[0] if rest else 1, rest[1] if len(rest) > 1 else 1, tzinfo=UTC)
+    if len(rest) == 2:
+        return start, start + timedelta(days=1)
+    if len(rest) == 1:
+        return start, start + timedelta(days=calendar.monthrange(start.year, start.month)[1])
+    return start, start.replace(year=start.year + 1)
