@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from types import FrameType
 
 import pulumi
@@ -29,6 +28,4 @@ signal.signal(signal.SIGINT, _leave)
 try:
     main()
 except (InvalidSettingsError, ToolMissingError) as error:
-    # The user's to mend: no stack trace. Pulumi fails the update when the program ends with an error.
-    pulumi.log.error(str(error))
-    sys.exit(1)
+    raise pulumi.RunError(str(error)) from None  # the user's to mend: no stack trace
