@@ -1,5 +1,6 @@
 """Running programs in front of the user: Pulumi and the platform's own command line."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def _handing_on(process: "subprocess.Popen[Any]") -> Iterator[list[int]]:
     asked: list[int] = []
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        from_terminal = number == signal.SIGINT and sys.stdin.isatty()
+        from_terminal = number == signal.SIGINT and _in_foreground()
         if not asked and not from_terminal:
             process.send_signal(signal.SIGINT)
         asked.append(number)
@@ -71,3 +72,12 @@ def _handing_on(process: "subprocess.Popen[Any]") -> Iterator[list[int]]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _in_foreground() -> bool:
+    """Whether Ctrl-C on the terminal, if there is one, reaches this process and so all that it started."""
+    try:
+        with Path("/dev/tty").open() as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False

@@ -1,6 +1,7 @@
 """Programs in front of the user: their exit codes, and what becomes of requests to stop."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -47,11 +48,8 @@ def test_the_errors_of_a_quiet_program_are_shown(tmp_path: Path, capsys: pytest.
     assert "what went wrong" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_request_to_stop_reaches_the_program_once_and_it_may_clean_up(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    """However often it is asked: Pulumi takes a second SIGINT as an order to die at once."""
+def program(folder: Path) -> list[str]:
+    """One that runs another, which counts how often it is asked to stop and then cleans up."""
     child = """
         import signal, time
         asked = []
@@ -62,25 +60,50 @@ def test_a_request_to_stop_reaches_the_program_once_and_it_may_clean_up(
         time.sleep(0.5)
         open('cleaned', 'w').write(str(len(asked)))
     """
-    parent = f"""
+    return python(f"""
         import os, sys
         from pathlib import Path
         from stacks.engine import InterruptError, run
         try:
-            run({python(child)!r}, env=os.environ, cwd=Path({str(tmp_path)!r}))
+            run({python(child)!r}, env=os.environ, cwd=Path({str(folder)!r}))
         except InterruptError:
-            sys.exit(99)
-    """
-    process = subprocess.Popen(python(parent), cwd=ROOT, stdin=subprocess.DEVNULL)
+            os._exit(99)
+    """)
+
+
+def await_file(path: Path) -> None:
     deadline = time.monotonic() + 20
-    while not (tmp_path / "ready").exists():
+    while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_stop_reaches_the_program_once_and_it_may_clean_up(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """However often it is asked: Pulumi takes a second SIGINT as an order to die at once."""
+    process = subprocess.Popen(program(tmp_path), cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
+    await_file(tmp_path / "ready")
     process.send_signal(number)
     time.sleep(0.1)
     process.send_signal(number)
 
     assert process.wait(20) == 99
+    assert (tmp_path / "cleaned").read_text() == "1"
+
+
+def test_ctrl_c_on_a_terminal_reaches_the_program_once(tmp_path: Path) -> None:
+    number, terminal = pty.fork()
+    if number == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, program(tmp_path))  # noqa: S606 - what a terminal starts is this very program
+    await_file(tmp_path / "ready")
+    os.write(terminal, b"\x03")
+
+    _, status = os.waitpid(number, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 99
     assert (tmp_path / "cleaned").read_text() == "1"
 
 
