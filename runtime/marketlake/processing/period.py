@@ -13,12 +13,6 @@ def period_name(day: date, period: Period) -> str:
     return day.isoformat()[: _NAME_LENGTH[period]]
 
 
-def periods_between(first: date, last: date, period: Period) -> list[str]:
-    """Names of all periods that have a day from `first` to `last`, both included."""
-    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
-    return list(dict.fromkeys(period_name(day, period) for day in days))
-
-
 def period_bounds(name: str) -> tuple[datetime, datetime]:
     """First moment of a period, and of the one after it (UTC)."""
     year, *rest = (int(part) for part in name.split("-"))

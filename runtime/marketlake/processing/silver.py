@@ -2,10 +2,10 @@
 
 What is rewritten as a whole is a period of a series (a day of trades, a month of bars, a year of fundings).
 It is read from all the source files in bronze that have rows in it, so daily and monthly files are
-reconciled, and the result depends on nothing else. A table of gaps, ``silver/gaps``, is written along.
+reconciled, and the result depends on nothing else. A table of gaps is written along.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -26,12 +26,12 @@ from marketlake.processing.delta import (
 )
 from marketlake.processing.missing import GAP_SCHEMA
 from marketlake.processing.parse import ROW_NUMBER
-from marketlake.processing.period import period_bounds, periods_between
+from marketlake.processing.period import period_bounds, period_name
 from marketlake.processing.quarantine import quarantine
 from marketlake.processing.refinement import PERIOD, Refinement, Series, refine_rows
 from marketlake.processing.table_type import TableType
 from marketlake.processing.tables import table_type
-from marketlake.settings import ObjectStore
+from marketlake.settings import Settings
 from marketlake.sync.stores import Lake
 
 OVERLAP = timedelta(hours=1)
@@ -39,7 +39,7 @@ OVERLAP = timedelta(hours=1)
 ROWS_AT_ONCE = 500_000
 """Rows of one row group."""
 GAPS = TableShape(
-    path="silver/gaps",
+    path="gaps",
     columns=pa.schema(
         [
             ("interval", pa.string()),
@@ -95,35 +95,40 @@ def silver_shape(declared: TableType) -> TableShape:
 
 
 def refine(
-    store: ObjectStore,
+    settings: Settings,
+    *,
+    dataset: str,
     venue: str,
     market: str,
-    data_type: str,
     symbol: str,
     interval: str | None,
-    days: tuple[date, date],
+    days: Iterable[date],
 ) -> Refined:
     """Make the periods of a silver table that have one of these days what bronze says they are.
 
     Safe to repeat, and safe to run at the same time as itself: whoever commits later has read bronze later.
 
     Args:
-        store: the platform's object store.
-        venue, market, data_type, symbol, interval: the series.
-        days: first and last UTC day, both included; a period is rewritten as a whole.
+        settings: the environment.
+        dataset: the data type as the venue writes it, e.g. ``aggTrades``.
+        venue: its name.
+        market: as in the venue's catalogue.
+        symbol: as the venue writes it.
+        interval: of bars; None where the data type has none.
+        days: UTC days in which rows came, went or changed.
 
     Raises:
         UnsupportedDatasetError: no table is declared for the data type.
-        SyncError: the object store failed, or other writers never let go; nothing was changed then.
+        SyncError: the object store failed, or other writers never let go; silver is as it was then.
     """
-    series = Series(venue=venue, market=market, data_type=data_type, symbol=symbol, interval=interval)
-    return refine_series(Lake.of(store), series, days)
+    series = Series(venue=venue, market=market, data_type=dataset, symbol=symbol, interval=interval)
+    return refine_series(Lake.of(settings.object_store), series, days)
 
 
-def refine_series(lake: Lake, series: Series, days: tuple[date, date]) -> Refined:
+def refine_series(lake: Lake, series: Series, days: Iterable[date]) -> Refined:
     """:func:`refine`, told where the lake is."""
     declared = table_type(series.data_type)
-    periods = set(periods_between(*days, declared.period))
+    periods = {period_name(day, declared.period) for day in days}
     attributes = {
         "marketlake.venue": series.venue,
         "marketlake.market": series.market,
