@@ -65,10 +65,10 @@ def api(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrefectApi]
 
 
 def test_it_authenticates_and_waits_for_a_server_that_starts(server: Server, api: PrefectApi) -> None:
-    server.answers += [(503, ""), (502, ""), (200, {"id": 1})]
+    server.answers += [(503, ""), (502, ""), (500, "no database yet"), (200, {"id": 1})]
     assert api.get("/work_pools/a") == {"id": 1}
     identity = "Basic " + base64.b64encode(b"user:pass:word").decode()
-    assert server.requests == [("GET", "/api/work_pools/a", identity)] * 3
+    assert server.requests == [("GET", "/api/work_pools/a", identity)] * 4
 
 
 def test_nobody_is_named_to_a_server_without_authentication(server: Server) -> None:
@@ -92,7 +92,7 @@ def test_what_is_absent_or_there_already_is_no_error(server: Server, api: Prefec
     [
         ((422, {"detail": "bad name"}), "GET /api/x with HTTP 422: bad name$"),
         ((422, {"detail": [{"loc": 1}]}), r'HTTP 422: \{"detail": \[\{"loc": 1\}\]\}$'),
-        ((500, "<html>oops"), "HTTP 500: <html>oops"),
+        ((418, "<html>oops"), "HTTP 418: <html>oops"),
         ((400, [1]), r"HTTP 400: \[1\]"),
         ((401, ""), r"refuses GET /api/x \(HTTP 401\).*pulumi up --refresh"),
         ((200, [1]), "answers with list where an object belongs"),
