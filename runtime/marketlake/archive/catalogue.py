@@ -1,40 +1,37 @@
 """The catalogue: what discovery has seen of the venues' archives, as a Delta table in the lake."""
 
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
-from random import uniform
 
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from opentelemetry import trace
 
 from marketlake.archive.model import ArchiveFile, Frequency, Selection
-from marketlake.sync.errors import CommitConflictError
+from marketlake.lake.delta import DataFile, Scope, TableShape, open_table, replace, scope_files, write_file
 from marketlake.sync.stores import Lake, storage_error
 
-CATALOGUE_PATH = "catalogue"
-"""Below the lake's root."""
-ATTEMPTS = 20
-"""How often a change is tried while other discoveries win."""
-
-_SCHEMA = pa.schema(
-    [
-        *(pa.field(name, pa.string()) for name in ("venue", "market", "data_type", "symbol", "interval")),
-        ("frequency", pa.string()),
-        ("start", pa.date32()),
-        ("end", pa.date32()),
-        ("key", pa.string()),
-        ("size", pa.int64()),
-        ("etag", pa.string()),
-        ("last_modified", pa.timestamp("us", "UTC")),
-        ("sidecar_key", pa.string()),
-        ("seen_at", pa.timestamp("us", "UTC")),
-    ]
+CATALOGUE = TableShape(
+    path="catalogue",
+    columns=pa.schema(
+        [
+            ("interval", pa.string()),
+            ("frequency", pa.string()),
+            ("start", pa.date32()),
+            ("end", pa.date32()),
+            ("key", pa.string()),
+            ("size", pa.int64()),
+            ("etag", pa.string()),
+            ("last_modified", pa.timestamp("us", "UTC")),
+            ("sidecar_key", pa.string()),
+            ("seen_at", pa.timestamp("us", "UTC")),
+        ]
+    ),
+    constants=("venue", "market", "data_type", "symbol"),
 )
 _LISTED = ("size", "etag", "last_modified", "sidecar_key")
 """What a venue changes when it replaces a file in place."""
@@ -102,31 +99,29 @@ class Catalogue:
         Raises:
             SyncError: the object store failed, or other discoveries never let go.
         """
-        frame = _frame(files)
-        if frame.is_empty():
+        seen = _frame(files)
+        if seen.is_empty():
             return Recorded(0, 0, 0)
         with _tracer.start_as_current_span("catalogue commit") as span:
-            for attempt in range(ATTEMPTS):
-                table = self._open()
-                known = self._known(table, frame)
-                merged = frame.join(known, on=["venue", "key"], how="left", suffix=" known")
-                is_new = pl.col("seen_at known").is_null()
-                differs = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"{c} known")) for c in _LISTED)
-                new, changed = merged.filter(is_new), merged.filter(~is_new & differs)
-                recorded = Recorded(new.height, changed.height, frame.height - new.height - changed.height)
-                try:
-                    self._merge(table, pl.concat([new, changed]).select(_SCHEMA.names))
-                except CommitFailedError:
-                    time.sleep(uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 - jitter, not a secret
-                    continue
-                except DeltaError as error:
-                    raise storage_error(error, "committing to the catalogue") from error
-                span.set_attributes({f"marketlake.{name}": count for name, count in asdict(recorded).items()})
-                return recorded
-        raise CommitConflictError(
-            f"the catalogue: other discoveries changed it {ATTEMPTS} times in a row. Let one finish, then "
-            "try again."
-        )
+            parts = {_scope(part): part for part in seen.partition_by(CATALOGUE.constants)}
+            table = open_table(self._lake, CATALOGUE)
+            differing = {
+                scope: part for scope, part in parts.items() if self._news(table, scope, part).height
+            }
+            news: list[pl.DataFrame] = []
+
+            def write(table: DeltaTable) -> list[DataFile]:
+                news[:] = [self._news(table, scope, part) for scope, part in differing.items()]
+                files = (self._merged(table, scope, new) for scope, new in zip(differing, news, strict=True))
+                return [file for file in files if file]
+
+            if differing:
+                replace(self._lake, CATALOGUE, list(differing), write)
+            told = pl.concat([seen.clear().with_columns(known=pl.lit(True)), *news])
+            changed = told.filter("known").height
+            recorded = Recorded(told.height - changed, changed, seen.height - told.height)
+            span.set_attributes({f"marketlake.{name}": count for name, count in asdict(recorded).items()})
+            return recorded
 
     def query(self, selection: Selection) -> list[ArchiveFile]:
         """The selected files, ordered by series and time."""
@@ -138,39 +133,30 @@ class Catalogue:
         files = self.query(selection)
         return [_holding(list(group)) for _, group in groupby(files, key=_series)]
 
-    def _open(self) -> DeltaTable:
-        uri = self._lake.uri(CATALOGUE_PATH)
-        try:
-            return DeltaTable.create(uri, _SCHEMA, mode="ignore", storage_options=self._lake.options)
-        except DeltaError as error:
-            raise storage_error(error, "opening the catalogue") from error
-
-    def _known(self, table: DeltaTable, frame: pl.DataFrame) -> pl.DataFrame:
-        seen = [pl.col(name).is_in(frame[name].unique()) for name in ("venue", "market", "data_type")]
-        return self._rows(table, seen).select("venue", "key", *_LISTED, "seen_at")
-
-    def _merge(self, table: DeltaTable, rows: pl.DataFrame) -> None:
-        if rows.is_empty():
-            return
-        (
-            table.merge(
-                rows.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMA),
-                "known.venue = seen.venue and known.key = seen.key",
-                source_alias="seen",
-                target_alias="known",
-            )
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .execute()
+    def _news(self, table: DeltaTable, scope: Scope, seen: pl.DataFrame) -> pl.DataFrame:
+        """Rows that are not in the table as they were seen; `known` tells whether they are there at all."""
+        there = self._rows(table, scope).select("key", *_LISTED, known=pl.lit(True))
+        joined = seen.join(there, on="key", how="left", suffix=" there").with_columns(
+            pl.col("known").fill_null(False)
         )
+        differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name} there")) for name in _LISTED)
+        return joined.filter(~pl.col("known") | differs).select(*seen.columns, "known")
 
-    def _rows(self, table: DeltaTable, conditions: Iterable[pl.Expr]) -> pl.DataFrame:
-        scan = pl.scan_delta(table, storage_options=self._lake.options or None)
-        return scan.filter(*conditions).select(_SCHEMA.names).collect()
+    def _merged(self, table: DeltaTable, scope: Scope, news: pl.DataFrame) -> DataFile | None:
+        kept = self._rows(table, scope).join(news, on="key", how="anti")
+        rows = pl.concat([kept.select(CATALOGUE.columns.names), news.select(CATALOGUE.columns.names)])
+        return write_file(self._lake, CATALOGUE, scope, [rows.sort("start", "key")])
+
+    def _rows(self, table: DeltaTable, scope: Scope) -> pl.DataFrame:
+        paths = scope_files(table, [scope])["path"]
+        if paths.is_empty():
+            return _frame([])
+        uris = [f"{self._lake.uri(CATALOGUE.path)}/{path}" for path in paths]
+        return pl.read_parquet(uris, storage_options=self._lake.options or None)
 
     def _selected(self, selection: Selection) -> pl.DataFrame:
         try:
-            table = DeltaTable(self._lake.uri(CATALOGUE_PATH), storage_options=self._lake.options)
+            table = DeltaTable(self._lake.uri(CATALOGUE.path), storage_options=self._lake.options)
         except TableNotFoundError:
             return _frame([])
         except DeltaError as error:
@@ -189,7 +175,8 @@ class Catalogue:
             conditions.append(pl.col("end") >= selection.start)
         if selection.end:
             conditions.append(pl.col("start") <= selection.end)
-        rows = self._rows(table, conditions)
+        scan = pl.scan_delta(table, storage_options=self._lake.options or None)
+        rows = scan.filter(*conditions).collect()
         return rows.sort(
             "venue", "market", "data_type", "symbol", "interval", "start", "key", nulls_last=False
         )
@@ -198,12 +185,17 @@ class Catalogue:
 def _frame(files: Iterable[ArchiveFile]) -> pl.DataFrame:
     now = datetime.now(UTC)
     rows = {(file.venue, file.key): {**asdict(file), "seen_at": now} for file in files}
-    schema = pl.DataFrame(_SCHEMA.empty_table()).schema
+    schema = pl.DataFrame(CATALOGUE.schema.empty_table()).schema
     return pl.DataFrame(list(rows.values()), schema=schema)
 
 
 def _file(row: dict[str, object]) -> ArchiveFile:
     return ArchiveFile(**{**row, "frequency": Frequency(str(row["frequency"]))})  # type: ignore[arg-type]  # by name
+
+
+def _scope(part: pl.DataFrame) -> Scope:
+    constants = part.select(CATALOGUE.constants).row(0, named=True)
+    return Scope("/".join([*constants.values(), "files"]), constants)
 
 
 def _series(file: ArchiveFile) -> tuple[str, ...]:

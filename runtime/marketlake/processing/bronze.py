@@ -11,7 +11,7 @@ from obstore.store import ObjectStore as Bucket
 from opentelemetry import trace
 
 from marketlake.archive.model import ArchiveFile
-from marketlake.processing.delta import Scope, TableShape, replace, write_file
+from marketlake.lake.delta import Scope, TableShape, replace, write_file
 from marketlake.processing.member import open_member
 from marketlake.processing.parse import ROW_NUMBER, CsvParser, text_batches
 from marketlake.processing.quarantine import quarantine

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pyarrow as pa
 
-from marketlake.processing.delta import Scope, TableShape, replace, write_file
+from marketlake.lake.delta import Scope, TableShape, replace, write_file
 from marketlake.sync.stores import Lake
 
 QUARANTINE = TableShape(

@@ -13,9 +13,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from opentelemetry import trace
-from pyarrow.dataset import FileSystemDataset
 
-from marketlake.archive.catalogue import CATALOGUE_PATH
+from marketlake.archive.catalogue import CATALOGUE
 from marketlake.processing.quarantine import QUARANTINE
 from marketlake.processing.silver import GAPS
 from marketlake.processing.tables import TABLE_TYPES
@@ -45,7 +44,7 @@ def tables() -> dict[str, str]:
         for layer in ("silver", "bronze")
         for declared in TABLE_TYPES.values()
     }
-    return {**layers, "gaps": GAPS.path, "quarantine": QUARANTINE.path, "catalogue": CATALOGUE_PATH}
+    return {**layers, "gaps": GAPS.path, "quarantine": QUARANTINE.path, "catalogue": CATALOGUE.path}
 
 
 def query(settings: Settings, sql: str) -> pa.Table:
@@ -107,20 +106,11 @@ def _register(connection: duckdb.DuckDBPyConnection, lake: Lake, sql: str) -> It
 
 def _dataset(lake: Lake, path: str) -> Any:
     try:
-        dataset = DeltaTable(lake.uri(path), storage_options=lake.options).to_pyarrow_dataset()
+        return DeltaTable(lake.uri(path), storage_options=lake.options).to_pyarrow_dataset()
     except TableNotFoundError:
         return None
     except DeltaError as error:
         raise storage_error(error, f"opening the table {path}") from error
-    if path != CATALOGUE_PATH:
-        return dataset
-    # delta-rs notes minima and maxima of the catalogue's texts as string_view, which Arrow cannot compare with
-    # the text of a condition; without them, the few files of the catalogue tell by themselves what they hold.
-    fragments = [
-        dataset.format.make_fragment(fragment.path, filesystem=dataset.filesystem)
-        for fragment in dataset.get_fragments()
-    ]
-    return FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
 
 
 def _explain(message: str, known: dict[str, bool]) -> str:

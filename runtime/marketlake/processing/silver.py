@@ -14,8 +14,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from opentelemetry import trace
 
-from marketlake.processing.bronze import bronze_shape
-from marketlake.processing.delta import (
+from marketlake.lake.delta import (
     DataFile,
     Scope,
     TableShape,
@@ -24,6 +23,7 @@ from marketlake.processing.delta import (
     replace,
     write_file,
 )
+from marketlake.processing.bronze import bronze_shape
 from marketlake.processing.missing import GAP_SCHEMA
 from marketlake.processing.parse import ROW_NUMBER
 from marketlake.processing.period import period_bounds, period_name

@@ -22,7 +22,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from marketlake.processing.parquet import ParquetStream
+from marketlake.lake.parquet import ParquetStream
 from marketlake.sync.errors import CommitConflictError
 from marketlake.sync.stores import Lake, storage_error
 
@@ -66,7 +66,7 @@ class Scope:
 
     name: str
     """Identifies it among the table's scopes; parts divided by slashes."""
-    constants: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Values of the table's constant columns."""
 
     @property
@@ -157,7 +157,7 @@ def replace(
     for attempt in range(ATTEMPTS):
         table = open_table(lake, shape)
         files = write(table)
-        former = _removals(table, {scope.mark for scope in scopes})
+        former = _removals(table, scopes)
         actions: list[AddAction | RemoveAction] = [*former, *(_addition(file) for file in files)]
         if not actions:
             return table.version()
@@ -186,10 +186,15 @@ def replace(
     )
 
 
-def _removals(table: DeltaTable, marks: set[str]) -> list[RemoveAction]:
-    now = int(time.time() * 1000)
+def scope_files(table: DeltaTable, scopes: Iterable[Scope]) -> pl.DataFrame:
+    """:func:`data_files`, those of some scopes only."""
     name = pl.col("path").str.split("/").list.last()
-    former = data_files(table).filter(name.str.head(MARK).is_in(marks))
+    return data_files(table).filter(name.str.head(MARK).is_in({scope.mark for scope in scopes}))
+
+
+def _removals(table: DeltaTable, scopes: Iterable[Scope]) -> list[RemoveAction]:
+    now = int(time.time() * 1000)
+    former = scope_files(table, scopes)
     return [
         RemoveAction(path=path, data_change=True, deletion_timestamp=now, size=size)
         for path, size in former.select("path", "size_bytes").iter_rows()
