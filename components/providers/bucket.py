@@ -242,18 +242,18 @@ def _access(name: str, policy: str | None) -> str:
     """The access that a policy document grants; ``custom`` for one that this provider would not write."""
     if policy is None:
         return Access.PRIVATE.value
-    same = _canonical(json.loads(policy)) == _canonical(_public_read(name))
+    same = canonical(json.loads(policy)) == canonical(_public_read(name))
     return Access.PUBLIC_READ.value if same else "custom"
 
 
-def _canonical(document: Any) -> Any:
-    """A policy with the order of its lists taken out: servers return them as they please."""
+def canonical(document: Any) -> Any:
+    """A policy document with the order of its lists taken out: servers return them as they please."""
     match document:
         case dict():
-            return {key: _canonical(value) for key, value in document.items()}
+            return {key: canonical(value) for key, value in document.items()}
         case list():
             return sorted(
-                (_canonical(item) for item in document), key=lambda item: json.dumps(item, sort_keys=True)
+                (canonical(item) for item in document), key=lambda item: json.dumps(item, sort_keys=True)
             )
         case _:
             return document

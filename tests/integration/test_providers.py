@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from marketlake.settings import EventBus, ObjectStore, WorkflowEngine
@@ -16,6 +17,7 @@ from marketlake.settings import EventBus, ObjectStore, WorkflowEngine
 from components.providers.base import Provider, ResourceError
 from components.providers.bucket import BucketProvider
 from components.providers.flow_deployment import FlowDeploymentProvider
+from components.providers.store_user import StoreUserProvider
 from components.providers.topic import TopicProvider
 from components.providers.work_pool import WorkPoolProvider
 
@@ -180,6 +182,96 @@ def test_a_wrong_key_is_told_without_the_key(store: Any) -> None:
 
     with pytest.raises(ResourceError, match="refuses") as caught:
         Recorded(BucketProvider(), connection=wrong, bucket="bucket-x")
+    assert "not-the-password" not in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------- users of the store
+
+
+def _as(store: dict[str, str], user: str, secret: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=store["endpoint"],
+        region_name="us-east-1",
+        aws_access_key_id=user,
+        aws_secret_access_key=secret,
+    )
+
+
+def test_a_user_may_use_its_buckets_and_no_others(store: Any, s3: Any) -> None:
+    for bucket in ("own-a", "own-b", "foreign"):
+        Recorded(BucketProvider(), connection=store, bucket=bucket, versioning=bucket == "own-a")
+    s3.put_object(Bucket="foreign", Key="x", Body=b"x")
+    declared = {
+        "connection": store,
+        "user": "runtime",
+        "secret_access_key": "first-key",
+        "buckets": ["own-a", "own-b"],
+    }
+    user = Recorded(StoreUserProvider(), **declared)
+    runtime = _as(store, "runtime", "first-key")
+
+    version = runtime.put_object(Bucket="own-a", Key="k", Body=b"1")["VersionId"]
+    runtime.put_object(Bucket="own-b", Key="k", Body=b"1")
+    assert runtime.get_object(Bucket="own-a", Key="k", VersionId=version)["Body"].read() == b"1"
+    assert [item["Key"] for item in runtime.list_objects_v2(Bucket="own-b")["Contents"]] == ["k"]
+    runtime.delete_object(Bucket="own-b", Key="k")
+    for forbidden in (
+        lambda: runtime.get_object(Bucket="foreign", Key="x"),
+        lambda: runtime.list_objects_v2(Bucket="foreign"),
+        lambda: runtime.put_object(Bucket="foreign", Key="y", Body=b""),
+        lambda: runtime.delete_object(Bucket="own-a", Key="k", VersionId=version),
+        lambda: runtime.create_bucket(Bucket="more"),
+        lambda: runtime.put_bucket_versioning(
+            Bucket="own-a", VersioningConfiguration={"Status": "Suspended"}
+        ),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            forbidden()
+
+    assert user.refresh()
+    assert user.declare(**declared) is None
+    assert user.declare(**declared | {"secret_access_key": "second-key"}) == []
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        runtime.list_objects_v2(Bucket="own-a")
+    assert _as(store, "runtime", "second-key").list_objects_v2(Bucket="own-a")["KeyCount"] == 1
+
+    user.delete()
+    assert not user.refresh()
+    user.delete()
+    with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+        runtime.list_objects_v2(Bucket="own-a")
+
+
+def test_drift_of_a_users_rights_is_seen_and_repaired(store: Any, s3: Any) -> None:
+    s3.create_bucket(Bucket="rights")
+    declared = {
+        "connection": store,
+        "user": "drifter",
+        "secret_access_key": "the-key-1",
+        "buckets": ["rights"],
+    }
+    user = Recorded(StoreUserProvider(), **declared)
+    Recorded(StoreUserProvider(), **declared | {"buckets": ["rights", "more"]})  # as by hand
+
+    assert user.refresh()
+    assert user.outputs["buckets"] == []
+    assert user.declare(**declared) == []
+    assert user.refresh()
+    assert user.declare(**declared) is None
+    user.delete()
+
+
+def test_an_administrator_with_a_wrong_key_is_told(store: Any) -> None:
+    wrong = {**store, "secret_access_key": "not-the-password"}
+    with pytest.raises(ResourceError, match="refuses its administrator's key") as caught:
+        Recorded(
+            StoreUserProvider(),
+            connection=wrong,
+            user="nobody",
+            secret_access_key="the-key-1",
+            buckets=["x-y"],
+        )
     assert "not-the-password" not in str(caught.value)
 
 

@@ -1,0 +1,219 @@
+"""An identity of the object store with rights on some buckets and no others."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypedDict, TypeVar
+from urllib.parse import urlsplit
+
+import pulumi
+import urllib3
+from minio import MinioAdmin
+from minio.credentials.providers import StaticProvider
+from minio.error import MinioAdminException
+from pulumi.dynamic import Resource
+from pydantic import Field
+
+from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.bucket import canonical
+from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
+from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+
+Result = TypeVar("Result")
+
+_STARTING = frozenset({"XMinioServerNotInitialized", "ServiceUnavailable", "SlowDown"})
+_ABSENT = frozenset({"XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy"})
+_REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"})
+_ON_BUCKETS = [
+    "s3:GetBucketLocation",
+    "s3:GetBucketVersioning",
+    "s3:ListBucket",
+    "s3:ListBucketMultipartUploads",
+    "s3:ListBucketVersions",
+]
+_ON_OBJECTS = [
+    "s3:AbortMultipartUpload",
+    "s3:DeleteObject",
+    "s3:GetObject",
+    "s3:GetObjectAttributes",
+    "s3:GetObjectVersion",
+    "s3:ListMultipartUploadParts",
+    "s3:PutObject",
+]
+_NEVER = ["s3:DeleteObjectVersion"]
+"""What was once written to a versioned bucket outlives a mistake of the runtime. MinIO counts this as a
+part of DeleteObject unless it is denied."""
+
+
+class StoreUserArgs(TypedDict):
+    """What is declared of a user."""
+
+    connection: pulumi.Input[ObjectStoreConnectionArgs]
+    """Of the administrator."""
+    user: pulumi.Input[str]
+    """The access key's name."""
+    secret_access_key: pulumi.Input[str]
+    """A secret of at least 8 characters."""
+    buckets: pulumi.Input[list[pulumi.Input[str]]]
+    """Where the user may read, write and delete objects."""
+
+
+class StoreUserInputs(Inputs):
+    """The resolved :class:`StoreUserArgs`."""
+
+    connection: ObjectStoreConnection
+    user: str = Field(pattern=r"^[A-Za-z0-9._-]{3,64}$")
+    secret_access_key: str = Field(min_length=8, repr=False)
+    buckets: list[str] = Field(min_length=1)
+
+
+class StoreUserProvider(Provider[StoreUserInputs]):
+    """Users, each with a policy of the same name, through MinIO's admin API."""
+
+    VERSION: ClassVar[str] = "1"
+    model = StoreUserInputs
+    identity = frozenset({"user"})
+
+    def resource_id(self, declared: StoreUserInputs) -> str:
+        """The user's name."""
+        return declared.user
+
+    def apply(self, declared: StoreUserInputs) -> Mapping[str, Any]:
+        """Create or adopt the user, set its key and its rights."""
+        admin = _admin(declared.connection)
+
+        def settle() -> None:
+            admin.policy_add(declared.user, policy=_policy(declared.buckets))
+            admin.user_add(declared.user, declared.secret_access_key)
+            if _facts(admin, declared.user).get("policyName") != declared.user:
+                admin.policy_set(declared.user, user=declared.user)
+
+        _asking(declared, settle, START_PATIENCE_S)
+        return {}
+
+    def observe(self, declared: StoreUserInputs) -> Mapping[str, Any] | None:
+        """The buckets that it may use; none of them unless its rights are exactly what is declared.
+
+        The key cannot be read back.
+        """
+        admin = _admin(declared.connection)
+
+        def look() -> Mapping[str, Any] | None:
+            facts = _unless_absent(lambda: _facts(admin, declared.user))
+            if facts is None:
+                return None
+            text = _unless_absent(lambda: admin.policy_info(declared.user))
+            as_declared = (
+                facts.get("policyName") == declared.user
+                and facts.get("status") == "enabled"
+                and text is not None
+                and canonical(json.loads(text)) == canonical(_policy(declared.buckets))
+            )
+            return {"buckets": declared.buckets if as_declared else []}
+
+        return _asking(declared, look, LOOK_PATIENCE_S)
+
+    def remove(self, declared: StoreUserInputs) -> None:
+        """Remove the user and its policy."""
+        admin = _admin(declared.connection)
+
+        def remove() -> None:
+            _unless_absent(lambda: admin.user_remove(declared.user))
+            _unless_absent(lambda: admin.policy_remove(declared.user))
+
+        _asking(declared, remove, START_PATIENCE_S)
+
+
+class StoreUser(Resource, module="marketlake", name="StoreUser"):
+    """A user of the object store."""
+
+    user: pulumi.Output[str]
+    secret_access_key: pulumi.Output[str]
+    """A secret."""
+
+    def __init__(self, name: str, args: StoreUserArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the user `args["user"]` under the resource name `name`."""
+        super().__init__(
+            StoreUserProvider(),
+            name,
+            {**args, "version": StoreUserProvider.VERSION},
+            pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(additional_secret_outputs=["secret_access_key"])
+            ),
+        )
+
+
+def _admin(connection: ObjectStoreConnection) -> MinioAdmin:
+    url = urlsplit(connection.endpoint)
+    return MinioAdmin(
+        endpoint=url.netloc,
+        credentials=StaticProvider(connection.access_key_id, connection.secret_access_key),
+        region=connection.region,
+        secure=url.scheme == "https",
+        http_client=urllib3.PoolManager(timeout=urllib3.Timeout(connect=3, read=30), retries=False),
+    )
+
+
+def _policy(buckets: list[str]) -> dict[str, Any]:
+    objects = [f"arn:aws:s3:::{bucket}/*" for bucket in buckets]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": _ON_BUCKETS,
+                "Resource": [f"arn:aws:s3:::{bucket}" for bucket in buckets],
+            },
+            {
+                "Effect": "Allow",
+                "Action": _ON_OBJECTS,
+                "Resource": objects,
+            },
+            {"Effect": "Deny", "Action": _NEVER, "Resource": objects},
+        ],
+    }
+
+
+def _facts(admin: MinioAdmin, user: str) -> dict[str, Any]:
+    return dict(json.loads(admin.user_info(user)))
+
+
+def _unless_absent(action: Callable[[], Result]) -> Result | None:
+    try:
+        return action()
+    except MinioAdminException as error:
+        if _code(error) in _ABSENT:
+            return None
+        raise
+
+
+def _asking(declared: StoreUserInputs, action: Callable[[], Result], patience_s: float) -> Result:
+    endpoint = declared.connection.endpoint
+
+    def attempt() -> Result:
+        try:
+            return action()
+        except urllib3.exceptions.HTTPError as error:
+            raise NotYet(type(error).__name__) from None
+        except MinioAdminException as error:
+            code = _code(error)
+            if code in _STARTING:
+                raise NotYet(code) from None
+            if code in _REFUSED:
+                raise ResourceError(
+                    f"The object store at {endpoint} refuses its administrator's key ({code}): it is not the "
+                    "recorded one. Run `pulumi up --refresh`."
+                ) from None
+            raise ResourceError(
+                f"The object store at {endpoint} refuses the user {declared.user!r}: {error}"
+            ) from None
+
+    return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
+
+
+def _code(error: MinioAdminException) -> str:
+    """The code in the answer's body, which the exception keeps in its text alone; else that text."""
+    _, _, body = str(error).partition(", Body: ")
+    try:
+        return str(json.loads(body)["Code"])
+    except (ValueError, KeyError, TypeError):
+        return str(error)
