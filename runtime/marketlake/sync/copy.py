@@ -92,29 +92,45 @@ async def copy_file(
     Raises:
         SyncError: nothing became visible in landing, and no unfinished upload stays; the class says why.
     """
-    retry = retry or RetryPolicy()
+    key = landing_key(file.venue, file.key)
     attributes: dict[str, str | int] = {
         "marketlake.venue": file.venue,
         "marketlake.key": file.key,
         "aws.s3.bucket": store.landing_bucket,
-        "aws.s3.key": landing_key(file.venue, file.key),
+        "aws.s3.key": key,
     }
     with _tracer.start_as_current_span("copy", attributes=attributes) as span:
-        async with contextlib.AsyncExitStack() as stack:
-            if client is None:
-                client = await stack.enter_async_context(venue_client(retry))
-            transfer = _Copy(
-                file=file,
-                endpoint=endpoint,
-                landing=landing_store(store),
-                client=client,
-                retry=retry,
-                progress=progress or _unwatched,
-            )
-            copied = await transfer.run()
+        copied = await copy_into(
+            landing_store(store), file, endpoint, progress=progress, retry=retry, client=client
+        )
         span.set_attribute("marketlake.bytes", 0 if copied.already_there else copied.size)
         span.set_attribute("marketlake.already_there", copied.already_there)
         return copied
+
+
+async def copy_into(
+    landing: Bucket,
+    file: ArchiveFile,
+    endpoint: VenueEndpoint,
+    *,
+    progress: Progress | None = None,
+    retry: RetryPolicy | None = None,
+    client: httpx.AsyncClient | None = None,
+) -> CopiedObject:
+    """:func:`copy_file`, told where landing is."""
+    retry = retry or RetryPolicy()
+    async with contextlib.AsyncExitStack() as stack:
+        if client is None:
+            client = await stack.enter_async_context(venue_client(retry))
+        transfer = _Copy(
+            file=file,
+            endpoint=endpoint,
+            landing=landing,
+            client=client,
+            retry=retry,
+            progress=progress or _unwatched,
+        )
+        return await transfer.run()
 
 
 def _unwatched(count: int) -> None:
@@ -190,10 +206,11 @@ class _Copy:
                 return await self._upload(response, passed)
         except httpx.TransportError as error:
             passed.take_back()
-            if isinstance(error, httpx.RemoteProtocolError) and passed.size:
+            if isinstance(error, httpx.RemoteProtocolError) and passed.announced:
                 raise TruncatedError(
-                    f"{url}: the connection ended after {passed.size} of {passed.announced} bytes. It is "
-                    "tried again by itself; if it persists, the venue's object is damaged: report it."
+                    f"{url}: the connection ended before all of the {passed.announced} announced bytes had come "
+                    f"({error}). It is tried again by itself; if it persists, the venue's object is damaged: "
+                    "report it."
                 ) from error
             raise connection_error(error, url, self.retry) from error
         except BaseError as error:
