@@ -12,10 +12,15 @@ from components.providers.connections import (
     WorkflowEngineConnectionArgs,
 )
 from components.providers.flow_deployment import FlowDeployment
+from components.providers.secret import GeneratedSecret
+from components.providers.store_user import StoreUser
 from components.providers.topic import Topic
 from components.providers.work_pool import WorkPool
 
 _HOUR_MS = 3_600_000
+
+
+_RUNTIME_USER = "marketlake-runtime"
 
 
 class BucketsArgs(TypedDict):
@@ -78,6 +83,10 @@ class DataLake(Component):
     landing_bucket: pulumi.Output[str]
     lake_bucket: pulumi.Output[str]
     stand_in_bucket: pulumi.Output[str | None]
+    access_key_id: pulumi.Output[str]
+    """Of an identity that may read and write objects in these buckets and nothing else."""
+    secret_access_key: pulumi.Output[str]
+    """A secret."""
     tasks_topic: pulumi.Output[str]
     events_topic: pulumi.Output[str]
     dead_letters_topic: pulumi.Output[str]
@@ -97,6 +106,7 @@ class DataLake(Component):
             if stand_in
             else pulumi.Output.from_input(None)
         )
+        self.access_key_id, self.secret_access_key = self._runtime_user(name, args)
         self.tasks_topic = self._topic(f"{name}-tasks", args, topics["tasks"], topics.get("partitions", 8))
         self.events_topic = self._topic(f"{name}-events", args, topics["events"], 1)
         self.dead_letters_topic = self._topic(f"{name}-dead-letters", args, topics["dead_letters"], 1)
@@ -129,6 +139,8 @@ class DataLake(Component):
                 "landing_bucket": self.landing_bucket,
                 "lake_bucket": self.lake_bucket,
                 "stand_in_bucket": self.stand_in_bucket,
+                "access_key_id": self.access_key_id,
+                "secret_access_key": self.secret_access_key,
                 "tasks_topic": self.tasks_topic,
                 "events_topic": self.events_topic,
                 "dead_letters_topic": self.dead_letters_topic,
@@ -158,6 +170,20 @@ class DataLake(Component):
             self._child(inside=self._inside),
         )
         return known_after(pulumi.Output.from_input(bucket), declared)
+
+    def _runtime_user(self, name: str, args: DataLakeArgs) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+        key = GeneratedSecret(f"{name}-runtime-key", opts=self._child())
+        user = StoreUser(
+            f"{name}-runtime-user",
+            {
+                "connection": args["object_store"],
+                "user": _RUNTIME_USER,
+                "secret_access_key": key.value,
+                "buckets": [bucket for bucket in args["buckets"].values() if isinstance(bucket, str)],
+            },
+            self._child(inside=self._inside),
+        )
+        return known_after(pulumi.Output.from_input(_RUNTIME_USER), user), known_after(key.value, user)
 
     def _topic(self, name: str, args: DataLakeArgs, topic: str, partitions: int) -> pulumi.Output[str]:
         retention = args["topics"].get("retention_hours", 168) * _HOUR_MS

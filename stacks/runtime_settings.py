@@ -36,8 +36,8 @@ def runtime_settings(
         "object_store": {
             "endpoint": store.endpoint,
             "region": store.region,
-            "access_key_id": store.access_key_id,
-            "secret_access_key": store.secret_access_key,
+            "access_key_id": lake.access_key_id,
+            "secret_access_key": lake.secret_access_key,
             "landing_bucket": lake.landing_bucket,
             "lake_bucket": lake.lake_bucket,
         },
