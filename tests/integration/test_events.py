@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 import pytest
@@ -86,7 +87,7 @@ class Member:
 
         self._thread = threading.Thread(target=run, daemon=True)
 
-    def __enter__(self) -> "Member":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -304,9 +305,13 @@ def test_events_in_the_outbox_are_published_in_order_and_forgotten(
 def test_an_event_of_a_transaction_that_was_rolled_back_is_never_published(
     bus: EventBus, producer: Producer, database: Postgres
 ) -> None:
-    with pytest.raises(RuntimeError), database.transaction() as connection:
-        outbox.put(connection, bus.events_topic, [event(1)])
-        raise RuntimeError("the row could not be written")
+    def fail_after_putting() -> None:
+        with database.transaction() as connection:
+            outbox.put(connection, bus.events_topic, [event(1)])
+            raise RuntimeError("the row could not be written")
+
+    with pytest.raises(RuntimeError, match="row"):
+        fail_after_putting()
     assert Relay(database, producer).drain() == 0
 
 

@@ -34,7 +34,7 @@ class Producer:
             "message.timeout.ms": int(timeout_s * 1000),
             "error_cb": self._note_refusal,
         }
-        self._refusal: KafkaError | None = None
+        self._refusals: list[KafkaError] = []
         self._lock = threading.Lock()
         self._client: KafkaProducer | None = None
 
@@ -59,7 +59,7 @@ class Producer:
                 else:
                     failures.append(error)
 
-            self._refusal = None
+            self._refusals.clear()
             client = self._client or KafkaProducer(self._configuration)
             self._client = client
             deadline = time.monotonic() + self._timeout_s + 1
@@ -67,8 +67,8 @@ class Producer:
                 for message in messages:
                     self._hand_over(client, topic, message, note)
                 while confirmed + len(failures) < len(messages) and time.monotonic() < deadline:
-                    if self._refusal is not None:
-                        failures.append(self._refusal)
+                    if self._refusals:
+                        failures.extend(self._refusals)
                         break
                     client.poll(0.05)
             except KafkaException as error:
@@ -100,7 +100,7 @@ class Producer:
     def _note_refusal(self, error: KafkaError) -> None:
         """Credentials that are refused show beside the messages, which would wait for their time-out."""
         if is_lasting(error):
-            self._refusal = error
+            self._refusals.append(error)
 
     @staticmethod
     def _hand_over(client: KafkaProducer, topic: str, message: Message, note: Any) -> None:
