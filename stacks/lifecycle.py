@@ -200,13 +200,16 @@ class Stack:
         self.console.print(console_table(Settings.load(self.name).services))
 
     def _marketlake(self, *arguments: str) -> None:
-        run(self._command(arguments), env=os.environ, cwd=self.workspace.project)
+        run(self._command(arguments), env=self._for_runtime(), cwd=self.workspace.project)
 
     def _ask(self, *arguments: str) -> str:
-        return read(self._command(arguments), env=os.environ, cwd=self.workspace.project)
+        return read(self._command(arguments), env=self._for_runtime(), cwd=self.workspace.project)
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
-        return [str(Path(sys.prefix, "bin", "marketlake")), "--env", self.name, *arguments]
+        return [str(Path(sys.prefix, "bin", "marketlake")), *arguments]
+
+    def _for_runtime(self) -> dict[str, str]:
+        return {**os.environ, "MARKETLAKE_ENV": self.name}
 
     def _addresses(self) -> list[tuple[str, int]]:
         with suppress(SettingsError):

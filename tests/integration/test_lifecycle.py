@@ -334,12 +334,10 @@ def test_the_samples_are_published_and_collected_after_the_stack_is_up(
     monkeypatch.setattr(lifecycle, "run", lambda argv, **_: ran.append(argv[1:]))
     project.stack.up()
     assert ran == [
-        ["--env", "blue", "venue", "publish", "samples"],
-        ["--env", "blue", "collect", "--venue", "binance", "--all"],
+        ["venue", "publish", "samples"],
+        ["collect", "--venue", "binance", "--all"],
     ]
     ran.clear()
     project.settings.write_text(SETTINGS + "  marketlake:venue: {endpoint: 'https://example.com'}\n")
     project.stack.up()
-    assert ran == [["--env", "blue", "venue", "publish", "samples"]], (
-        "a public archive is not collected whole"
-    )
+    assert ran == [["venue", "publish", "samples"]], "a public archive is not collected whole"

@@ -60,7 +60,7 @@ class Fixture:
                 settings.write_text(settings.read_text() + "encryptionsalt: v1:x\n")
             case ["stack", "rm"]:
                 self.stack.workspace.state_file("blue").unlink()
-            case ["--env", _]:
+            case ["sql", "--json"]:
                 return self.answers.pop(0)
         return ""
 
@@ -120,8 +120,8 @@ def test_up_ends_with_what_came_out_and_where_to_look(fixture: Fixture) -> None:
     assert commands[1] == ["pulumi", "up", "--stack", "blue"]
     assert "--refresh" in fixture.ran[1]
     assert commands[2:4] == [
-        ["marketlake", "--env", "blue", "venue"],
-        ["marketlake", "--env", "blue", "collect"],
+        ["marketlake", "venue", "publish", "samples"],
+        ["marketlake", "collect", "--venue", "binance"],
     ]
     assert "silver.klines" in fixture.text
     assert "2,880" in fixture.text
