@@ -71,14 +71,14 @@ def _code_of(error: Exception) -> ExitCode | None:
     """The exit code of an expected error; None for a defect."""
     if isinstance(error, typer.Exit | typer.Abort):
         return None
-    import marketlake.settings
     from marketlake.archive.venue import SelectionError
     from marketlake.database import DatabaseUnavailableError, SchemaError
     from marketlake.events.connection import EventBusRefusedError, EventBusUnavailableError
+    from marketlake.settings import SettingsError
     from marketlake.sync.errors import StorageError, StorageFullError, SyncError
 
     meanings: tuple[tuple[tuple[type[Exception], ...], ExitCode], ...] = (
-        ((UsageProblem, SelectionError, marketlake.settings.SettingsError, SchemaError), ExitCode.USAGE),
+        ((UsageProblem, SelectionError, SettingsError, SchemaError), ExitCode.USAGE),
         ((PlatformUnreachableError, DatabaseUnavailableError), ExitCode.UNREACHABLE),
         ((EventBusUnavailableError, EventBusRefusedError), ExitCode.UNREACHABLE),
         ((StorageError, StorageFullError), ExitCode.UNREACHABLE),

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -30,7 +31,7 @@ from marketlake.collection.tasks import selection_from_json
 from marketlake.database import DatabaseUnavailableError, Postgres, migrate
 from marketlake.events.outbox import Relay
 from marketlake.events.producer import Producer
-from marketlake.processing.silver import refine
+from marketlake.processing.silver import refine_series
 from marketlake.settings import Settings, VenueEndpoint
 from marketlake.sync.errors import SyncError
 from marketlake.sync.stores import Lake
@@ -180,20 +181,8 @@ def wait_for_workers(run: Run) -> None:
 @task(task_run_name=_step_name("refine"), cache_policy=NO_CACHE, persist_result=False)
 def refine_silver(run: Run, part: Selection) -> int:
     """Rewrite the silver days in which something came in."""
-
-    def rewrite(series: refinement.Series, days: list[Any]) -> refinement.Refined:
-        refined: refinement.Refined = refine(
-            run.settings,
-            dataset=series.data_type,
-            venue=series.venue,
-            market=series.market,
-            symbol=series.symbol,
-            interval=series.interval,
-            days=days,
-        )
-        return refined
-
-    rows = refinement.refine_pending(run.postgres, part, rewrite, wait=threading.Event().wait)
+    refine = partial(refine_series, Lake.of(run.settings.object_store))
+    rows = refinement.refine_pending(run.postgres, part, refine, wait=threading.Event().wait)
     with run.postgres.transaction() as connection:
         batches.count_refined(connection, run.batch_id, rows)
     return rows

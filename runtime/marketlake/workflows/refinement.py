@@ -2,39 +2,21 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
-from typing import Protocol
 
-from marketlake import telemetry
 from marketlake.archive.model import Selection
 from marketlake.database import Postgres
 from marketlake.database.locks import hold
+from marketlake.processing.refinement import Series
+from marketlake.processing.silver import Refined
 from marketlake.sync import ledger
 from marketlake.sync.ledger import LedgerEntry
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Series:
-    """What silver rewrites at a time: the days of one dataset of one symbol."""
-
-    venue: str
-    market: str
-    data_type: str
-    symbol: str
-    interval: str | None
-
-
-class Refined(Protocol):
-    """What a refinement tells."""
-
-    rows: int
-
-
-Refine = Callable[[Series, list[date]], Refined]
+Refine = Callable[[Series, Iterable[date]], Refined]
 
 
 def refine_pending(
@@ -51,10 +33,7 @@ def refine_pending(
     for series, entries in _by_series(pending):
         with hold(postgres, "series", *map(str, _identity(series)), wait=wait) as session:
             days = _days(entries, ledger.former_days(session, entries))
-            with telemetry.span(
-                "refine series", symbol=series.symbol, data_type=series.data_type, days=len(days)
-            ):
-                rows += refine(series, days).rows
+            rows += refine(series, days).rows
             ledger.mark_refined(session, entries)
         log.info("silver: %s, %d days rewritten", " ".join(filter(None, _identity(series))), len(days))
     return rows
