@@ -81,13 +81,13 @@ clean: ## remove the virtual environment (the tools stay in the cache)
 
 $(UV): toolchain/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "marketlake needs Python >= 3.11, this is %s: name another with PYTHON=..." % sys.version.split()[0])'
-	@echo "uv: installing the pinned version into $(BOOT)"
+	@echo "uv: installing the pinned version into $(BOOT)" >&2
 	@rm -rf $(BOOT).part && mkdir -p $(dir $(BOOT))
 	@$(PYTHON) -m venv $(BOOT).part
 	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r toolchain/bootstrap.txt
 	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT) && touch $(UV)
 
 .venv/.synced: $(UV) uv.lock pyproject.toml runtime/pyproject.toml
-	@echo "python: installing the locked libraries into .venv"
+	@echo "python: installing the locked libraries into .venv" >&2
 	@$(UV) sync --frozen --all-packages --quiet --python $(PYTHON)
 	@touch $@
