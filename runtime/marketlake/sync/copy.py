@@ -7,8 +7,6 @@ proven.
 
 import asyncio
 import contextlib
-import hashlib
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import httpx
@@ -21,13 +19,11 @@ from marketlake.archive.model import ArchiveFile
 from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.errors import (
     ChecksumMismatchError,
-    EmptyFileError,
-    HtmlInsteadOfZipError,
-    NotAZipError,
     NotPublishedError,
     SidecarMissingError,
     TruncatedError,
 )
+from marketlake.sync.passage import Passage, Progress
 from marketlake.sync.sidecar import parse_sidecar
 from marketlake.sync.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
 from marketlake.sync.transport import RetryPolicy, accept, connection_error, object_url, venue_client
@@ -36,9 +32,6 @@ CHUNK = 256 * 1024
 """Bytes read from the venue at once."""
 SHA256_ATTRIBUTE = "sha256"
 """Name of the object metadata that holds the proven checksum."""
-
-Progress = Callable[[int], None]
-"""Told how many further bytes have passed; a negative number takes back those of a failed attempt."""
 
 _tracer = trace.get_tracer("marketlake")
 
@@ -85,7 +78,7 @@ async def copy_file(
         file: as discovered. Its checksum file is looked for under the listed key, else beside it.
         endpoint: where the venue is read.
         store: the platform's object store.
-        progress: see :data:`Progress`.
+        progress: see :data:`marketlake.sync.passage.Progress`.
         retry: how patient to be; the policy's defaults if None.
         client: from :func:`marketlake.sync.transport.venue_client`, to share connections between copies.
 
@@ -199,7 +192,7 @@ class _Copy:
 
     async def _attempt(self, sha256: str) -> CopiedObject:
         url = object_url(self.endpoint, self.file.key)
-        passed = _Passage(file=self.file, sha256=sha256, progress=self.progress)
+        passed = Passage(file=self.file, sha256=sha256, progress=self.progress)
         try:
             async with self.client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
                 accept(response, url)
@@ -208,9 +201,9 @@ class _Copy:
             passed.take_back()
             if isinstance(error, httpx.RemoteProtocolError) and passed.announced:
                 raise TruncatedError(
-                    f"{url}: the connection ended before all of the {passed.announced} announced bytes had come "
-                    f"({error}). It is tried again by itself; if it persists, the venue's object is damaged: "
-                    "report it."
+                    f"{url}: the connection ended before all of the {passed.announced} announced bytes had "
+                    f"come ({error}). It is tried again by itself; if it persists, the venue's object is "
+                    "damaged: report it."
                 ) from error
             raise connection_error(error, url, self.retry) from error
         except BaseError as error:
@@ -220,7 +213,7 @@ class _Copy:
             passed.take_back()
             raise
 
-    async def _upload(self, response: httpx.Response, passed: "_Passage") -> CopiedObject:
+    async def _upload(self, response: httpx.Response, passed: Passage) -> CopiedObject:
         length = response.headers.get("content-length")
         passed.announced = int(length) if length else self.file.size
         body = passed.proven(response.aiter_raw(CHUNK))
@@ -254,67 +247,4 @@ class _Copy:
             etag=(result["e_tag"] or "").strip('"'),
             version_id=result["version"],
             already_there=False,
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class _Passage:
-    """The bytes of one attempt, looked at as they pass."""
-
-    file: ArchiveFile
-    sha256: str
-    """What the venue's checksum file says."""
-    progress: Progress
-    announced: int = 0
-    """Bytes that the response's head promised."""
-    size: int = 0
-    """Bytes that have passed."""
-
-    async def proven(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Pass the chunks on, and fail instead of ending unless they are what the checksum names."""
-        digest = hashlib.sha256()
-        async for chunk in chunks:
-            if not self.size:
-                self._sniff(chunk)
-            digest.update(chunk)
-            self.size += len(chunk)
-            self.progress(len(chunk))
-            yield chunk
-        self._prove(digest.hexdigest())
-
-    def take_back(self) -> None:
-        """Tell the progress that the bytes so far do not count."""
-        self.progress(-self.size)
-
-    def _sniff(self, head: bytes) -> None:
-        start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")):
-            raise HtmlInsteadOfZipError(
-                f"{self.file.key}: a web page came instead of a zip ({head[:60]!r}…). A proxy, a login page "
-                "or the venue's bot protection stands between: open the endpoint from this machine and see."
-            )
-        if not head.startswith(b"PK"):
-            raise NotAZipError(
-                f"{self.file.key}: the bytes begin with {head[:8]!r}, not with b'PK' as a zip does. It was "
-                "not copied; report it to the venue, and collect again once it is replaced."
-            )
-
-    def _prove(self, got: str) -> None:
-        if not self.size:
-            raise EmptyFileError(
-                f"{self.file.key}: the object is empty (0 bytes, {self.file.size} listed). It was not "
-                "copied; collect again once the venue has replaced it."
-            )
-        if got == self.sha256:
-            return
-        if self.size < self.file.size:
-            raise TruncatedError(
-                f"{self.file.key}: only {self.size} of the {self.file.size} listed bytes came. It is tried "
-                "again by itself; if it persists, the venue's object is damaged: report it."
-            )
-        raise ChecksumMismatchError(
-            f"{self.file.key}: the bytes' sha256 is {got}, the venue's checksum file says {self.sha256}. "
-            "It was not copied. Perhaps the venue is replacing it: collect again later, else report it.",
-            expected=self.sha256,
-            got=got,
         )
