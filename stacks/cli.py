@@ -89,7 +89,8 @@ def down(
 def exports(env: Environment = "local") -> None:
     """Print shell commands after which plain `pulumi` works here: eval "$(make -s env)"."""
     with _told():
-        sys.stdout.write(_stack(env, None).exports() + "\n")
+        told = Console(stderr=True)  # what is printed is evaluated
+        sys.stdout.write(_stack(env, None, console=told).exports() + "\n")
 
 
 @app.command()
@@ -108,12 +109,12 @@ def reference() -> None:
     sys.stdout.write(f"{REFERENCE}: {'written' if changed else 'up to date'}\n")
 
 
-def _stack(env: str, config_file: Path | None) -> Stack:
+def _stack(env: str, config_file: Path | None, *, console: Console | None = None) -> Stack:
     if not _NAME.fullmatch(env):
         raise _exit(
             USAGE, f"{env!r} is no name of an environment: use lower-case letters, digits and hyphens"
         )
-    return Stack(env, Workspace.of_user(), Console(stderr=True), config_file)
+    return Stack(env, Workspace.of_user(), console or Console(), config_file)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from marketlake.settings import Settings, SettingsError
+from marketlake.settings import Settings, SettingsError, platform_file
 from rich.console import Console
 
 from components.supervision.layout import KEEP_DATA_VARIABLE
@@ -198,6 +198,7 @@ class Stack:
             outcomes = silver_tables(lambda sql: rows_of(self._ask("sql", "--json", sql)))
             self.console.print(outcome_table(outcomes))
         self.console.print(console_table(Settings.load(self.name).services))
+        self._say(f"their users and passwords are in {platform_file(self.name)}, which only you can read")
 
     def _marketlake(self, *arguments: str) -> None:
         run(self._command(arguments), env=self._for_runtime(), cwd=self.workspace.project)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketlake.settings import ServiceInfo
+from rich.box import SIMPLE
 from rich.table import Table
 
-_TIME = "%Y-%m-%d %H:%M:%S"
+_TIME = "%Y-%m-%d %H:%M"
 
 Query = Callable[[str], list[dict[str, Any]]]
 """Runs one SQL statement and returns its rows by column name."""
@@ -67,25 +68,21 @@ def rows_of(text: str) -> list[dict[str, Any]]:
 
 def outcome_table(outcomes: Sequence[TableOutcome]) -> Table:
     """For the terminal: a line for each silver table."""
-    table = Table(
-        "table", "rows", "symbols", "first (UTC)", "last (UTC)", title="What came out", title_justify="left"
-    )
-    for column in table.columns[1:3]:
-        column.justify = "right"
+    table = Table(title="What came out", title_justify="left", box=SIMPLE, pad_edge=False)
+    table.add_column("table", no_wrap=True)
+    table.add_column("rows", justify="right")
+    table.add_column("symbols", justify="right", no_wrap=True)
+    table.add_column("first (UTC)", no_wrap=True)
+    table.add_column("last (UTC)", no_wrap=True)
     for outcome in outcomes:
-        table.add_row(
-            outcome.table,
-            f"{outcome.rows:,}",
-            str(outcome.symbols),
-            outcome.first or "-",
-            outcome.last or "-",
-        )
+        span = (outcome.first or "-", outcome.last or "-")
+        table.add_row(outcome.table, f"{outcome.rows:,}", str(outcome.symbols), *span)
     return table
 
 
 def console_table(services: Iterable[ServiceInfo]) -> Table:
     """For the terminal: the web pages of the services."""
-    table = Table("service", "page", title="Where to look", title_justify="left")
+    table = Table("service", "page", title="Where to look", title_justify="left", box=SIMPLE, pad_edge=False)
     for service in services:
         if service.console:
             table.add_row(service.name, service.console)

@@ -126,6 +126,7 @@ def test_up_ends_with_what_came_out_and_where_to_look(fixture: Fixture) -> None:
     assert "silver.klines" in fixture.text
     assert "2,880" in fixture.text
     assert "http://127.0.0.1:1/vmui/" in fixture.text
+    assert f"passwords are in {fixture.data / 'platform.json'}" in fixture.text
     assert fixture.stack.settings_file.read_text() == "config:\n  marketlake:target: host\n"
 
 
