@@ -149,7 +149,7 @@ def replace(
             here first makes this commit fail; called again after each conflict.
 
     Returns:
-        the table's version after the commit; no commit is made where there is nothing to remove or add.
+        a version of the table that has the commit in it; no commit is made where there is nothing to remove or add.
 
     Raises:
         CommitConflictError: others kept replacing the same scopes.
@@ -179,6 +179,7 @@ def replace(
         except DeltaError as error:
             raise storage_error(error, f"committing to {shape.path}") from error
         else:
+            table.update_incremental()
             return table.version()
     raise CommitConflictError(
         f"{shape.path}: other writers replaced {scopes[0].name} {ATTEMPTS} times in a row. Two collections "

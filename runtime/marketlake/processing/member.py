@@ -77,8 +77,10 @@ class Member:
         if self.start == self.end:
             return
         options: obstore.GetOptions = {"range": (self.start, self.end)}
-        for piece in obstore.get(self.bucket, self.key, options=options).stream(min_chunk_size=PIECE):
-            yield bytes(piece)
+        for chunk in obstore.get(self.bucket, self.key, options=options).stream(min_chunk_size=PIECE):
+            view = memoryview(chunk)
+            for start in range(0, len(view), PIECE):  # a store may send more at once
+                yield bytes(view[start : start + PIECE])
 
     def _corrupt(self, what: str) -> CorruptZipError:
         return CorruptZipError(
