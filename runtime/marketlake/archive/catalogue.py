@@ -8,12 +8,12 @@ from itertools import groupby
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import TableNotFoundError
 from opentelemetry import trace
 
 from marketlake.archive.model import ArchiveFile, Frequency, Selection
 from marketlake.lake.delta import DataFile, Scope, TableShape, open_table, replace, scope_files, write_file
-from marketlake.sync.stores import Lake, storage_error
+from marketlake.sync.stores import STORE_ERRORS, Lake, storage_error
 
 CATALOGUE = TableShape(
     path="catalogue",
@@ -152,14 +152,17 @@ class Catalogue:
         if paths.is_empty():
             return _frame([])
         uris = [f"{self._lake.uri(CATALOGUE.path)}/{path}" for path in paths]
-        return pl.read_parquet(uris, storage_options=self._lake.options or None)
+        try:
+            return pl.read_parquet(uris, storage_options=self._lake.options or None)
+        except STORE_ERRORS as error:
+            raise storage_error(error, "reading the catalogue") from error
 
     def _selected(self, selection: Selection) -> pl.DataFrame:
         try:
             table = DeltaTable(self._lake.uri(CATALOGUE.path), storage_options=self._lake.options)
         except TableNotFoundError:
             return _frame([])
-        except DeltaError as error:
+        except STORE_ERRORS as error:
             raise storage_error(error, "opening the catalogue") from error
         equal = {
             "venue": selection.venue,
@@ -175,8 +178,11 @@ class Catalogue:
             conditions.append(pl.col("end") >= selection.start)
         if selection.end:
             conditions.append(pl.col("start") <= selection.end)
-        scan = pl.scan_delta(table, storage_options=self._lake.options or None)
-        rows = scan.filter(*conditions).collect()
+        try:
+            scan = pl.scan_delta(table, storage_options=self._lake.options or None)
+            rows = scan.filter(*conditions).collect()
+        except STORE_ERRORS as error:
+            raise storage_error(error, "reading the catalogue") from error
         return rows.sort(
             "venue", "market", "data_type", "symbol", "interval", "start", "key", nulls_last=False
         )

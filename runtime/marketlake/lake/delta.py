@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from marketlake.lake.parquet import ParquetStream
 from marketlake.sync.errors import CommitConflictError
-from marketlake.sync.stores import Lake, storage_error
+from marketlake.sync.stores import STORE_ERRORS, Lake, storage_error
 
 ATTEMPTS = 40
 """How often a commit is tried while other writers win."""
@@ -101,7 +101,7 @@ def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
             configuration=_CONFIGURATION,
             storage_options=lake.options,
         )
-    except DeltaError as error:
+    except STORE_ERRORS as error:
         raise storage_error(error, f"opening the table {shape.path}") from error
 
 
@@ -149,7 +149,8 @@ def replace(
             here first makes this commit fail; called again after each conflict.
 
     Returns:
-        a version of the table that has the commit in it; no commit is made where there is nothing to remove or add.
+        a version of the table that has the commit in it; no commit is made where there is nothing to remove
+        or add.
 
     Raises:
         CommitConflictError: others kept replacing the same scopes.
@@ -176,7 +177,7 @@ def replace(
             )
         except CommitFailedError:
             time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 - jitter, not a secret
-        except DeltaError as error:
+        except STORE_ERRORS as error:
             raise storage_error(error, f"committing to {shape.path}") from error
         else:
             table.update_incremental()

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import TableNotFoundError
 from opentelemetry import trace
 
 from marketlake.archive.catalogue import CATALOGUE
@@ -19,7 +19,7 @@ from marketlake.processing.quarantine import QUARANTINE
 from marketlake.processing.silver import GAPS
 from marketlake.processing.tables import TABLE_TYPES
 from marketlake.settings import Settings
-from marketlake.sync.stores import Lake, storage_error
+from marketlake.sync.stores import STORE_ERRORS, Lake, storage_error
 
 _LOCKED = {
     "TimeZone": "'UTC'",
@@ -29,6 +29,9 @@ _LOCKED = {
     "python_enable_replacements": "false",
     "lock_configuration": "true",
 }
+
+_STREAM_FAILED = "reading the stream registered as"
+"""How DuckDB says that not the statement failed, but what it read from."""
 
 _tracer = trace.get_tracer("marketlake")
 
@@ -79,9 +82,9 @@ def query_lake(lake: Lake, sql: str) -> pa.Table:
                 )
             return connection.sql(statements[0]).to_arrow_table()
         except duckdb.Error as error:
+            if _STREAM_FAILED in str(error):
+                raise storage_error(error, "reading the lake's tables") from error
             raise SqlError(_explain(str(error), known)) from error
-        except OSError as error:
-            raise storage_error(error, "reading the lake's tables") from error
 
 
 def _register(connection: duckdb.DuckDBPyConnection, lake: Lake, sql: str) -> Iterator[tuple[str, bool]]:
@@ -109,7 +112,7 @@ def _dataset(lake: Lake, path: str) -> Any:
         return DeltaTable(lake.uri(path), storage_options=lake.options).to_pyarrow_dataset()
     except TableNotFoundError:
         return None
-    except DeltaError as error:
+    except STORE_ERRORS as error:
         raise storage_error(error, f"opening the table {path}") from error
 
 

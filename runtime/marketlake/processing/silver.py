@@ -32,7 +32,7 @@ from marketlake.processing.refinement import PERIOD, Refinement, Series, refine_
 from marketlake.processing.table_type import TableType
 from marketlake.processing.tables import table_type
 from marketlake.settings import Settings
-from marketlake.sync.stores import Lake
+from marketlake.sync.stores import STORE_ERRORS, Lake, storage_error
 
 OVERLAP = timedelta(hours=1)
 """How far beyond a period its rows are looked for: venues put rows of a boundary into either of two files."""
@@ -249,7 +249,10 @@ class _Rewriting:
             return pl.DataFrame(schema={"source_key": pl.String(), ROW_NUMBER: pl.Int64(), **types})
         rows = pl.scan_parquet(uris, storage_options=self._lake.options or None).select(columns)
         within = pl.col(time).is_between(start - OVERLAP, end + OVERLAP, closed="left")
-        return rows.filter(within).collect()
+        try:
+            return rows.filter(within).collect()
+        except STORE_ERRORS as error:
+            raise storage_error(error, f"reading bronze/{self._declared.name}") from error
 
     def _constants(self) -> dict[str, str]:
         values = {

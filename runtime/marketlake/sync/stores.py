@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,9 +10,11 @@ from datetime import timedelta
 from typing import Self
 
 import obstore
+from deltalake.exceptions import DeltaError
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Bucket
 from obstore.store import S3Store
+from polars.exceptions import PolarsError
 
 from marketlake.settings import ObjectStore
 from marketlake.sync.errors import StorageError, StorageFullError, SyncError
@@ -20,8 +23,13 @@ PART = 8 * 1024 * 1024
 """Bytes of one part of an upload. What is not larger is put in one request."""
 PARTS_IN_FLIGHT = 4
 
+STORE_ERRORS = (DeltaError, PolarsError, BaseError, OSError)
+"""What deltalake, Polars, obstore and Arrow raise when an object store fails them."""
+
 _FULL = ("StorageFull", "free drive threshold", "QuotaExceeded", "No space left", "507 Insufficient Storage")
 """How MinIO, S3 look-alikes and file systems say that there is no room."""
+_DECORATION = re.compile(r"\x1b\[[0-9;]*m|[↳\n]")
+"""Colours and arrows in deltalake's messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +186,11 @@ def storage_error(error: Exception, what: str) -> SyncError:
             "bucket's quota), then collect again: what is in stays in, and only the rest is copied."
         )
     return StorageError(
-        f"{what}: the object store failed ({_first_line(text)}). Look at `marketlake status`; once it is "
+        f"{what}: the object store failed ({_in_one_line(text)}). Look at `marketlake status`; once it is "
         "healthy, collect again."
     )
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")[:300]
+def _in_one_line(text: str) -> str:
+    words = " ".join(_DECORATION.sub(" ", text).split())
+    return words[:400] or "no reason given"

@@ -35,10 +35,10 @@ def test_a_full_store_is_told_apart(text):
     assert str(error).startswith("writing x: the object store has no room left. Free disk space")
 
 
-def test_any_other_failure_shows_its_first_line_only():
-    error = storage_error(GenericError("\n connection refused\n<secret/>"), "reading x")
+def test_any_other_failure_is_told_in_one_plain_line():
+    error = storage_error(GenericError("\n failed\n \x1b[31m↳\x1b[0m connection refused"), "reading x")
     assert isinstance(error, StorageError)
-    assert "reading x: the object store failed (connection refused)" in str(error)
+    assert "reading x: the object store failed (failed connection refused)" in str(error)
     assert "no reason given" in str(storage_error(GenericError(""), "reading x"))
 
 
