@@ -1,4 +1,4 @@
-"""The platform's own processes (flow worker, collection worker) on running servers, as `pulumi up` deploys them."""
+"""The platform's own processes (flow worker, collection worker) on servers, as `pulumi up` deploys them."""
 
 import json
 import os

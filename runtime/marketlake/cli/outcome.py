@@ -1,5 +1,6 @@
 """Exit codes, and how errors are told: one paragraph on stderr, no stack trace for what is no defect."""
 
+import os
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -50,7 +51,8 @@ def reporting(command: Callable[Parameters, Result]) -> Callable[Parameters, Res
             say("interrupted")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except BrokenPipeError:  # `… | head`: the reader has what it wanted
-            sys.stderr.close()
+            # what is still buffered goes nowhere, instead of failing once more at the interpreter's end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.COMPLETE) from None
         except Exception as error:
             code = _code_of(error)

@@ -15,6 +15,7 @@ _DEFAULTS = {
     "RAYON_NUM_THREADS": "2",
     "TOKIO_WORKER_THREADS": "2",
     "OMP_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own pool keeps what it once had
 }
 
 

@@ -101,6 +101,8 @@ class _Lines(_Ours):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("prefect"):
+            return  # Prefect prints its own records
         trace_id = current_trace_id()
         record.trace = f" trace_id={trace_id}" if trace_id else ""
         try:

@@ -1,0 +1,269 @@
+"""What the collection survives: each process killed in the middle, and no row lost or doubled."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+from marketlake.settings import Settings
+
+from tests import servers
+from tests.deployed import Deployed, deployed
+from tests.exchange import Failure, FakeExchange, zip_of
+from tests.patience import eventually
+
+ROWS_PER_FILE = 20_000
+DAY_MS = 86_400_000
+FIRST_DAY_MS = 1_577_836_800_000  # 2020-01-01
+
+
+@dataclass
+class World:
+    """A platform of its own, an exchange, and handles on every server."""
+
+    platform: Deployed
+    exchange: FakeExchange
+    servers: dict[str, servers.Server]
+
+    def publish(self, symbol: str, days: int) -> None:
+        """Synthetic aggTrades files: as many days, each with rows of its own numbers."""
+        for day in range(days):
+            name = f"{symbol}-aggTrades-2020-01-{day + 1:02}"
+            rows = "".join(
+                f"{day * ROWS_PER_FILE + row},100.5,0.{row % 97 + 1},{row},{row},"
+                f"{FIRST_DAY_MS + day * DAY_MS + row * 4},true,true\n"
+                for row in range(ROWS_PER_FILE)
+            )
+            self.exchange.publish(
+                f"data/spot/daily/aggTrades/{symbol}/{name}.zip", zip_of({f"{name}.csv": rows})
+            )
+
+    def begin(self, symbol: str) -> subprocess.Popen[str]:
+        """Start collecting a symbol."""
+        return self.platform.start(*self.arguments(symbol), "--json")
+
+    def arguments(self, symbol: str) -> tuple[str, ...]:
+        endpoint = self.exchange.endpoint
+        return (
+            *("collect", "--venue", "binance", "--market", "spot", "--type", "aggTrades", "--symbol", symbol),
+            *("--venue-endpoint", f"{endpoint.endpoint}/{endpoint.bucket}"),
+        )
+
+    def reading(self, symbol: str) -> Callable[[], bool]:
+        """Whether a file of the symbol is being read."""
+        return lambda: any(
+            symbol in key and key.endswith(".zip") and method == "GET"
+            for method, key in list(self.exchange.requests)
+        )
+
+    def assert_complete(self, symbol: str, days: int) -> None:
+        """The next collection completes; every row is there once, in bronze and in silver."""
+        summary = self.platform.json(*self.arguments(symbol))
+        assert summary["complete"]
+        assert (summary["found"], summary["failed"]) == (days, 0)
+        for layer in ("bronze", "silver"):
+            (row,) = self.platform.json(
+                "sql",
+                "select count(*) as n, count(distinct agg_trade_id) as keys, max(agg_trade_id) as last "  # noqa: S608
+                f"from {layer}.agg_trades where symbol = '{symbol}'",
+            )
+            assert row == {
+                "n": days * ROWS_PER_FILE,
+                "keys": days * ROWS_PER_FILE,
+                "last": days * ROWS_PER_FILE - 1,
+            }, layer
+
+    @contextmanager
+    def slow_exchange(self) -> Iterator[None]:
+        """A file takes some seconds."""
+        self.exchange.bandwidth = 40_000
+        try:
+            yield
+        finally:
+            self.exchange.bandwidth = None
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with ExitStack() as running:
+        folder = running.enter_context(servers.server_folder())
+        database = running.enter_context(servers.postgres(folder))
+        store, store_settings = running.enter_context(servers.minio(folder))
+        broker, bus_settings = running.enter_context(servers.kafka(folder))
+        engine, engine_settings = running.enter_context(
+            servers.prefect(folder, database.create_database("prefect"))
+        )
+        settings = Settings(
+            environment="test",
+            object_store=store_settings,
+            event_bus=bus_settings,
+            database=database.create_database("marketlake"),
+            workflow_engine=engine_settings,
+        )
+        platform = running.enter_context(deployed(settings, folder, "survival"))
+        exchange = running.enter_context(FakeExchange())
+        yield World(
+            platform,
+            exchange,
+            {
+                "database": database.server,
+                "object-store": store,
+                "event-bus": broker,
+                "workflow-engine": engine,
+                "collection-worker": platform.worker,
+            },
+        )
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
+    out, err = process.communicate(timeout=150)
+    assert "Traceback" not in err, err
+    return process.returncode, out + err
+
+
+@pytest.mark.parametrize("name", ["collection-worker", "database", "object-store", "event-bus"])
+def test_a_server_that_is_killed_in_the_middle_of_a_file_costs_time_only(world: World, name: str) -> None:
+    symbol = f"K{name.replace('-', '').upper()}"
+    world.publish(symbol, 3)
+    with world.slow_exchange():
+        process = world.begin(symbol)
+        eventually(world.reading(symbol), within_s=40)
+        time.sleep(0.7)
+        world.servers[name].kill()
+        time.sleep(1)
+        world.servers[name].start()
+        code, told = outcome(process)
+    assert code == 0, told
+    world.assert_complete(symbol, 3)
+
+
+def test_a_workflow_engine_that_is_killed_in_the_middle_costs_a_second_run_at_most(world: World) -> None:
+    world.publish("ENGINE", 3)
+    with world.slow_exchange():
+        process = world.begin("ENGINE")
+        eventually(world.reading("ENGINE"), within_s=40)
+        world.servers["workflow-engine"].kill()
+        time.sleep(1)
+        world.servers["workflow-engine"].start()
+        code, told = outcome(process)
+    assert code in {0, 1}, told
+    world.assert_complete("ENGINE", 3)
+
+
+def test_a_flow_run_that_is_killed_says_so_and_the_next_one_completes(world: World) -> None:
+    world.publish("FLOW", 3)
+    with world.slow_exchange():
+        process = world.begin("FLOW")
+        eventually(world.reading("FLOW"), within_s=40)
+        runs = _flow_runs(world.platform.flow_worker)
+        assert runs
+        for run in runs:
+            run.send_signal(signal.SIGKILL)
+        code, told = outcome(process)
+    assert code == 1, told
+    assert "run the same command again" in told.lower()
+    world.assert_complete("FLOW", 3)
+
+
+def test_a_command_that_is_killed_leaves_the_collection_to_the_platform(world: World) -> None:
+    world.publish("COMMAND", 3)
+    with world.slow_exchange():
+        process = world.begin("COMMAND")
+        eventually(world.reading("COMMAND"), within_s=40)
+        process.kill()
+        process.communicate()
+    eventually(lambda: _collected(world, "COMMAND") == 3, within_s=60)
+    world.assert_complete("COMMAND", 3)
+
+
+def test_ctrl_c_cancels_and_says_what_goes_on(world: World) -> None:
+    world.publish("CANCEL", 12)
+    with world.slow_exchange():
+        process = world.begin("CANCEL")
+        eventually(world.reading("CANCEL"), within_s=40)
+        process.send_signal(signal.SIGINT)
+        code, told = outcome(process)
+    assert code == 130, told
+    assert "cancelling: files in the workers' hands are still brought in" in told
+    time.sleep(5)
+    assert _collected(world, "CANCEL") < 12
+    world.assert_complete("CANCEL", 12)
+
+
+def test_bad_files_fail_by_themselves_with_what_to_do(world: World) -> None:
+    world.publish("BAD", 6)
+    base = "data/spot/daily/aggTrades/BAD/BAD-aggTrades-2020-01-0"
+    exchange = world.exchange
+    exchange.fail(f"{base}1.zip", Failure.CORRUPT)
+    exchange.fail(f"{base}2.zip", Failure.HTML)
+    del exchange.objects[f"{base}3.zip.CHECKSUM"]
+    exchange.publish(f"{base}4.zip", zip_of({"a.csv": "1,2\n", "b.csv": "1,2\n"}))
+    exchange.publish(f"{base}5.zip", zip_of({"BAD.csv": "1,2,3\n4,5,6\n"}))
+    summary = world.platform.json(*world.arguments("BAD"), expect=1)
+    assert (summary["found"], summary["copied"], summary["failed"]) == (6, 1, 5)
+    assert {failure["key"][-5]: failure["code"] for failure in summary["failures"]} == {
+        "1": "checksum-mismatch",
+        "2": "html-instead-of-zip",
+        "3": "sidecar-missing",
+        "4": "multiple-members",
+        "5": "schema-changed",
+    }
+    told = world.platform.run(*world.arguments("BAD"), expect=1)
+    assert "sidecar-missing" in told
+    assert "collect again" in told
+
+
+def test_an_engine_that_is_down_is_told_before_anything_is_started(world: World) -> None:
+    world.servers["workflow-engine"].kill()
+    try:
+        told = world.platform.run(*world.arguments("NOWHERE"), expect=3)
+    finally:
+        world.servers["workflow-engine"].start()
+    assert "the workflow engine at" in told
+    assert "marketlake status" in told
+
+
+def test_a_database_that_is_down_is_told_at_once(world: World) -> None:
+    world.servers["database"].kill()
+    try:
+        began = time.monotonic()
+        told = world.platform.run(*world.arguments("NOWHERE"), expect=3)
+        assert time.monotonic() - began < 15
+        assert "the database marketlake at" in told
+        assert "is not available" in world.platform.run("archive", "list", "--venue", "binance", expect=3)
+    finally:
+        world.servers["database"].start()
+
+
+def test_a_worker_that_is_asked_to_end_hands_back_and_ends_in_time(world: World) -> None:
+    world.publish("TERM", 3)
+    with world.slow_exchange():
+        process = world.begin("TERM")
+        eventually(world.reading("TERM"), within_s=60)
+        worker = world.servers["collection-worker"].process
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        world.servers["collection-worker"].start()
+        code, told = outcome(process)
+    assert code == 0, told
+    world.assert_complete("TERM", 3)
+
+
+def _flow_runs(flow_worker: servers.Server) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(flow_worker.process.pid).children(recursive=True)
+        if "flow-run" in " ".join(child.cmdline()) or "prefect.engine" in " ".join(child.cmdline())
+    ]
+
+
+def _collected(world: World, symbol: str) -> int:
+    rows: list[dict[str, Any]] = world.platform.json(
+        "archive", "list", "--venue", "binance", "--market", "spot", "--type", "aggTrades", "--symbol", symbol
+    )
+    return sum(row["collected"] for row in rows)
