@@ -217,7 +217,7 @@ def _addition(file: DataFile) -> AddAction:
 def _folder(scope: Scope) -> str:
     """A folder that tells people what lies in it; made of characters that no path has to encode."""
     *parts, _ = scope.name.split("/")
-    return "".join(f"{_UNSAFE.sub('_', part)}/" for part in parts if part)
+    return "".join(f"{_UNSAFE.sub('_', part)}/" for part in parts if part.strip("."))
 
 
 class _Counted:

@@ -92,6 +92,7 @@ def test_a_key_tells_what_the_file_holds(market, data_type, symbol, interval, da
         "data/spot/daily/bookTicker/BTCUSDT/BTCUSDT-bookTicker-2023-01-01.zip",
         "data3/liquidationSnapshot/BTCUSDT/BTCUSDT-liquidationSnapshot-2024-13-31.zip",
         "data2/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-02.zip",
+        "data/futures/um/daily/trades/../..-trades-2020-01-02.zip",
         "index.html",
     ],
 )

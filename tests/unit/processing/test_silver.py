@@ -210,7 +210,8 @@ def test_missing_bars_are_known(lake):
     rows = table(lake, "gaps").sort("first")
     assert rows["missing"].to_list() == [1, 3, 1]
     assert rows.row(0, named=True) == {
-        "table_name": "klines", "venue": "binance", "market": "spot", "symbol": "BTCUSDT", "period": "2020-01",
+        "table_name": "klines", "venue": "binance", "market": "spot", "symbol": "BTCUSDT",
+        "period": "2020-01",
         "interval": "1m", "first": start, "last": start, "first_id": None, "last_id": None, "missing": 1,
     }  # fmt: skip
 

@@ -20,11 +20,11 @@ MOVED_SNAPSHOTS = "data3/liquidationSnapshot/"
 _MARKETS = {path: market for market, path in MARKET_PATHS.items()}
 _KEY = re.compile(
     r"/?data/(?P<path>spot|futures/um|futures/cm|option)/(?P<frequency>daily|monthly)/(?P<type>[A-Za-z]+)/"
-    r"(?P<symbol>[^/]+)/(?:(?P<interval>[^/]+)/)?(?P<name>[^/]+)\.zip"
+    r"(?P<symbol>[^/.][^/]*)/(?:(?P<interval>[^/]+)/)?(?P<name>[^/]+)\.zip"
 )
 _MOVED = re.compile(
     re.escape(MOVED_SNAPSHOTS)
-    + r"(?:[^/]+/)*(?P<symbol>[^/]+)-liquidationSnapshot-(?P<period>\d{4}-\d\d-\d\d)\.zip"
+    + r"(?:[^/]+/)*(?P<symbol>[^/.][^/]*)-liquidationSnapshot-(?P<period>\d{4}-\d\d-\d\d)\.zip"
 )
 _PERIOD = re.compile(r"(\d{4})-(\d{1,2})(?:-(\d\d))?")
 
