@@ -21,6 +21,8 @@ TAIL = 128 * 1024
 """Bytes read from the end at once: the directory of a zip with few members, and all of a small file."""
 PIECE = 256 * 1024
 """Compressed bytes inflated at once; larger pieces were slower, their output left the processor's cache."""
+INFLATED = 4 * 1024 * 1024
+"""The most bytes that are inflated at once, however well they were compressed."""
 _LOCAL_HEADER = 30
 """Bytes of a local file header before its name."""
 _ENCRYPTED = 0x1
@@ -64,10 +66,12 @@ class Member:
         inflater = isal_zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             for piece in self._stored():
-                if inflated := inflater.decompress(piece):
-                    yield inflated
-            if rest := inflater.flush():
-                yield rest
+                rest = piece
+                while rest:
+                    if inflated := inflater.decompress(rest, INFLATED):
+                        yield inflated
+                    rest = inflater.unconsumed_tail
+            yield inflater.flush()
         except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance
             raise self._corrupt(f"its deflate stream is broken ({error})") from error
         if not inflater.eof:
