@@ -5,4 +5,4 @@ def main() -> None:
     """Entry point of the console script."""
     from marketlake.cli.application import app
 
-    app()
+    app(prog_name="marketlake")
