@@ -56,8 +56,9 @@ class TableShape:
 
     @property
     def schema(self) -> pa.Schema:
-        """All columns."""
-        return pa.schema([*(pa.field(name, pa.string()) for name in self.constants), *self.columns])
+        """All columns, as the table's log has them: nullable, so that a later version may leave one out."""
+        texts = (pa.field(name, pa.string()) for name in self.constants)
+        return pa.schema([*texts, *(field.with_nullable(True) for field in self.columns)])
 
 
 @dataclass(frozen=True, slots=True)

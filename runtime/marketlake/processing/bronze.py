@@ -49,7 +49,10 @@ class Ingested:
 
 def bronze_shape(declared: TableType) -> TableShape:
     """The bronze table of a data type: one data file per source file, rows in the source's order."""
-    fields = [pa.field(ROW_NUMBER, pa.int64()), *(column.arrow for column in declared.columns)]
+    fields = [
+        pa.field(ROW_NUMBER, pa.int64(), nullable=False),
+        *(column.arrow for column in declared.columns),
+    ]
     return TableShape(
         path=f"bronze/{declared.name}",
         columns=pa.schema(fields),

@@ -15,7 +15,7 @@ from polars.exceptions import PolarsError
 from marketlake.processing.table_type import Column, Kind, TableType
 from marketlake.sync.errors import EmptyFileError, SchemaChangedError
 
-BATCH = 16 * 1024 * 1024
+BATCH = 8 * 1024 * 1024
 """Bytes of CSV that are parsed at once: what bounds the memory, and what makes a row group of the Parquet
 file."""
 LONGEST_LINE = 1024 * 1024
@@ -147,7 +147,7 @@ class CsvParser:
     def _read_at_once(self, text: bytes) -> pl.DataFrame | None:
         """All rows with their raw types; None if any of them needs a closer look."""
         try:
-            frame = pl.read_csv(text, has_header=False, schema=self._raw, quote_char=None, null_values=_NULLS)
+            frame = pl.read_csv(text, has_header=False, schema=self._raw, quote_char=None)
         except PolarsError:
             return None
         return frame if self._all_good(frame) else None

@@ -56,7 +56,7 @@ class Column:
     @property
     def arrow(self) -> pa.Field:
         """Its type in a file."""
-        return pa.field(self.name, _ARROW[self.kind])
+        return pa.field(self.name, _ARROW[self.kind], nullable=self.optional)
 
 
 class Period(StrEnum):
