@@ -1,4 +1,4 @@
-"""Script: become another account, then the given command.  dropping.py UID GID COMMAND [ARGUMENT…]
+"""Script ``dropping.py UID GID COMMAND [ARGUMENT…]``: become another account, then the given command.
 
 It stands between because Python can only change the account of a child that it forks, and the process of a dynamic
 provider must not fork: gRPC's threads crash in the copy. Without such a wish a child is made by vfork.

@@ -163,26 +163,23 @@ def _make_volumes(program: HostProgram, account: Account | None) -> None:
 
 
 def _run(program: HostProgram, command: SetupCommand, account: Account | None) -> None:
-    stdin = Path(command.stdin).open() if command.stdin else subprocess.DEVNULL
     try:
-        result = subprocess.run(
-            [*as_account(account), *command.argv],
-            env=inherited_environment() | environment_of(program),
-            cwd=program.stack.service(program.name),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_SETUP_TIMEOUT_S,
-            umask=0o077,
-        )
+        with Path(command.stdin or os.devnull).open() as stdin:
+            result = subprocess.run(
+                [*as_account(account), *command.argv],
+                env=inherited_environment() | environment_of(program),
+                cwd=program.stack.service(program.name),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_SETUP_TIMEOUT_S,
+                umask=0o077,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InstallationError(f"{program.name}: could not {command.name}: {error}") from error
-    finally:
-        if not isinstance(stdin, int):
-            stdin.close()
     if result.returncode:
         raise InstallationError(
             f"{program.name}: could not {command.name}: {Path(command.argv[0]).name} ended with status "

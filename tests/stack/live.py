@@ -125,7 +125,8 @@ class LiveStack:
         return json.loads(self.marketlake("sql", query, "--json").stdout)
 
     def status(self) -> list[dict[str, Any]]:
-        return json.loads(self.marketlake("status", "--json", check=False).stdout)
+        seen = self.marketlake("status", "--json", check=False).stdout
+        return json.loads(seen)["services"] if seen else []
 
     def service(self, name: str) -> ServiceInfo:
         return next(service for service in self.settings.services if service.name == name)
@@ -146,7 +147,7 @@ class LiveStack:
 
     def wait_until_healthy(self, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
-        while not (states := self.status()) or any(state["health"] != "healthy" for state in states):
+        while not (states := self.status()) or not all(state["healthy"] for state in states):
             assert time.monotonic() < deadline, f"not healthy after {seconds} s: {states}"
             time.sleep(0.5)
 

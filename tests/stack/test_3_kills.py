@@ -147,7 +147,7 @@ def _wait_for_first_rows(stack: LiveStack, selection: list[str]) -> None:
     deadline = time.monotonic() + 120
     while True:
         listed = stack.marketlake("archive", "list", *selection, "--json", check=False)
-        if '"collected": true' in listed.stdout:
+        if listed.returncode == 0 and any(series["collected"] for series in json.loads(listed.stdout)):
             return
         assert time.monotonic() < deadline, f"nothing was collected: {listed.stdout} {listed.stderr}"
         time.sleep(0.2)
