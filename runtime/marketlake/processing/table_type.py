@@ -1,9 +1,10 @@
 """The vocabulary in which a data type is declared: columns, keys, checks.
 
 Prices and quantities are doubles, not decimals. A double gives back every decimal text of up to 15
-significant digits, which covers what venues publish; scales differ by symbol, so that one decimal type would
-be as wide as the widest; and decimals cost more to parse and to write (`make bench` prints how much). The
-text as published stays in the landing bucket.
+significant digits, which covers prices and quantities; a volume summed up over a large bar may have more, and
+is then off by less than 1e-15 of itself. Scales differ by symbol, so that one decimal type for all would need
+38 digits, which cost more to parse and to write (`make bench` prints how much). The text as published stays
+in the landing bucket.
 """
 
 from collections.abc import Callable, Mapping
