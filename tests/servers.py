@@ -1,5 +1,6 @@
 """Real servers for tests: the very Services that `pulumi up` deploys, as child processes on free ports."""
 
+import os
 import secrets
 import shutil
 import signal
@@ -229,11 +230,18 @@ def _launch(program: HostProgram) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*as_account(account_of(program)), "/bin/sh", "run"],
             cwd=program.stack.service(program.name),
-            env=inherited_environment() | environment_of(program),
+            env=inherited_environment() | _measured(program) | environment_of(program),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def _measured(program: HostProgram) -> dict[str, str]:
+    """What makes a worker, which runs our own code, tell its test coverage if that is measured."""
+    if not program.name.endswith("-worker"):
+        return {}
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
 def _await(program: HostProgram, process: subprocess.Popen[bytes]) -> None:

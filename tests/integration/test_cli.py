@@ -201,7 +201,23 @@ def test_a_reissued_file_is_collected_again_and_the_old_version_stays(
     assert len(versions["Versions"]) == 2
 
 
-def test_status_shows_what_runs_and_what_does_not(platform: Deployed) -> None:
+def test_a_venue_that_is_away_fails_the_run_with_what_to_do(platform: Deployed) -> None:
+    arguments = (
+        "collect",
+        "--venue",
+        "binance",
+        "--type",
+        "fundingRate",
+        "--venue-endpoint",
+        "http://127.0.0.1:1",
+    )
+    summary = platform.json(*arguments, expect=1)
+    assert summary["state"] == "failed"
+    assert summary["error"]["code"] == "venue-unreachable"
+    assert "127.0.0.1:1" in summary["error"]["message"]
+
+
+def test_status_needs_a_platform_file_with_services(platform: Deployed) -> None:
     assert "these settings name no services" in platform.run("status", expect=2)
 
 

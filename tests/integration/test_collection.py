@@ -25,7 +25,15 @@ from marketlake.database import Postgres, migrate
 from marketlake.events.envelope import Event, Message
 from marketlake.events.outbox import Relay
 from marketlake.events.producer import Producer
-from marketlake.settings import Collection, Database, EventBus, ObjectStore, Settings, WorkflowEngine
+from marketlake.settings import (
+    Collection,
+    Database,
+    EventBus,
+    ObjectStore,
+    Settings,
+    VenueEndpoint,
+    WorkflowEngine,
+)
 from marketlake.sync import ledger
 from marketlake.sync.copy import copy_file
 from marketlake.sync.errors import SchemaChangedError, StorageError
@@ -60,6 +68,19 @@ class Bronze:
         self.fault(file)
         self.ingested.append(file.key)
         return Ingested()
+
+
+@dataclass(frozen=True)
+class Landed:
+    key: str
+    sha256: str
+    version_id: str | None = "v1"
+    already_there: bool = False
+
+
+async def land(file: ArchiveFile, endpoint: VenueEndpoint, store: ObjectStore) -> Landed:
+    """A copy that always succeeds: for tests of what comes after it."""
+    return Landed(key=f"{file.venue}/{file.key}", sha256=f"sha256 of {file.size} bytes")
 
 
 @dataclass
@@ -208,7 +229,7 @@ def test_a_schema_that_changed_is_permanent_and_not_tried_again(platform: Platfo
             attempts.append(file.key)
             raise SchemaChangedError("13 columns came, 12 are declared: declare the new one")
 
-    with platform.working(Bronze(fault=fault)):
+    with platform.working(Bronze(fault=fault), copy=land):
         batch_id, ended = platform.collect()
     assert (ended.copied, ended.failed) == (2, 1)
     assert len(attempts) == 1
@@ -226,7 +247,7 @@ def test_an_error_that_passes_is_tried_again_and_leaves_no_mark(platform: Platfo
         if attempts.count(file.key) < 3:
             raise StorageError("the object store failed")
 
-    with platform.working(Bronze(fault=fault)):
+    with platform.working(Bronze(fault=fault), copy=land):
         batch_id, ended = platform.collect()
     assert (ended.verified, ended.failed) == (3, 0)
     assert len(attempts) == 9
@@ -238,7 +259,7 @@ def test_an_error_that_nobody_foresaw_is_given_up_after_the_allowed_attempts(pla
         if file.key == KEY_1:
             raise ZeroDivisionError("a defect")
 
-    with platform.working(Bronze(fault=fault)):
+    with platform.working(Bronze(fault=fault), copy=land):
         batch_id, ended = platform.collect()
     assert (ended.verified, ended.failed) == (2, 1)
     assert platform.failures(batch_id) == {KEY_1: "unexpected"}
@@ -261,7 +282,7 @@ def test_a_reissued_file_is_a_new_version_with_a_recorded_conflict(platform: Pla
 
 def test_a_file_that_was_only_touched_is_proven_but_not_ingested_again(platform: Platform) -> None:
     bronze = Bronze()
-    with platform.working(bronze):
+    with platform.working(bronze, copy=land):
         platform.collect()
         with platform.postgres.transaction() as connection:
             connection.execute("update ledger set etag = 'as it was listed before' where key = %s", [KEY_1])
@@ -275,7 +296,7 @@ def test_a_file_that_was_only_touched_is_proven_but_not_ingested_again(platform:
 def test_two_collections_of_the_same_files_at_once_bring_each_in_once(platform: Platform) -> None:
     bronze = Bronze(fault=lambda _: time.sleep(0.3))
     results: list[Progress] = []
-    with platform.working(bronze), platform.working(bronze):
+    with platform.working(bronze, copy=land), platform.working(bronze, copy=land):
         threads = [threading.Thread(target=lambda: results.append(platform.collect()[1])) for _ in range(2)]
         for thread in threads:
             thread.start()
@@ -408,11 +429,11 @@ def test_a_worker_that_ends_while_it_waits_hands_its_task_back(platform: Platfor
     first = Bronze(fault=fault)
     second = Bronze()
     with platform.batch() as (_, orchestrator):
-        with replace(platform, settings=patient).working(first):
+        with replace(platform, settings=patient).working(first, copy=land):
             orchestrator.dispatch(platform.files(), see=lambda _: None)
             assert failing.wait(20)
         assert first.ingested == []
-        with platform.working(second):
+        with platform.working(second, copy=land):
             assert orchestrator.wait().verified == 3
 
 
@@ -480,3 +501,66 @@ def test_a_database_that_is_killed_in_the_middle_loses_and_doubles_nothing(
         with platform.postgres.transaction() as connection:
             row = connection.execute("select count(*) as entries from ledger").fetchone()
         assert row == {"entries": 3}
+
+
+def test_a_batch_that_is_cancelled_during_planning_stops_there(platform: Platform) -> None:
+    with platform.batch() as (batch_id, orchestrator):
+
+        def cancel(_: list[ArchiveFile]) -> None:
+            with platform.postgres.transaction() as connection:
+                batches.cancel(connection, batch_id)
+
+        with pytest.raises(BatchCancelledError):
+            orchestrator.dispatch(platform.files(), see=cancel)
+        bronze = Bronze()
+        with platform.working(bronze):
+            _, ended = platform.collect()
+        assert ended.verified == 3
+        with platform.postgres.transaction() as connection:
+            seen = batches.progress(connection, batch_id)
+            assert not batches.enter(connection, batch_id, BatchState.DONE)
+        assert seen is not None
+        assert (seen.cancelled, seen.verified) == (3, 0)
+        assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
+
+
+def test_tasks_of_a_database_that_was_emptied_are_dropped(platform: Platform) -> None:
+    with platform.batch() as (batch_id, orchestrator):
+        orchestrator.dispatch(platform.files(), see=lambda _: None)
+        with platform.postgres.transaction() as connection:
+            connection.execute("delete from batch where id = %s", [batch_id])
+        with pytest.raises(CollectionStoppedError, match="was emptied"):
+            orchestrator.wait()
+    bronze = Bronze()
+    with platform.working(bronze):
+        _, ended = platform.collect()
+    assert ended.verified == 3
+    assert len(bronze.ingested) == 3
+    bus = platform.settings.event_bus
+    assert messages(bus, bus.dead_letters_topic) == []
+
+
+def test_a_worker_waits_for_a_database_that_is_down_and_can_be_stopped_meanwhile(platform: Platform) -> None:
+    down = platform.settings.database.model_copy(update={"port": 1})
+    waiting = replace(platform, settings=platform.settings.model_copy(update={"database": down}))
+    with waiting.working(Bronze()):
+        time.sleep(2)
+
+
+def test_a_database_that_is_away_is_borne_for_a_while_only(platform: Platform) -> None:
+    with platform.batch() as (batch_id, _):
+        down = platform.settings.database.model_copy(update={"port": 1})
+        with Postgres(down, application="test") as away:
+            producer = Producer(platform.settings.event_bus, client_id="test")
+            orchestrator = Orchestrator(
+                away,
+                Relay(away, producer),
+                platform.settings.event_bus,
+                batch_id=batch_id,
+                endpoint=platform.exchange.endpoint,
+                patience_s=1,
+            )
+            with pytest.raises(
+                CollectionStoppedError, match=r"after 1 s of waiting: the database .* is not available"
+            ):
+                orchestrator.wait()

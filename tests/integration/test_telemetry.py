@@ -14,6 +14,7 @@ from tests import servers
 from tests.deployed import Deployed, deployed
 from tests.patience import eventually
 
+ENVIRONMENT = f"telemetry-{uuid4().hex[:8]}"
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
@@ -21,7 +22,12 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 def platform(
     settings: Settings, postgres_server: servers.Postgres, servers_folder: Path
 ) -> Iterator[Deployed]:
-    own = settings.model_copy(update={"database": postgres_server.create_database(f"t{uuid4().hex[:8]}")})
+    own = settings.model_copy(
+        update={
+            "environment": ENVIRONMENT,
+            "database": postgres_server.create_database(f"t{uuid4().hex[:8]}"),
+        }
+    )
     with deployed(own, servers_folder, "telemetry") as platform:
         yield platform
 
@@ -98,7 +104,7 @@ def test_metrics_count_files_bytes_and_rows(platform: Deployed, summary: dict[st
         results = answer.json()["data"]["result"]
         return float(results[0]["value"][1]) if results else 0.0
 
-    labels = 'venue="binance",market="um",data_type="fundingRate",service_name="collection-worker"'
+    labels = f'deployment_environment_name="{ENVIRONMENT}",service_name="collection-worker"'
     eventually(lambda: value(f'sum(marketlake_files_total{{{labels},outcome="copied"}})') == 1, within_s=60)
     assert value(f'sum(marketlake_rows_total{{{labels},layer="bronze"}})') == 90
     assert value(f"sum(marketlake_read_bytes_total{{{labels}}})") == 960
