@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def hash_one(files: dict[str, bytes]) -> str:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
     """A module proxy with one module, a recipe that pins it, and the pinned compiler."""
     toolchain.install(["go"])
     go = toolchain.locate("go")
