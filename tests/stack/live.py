@@ -107,7 +107,9 @@ class LiveStack:
 
     def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Plain Pulumi, as after `eval "$(make -s env)"`."""
-        options = ["--stack", NAME, "--config-file", str(self.config_file), "--non-interactive"]
+        options = ["--stack", NAME, "--non-interactive"]
+        if arguments[0] != "stack":
+            options += ["--config-file", str(self.config_file)]
         environment = {**self.workspace.environment(), **self.variables}
         path = os.pathsep.join([*map(str, self.workspace.search_path()), os.environ["PATH"]])
         done = self._run(["pulumi", *arguments, *options], {**environment, "PATH": path})
