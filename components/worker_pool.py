@@ -38,7 +38,7 @@ def workflow_worker_service(*, memory_mib: int = 512) -> Service:
             **_FOUND_BY,
             "PREFECT_HOME": "{volume:home}",
             "PREFECT_API_URL": "{input:api-url}",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
         },
         secret_environment={"PREFECT_API_AUTH_STRING": "{secret:auth}"},
         health=Health(kind=HealthKind.PROCESS),
