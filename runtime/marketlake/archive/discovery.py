@@ -5,11 +5,13 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from opentelemetry import trace
+from opentelemetry.trace import Status, StatusCode
 
 from marketlake.archive.listing import BucketListing, ListedObject
 from marketlake.archive.model import ArchiveFile, Frequency, Selection
 from marketlake.archive.venue import Availability, Dataset, KeyFields, PrefixPattern, Venue
 from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import AccessDeniedError, VenueError
 from marketlake.sync.transport import RetryPolicy
 
 PROBED_DAYS = 3
@@ -17,6 +19,7 @@ PROBED_DAYS = 3
 LIVE_WITHIN = timedelta(days=7)
 """A daily series whose last listed file is older counts as ended (delisted), and is not probed."""
 
+_DAY = timedelta(days=1)
 _tracer = trace.get_tracer("marketlake")
 
 
@@ -47,22 +50,27 @@ def discover(
     patterns = venue.patterns(selection)
     widened = replace(selection, start=selection.start and selection.start - LIVE_WITHIN)
     today = today or datetime.now(UTC).date()
-    with (
-        _tracer.start_as_current_span("discover", attributes=_attributes(endpoint, selection)) as span,
-        BucketListing(endpoint, retry or RetryPolicy()) as listing,
-    ):
-        seen: set[str] = set()
-        for pattern in patterns:
-            for prefix in _resolve(listing, pattern):
+    # Not made the current span: while the caller looks at a file, its own spans would become this one's.
+    span = _tracer.start_span("discover", attributes=_attributes(endpoint, selection))
+    seen: set[str] = set()
+    try:
+        with BucketListing(endpoint, retry or RetryPolicy()) as listing:
+            for prefix in (prefix for pattern in patterns for prefix in _resolve(listing, pattern)):
                 key_range = venue.key_range(prefix, widened)
                 listed = listing.objects(prefix, marker=key_range.marker, last=key_range.last)
                 series = list(_files(venue, listed))
-                series += _unlisted(venue, listing, series, today)
+                series += _unlisted(venue, listing, series, min(today, (selection.end or today) + _DAY))
                 for file in series:
                     if file.key not in seen and _selected(file, selection):
                         seen.add(file.key)
                         yield file
+    except VenueError as error:
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, error.code))
+        raise
+    finally:
         span.set_attribute("marketlake.files", len(seen))
+        span.end()
 
 
 def absent_datasets(venue: Venue, selection: Selection) -> tuple[Dataset, ...]:
@@ -131,14 +139,14 @@ def _file(venue: Venue, listed: ListedObject, fields: KeyFields) -> ArchiveFile:
 
 
 def _unlisted(
-    venue: Venue, listing: BucketListing, series: list[ArchiveFile], today: date
+    venue: Venue, listing: BucketListing, series: list[ArchiveFile], until: date
 ) -> Iterator[ArchiveFile]:
-    """Files of the latest days that a stale listing does not show, found by asking for their sidecars."""
+    """Files of the last days before `until` that a stale listing does not show, found by their sidecars."""
     if not series or (newest := max(series, key=lambda file: file.end)).frequency is not Frequency.DAILY:
         return
-    if today - newest.end > LIVE_WITHIN:
+    if until - newest.end > LIVE_WITHIN:
         return
-    days = (today - timedelta(days=back) for back in range(PROBED_DAYS, 0, -1))
+    days = (until - timedelta(days=back) for back in range(PROBED_DAYS, 0, -1))
     for day in (day for day in days if day > newest.end):
         fields = KeyFields(
             market=newest.market,
@@ -151,8 +159,11 @@ def _unlisted(
         )
         key = venue.build_key(fields)
         sidecar = venue.sidecar_key(key)
-        if listing.find(sidecar) and (found := listing.find(key)):
-            yield replace(_file(venue, found, fields), sidecar_key=sidecar)
+        try:
+            if listing.find(sidecar) and (found := listing.find(key)):
+                yield replace(_file(venue, found, fields), sidecar_key=sidecar)
+        except AccessDeniedError:
+            return  # how some stores say to the anonymous that a key does not exist
 
 
 def _selected(file: ArchiveFile, selection: Selection) -> bool:

@@ -1,6 +1,7 @@
 """Requests to a venue: anonymous, path-style, patient with what passes, clear about what does not."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -24,15 +25,20 @@ from marketlake.sync.errors import (
     VenueUnavailableError,
     VenueUnreachableError,
 )
+from marketlake.telemetry import metrics
 
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
 
-def _unobserved(error: SyncError, delay: float) -> None:
-    """Nobody wants to know about retries."""
+def note_retry(error: SyncError, pause: float) -> None:
+    """Count a repeated attempt, and say why and when it is made."""
+    metrics.retries().add(1, {"code": error.code})
+    log.warning("trying again in %.1f s: %s: %s", pause, error.code, error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +55,7 @@ class RetryPolicy:
     """Seconds."""
     read_timeout: float = 30.0
     """Seconds without a byte after which a connection counts as stalled."""
-    on_retry: Callable[[SyncError, float], None] = _unobserved
+    on_retry: Callable[[SyncError, float], None] = note_retry
     """Told of each failed attempt that is followed by another, and of the pause in seconds."""
 
     def timeout(self) -> httpx.Timeout:

@@ -143,6 +143,20 @@ def test_a_day_that_is_not_there_yet_is_not_made_up(exchange):
     assert len(found(exchange, klines(interval="1m", symbols=("BTCUSDT",)), today=date(2026, 5, 11))) == 1
 
 
+def test_days_beyond_the_selection_are_not_probed(exchange):
+    exchange.publish(KLINES.format(day="2026-05-08"), b"PK")
+    selection = klines(interval="1m", symbols=("BTCUSDT",), end=date(2026, 5, 8))
+    assert len(found(exchange, selection, today=date(2026, 5, 11))) == 1
+    assert not [method for method, _ in exchange.requests if method == "HEAD"]
+
+
+def test_a_store_that_denies_what_it_does_not_have_ends_the_probing_only(exchange):
+    exchange.publish(KLINES.format(day="2026-05-08"), b"PK")
+    exchange.fail(f"{KLINES.format(day='2026-05-09')}.CHECKSUM", Failure.FORBIDDEN)
+    selection = klines(interval="1m", symbols=("BTCUSDT",))
+    assert len(found(exchange, selection, today=date(2026, 5, 11))) == 1
+
+
 def test_an_ended_series_is_not_probed(exchange):
     exchange.publish(KLINES.format(day="2020-01-01"), b"PK")
     found(exchange, klines(interval="1m", symbols=("BTCUSDT",)))

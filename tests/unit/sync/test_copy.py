@@ -176,6 +176,15 @@ def test_what_passes_is_waited_out(exchange, landing, failure, error, message):
     assert sum(passed) == len(LARGE)
 
 
+def test_repeated_attempts_are_counted_and_told(exchange, landing, caplog):
+    exchange.publish(KEY, SMALL)
+    exchange.fail(KEY, Failure.UNAVAILABLE, times=2)
+    copy(exchange, landing)
+    told = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert len(told) == 2
+    assert all("venue-unavailable" in message and KEY in message for message in told)
+
+
 def test_a_refusal_is_not_asked_twice(exchange, landing):
     exchange.publish(KEY, SMALL)
     exchange.fail(KEY, Failure.FORBIDDEN)
