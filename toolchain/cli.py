@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from toolchain.bom import Tool, load_bom
 from toolchain.cache import Cache, InstalledTool, locate
 from toolchain.errors import ToolchainError
 from toolchain.links import bin_folder, shell_lines
 from toolchain.platforms import this_platform
+from toolchain.progress import duration
 
 app = typer.Typer(
     help="The pinned tools of the platform: bring them, and see where each came from.", no_args_is_help=True
@@ -49,24 +49,10 @@ def list_tools(
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table("tool", "version", "licence", "from", "where", "proven", "took")
-    for row in rows:
-        receipt = row["receipt"] or {}
-        took = f"{receipt['seconds']} s" if receipt else ""
-        table.add_row(
-            *(
-                row["name"],
-                receipt.get("version", row["version"]),
-                row["licence"],
-                receipt.get("source", "-"),
-            ),
-            *(receipt.get("location", row["state"]), receipt.get("verified", ""), took),
-        )
     console = Console()
-    console.print(table)
     for row in rows:
-        if row["receipt"] and row["receipt"]["note"]:
-            console.print(f"{row['name']}: {row['receipt']['note']}", markup=False, highlight=False)
+        for line in _lines(row):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -97,6 +83,20 @@ def sbom() -> None:
 
     with _told():
         print(json.dumps(software_bill(load_bom(), Cache.default(), this_platform()), indent=1))
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    """A tool as a person reads it: what and from where; which exactly and how proven; what to know."""
+    receipt = row["receipt"]
+    if receipt is None:
+        return [f"{row['name']} {row['version']}: {row['state']} ({row['licence']})"]
+    outdated = "" if row["state"] == "installed" else f"; {row['state']}"
+    lines = [
+        f"{row['name']} {receipt['version']} from {receipt['source']} ({row['licence']}){outdated}",
+        f"    {receipt['location']}",
+        f"    proven {receipt['verified']}; took {duration(receipt['seconds'])}",
+    ]
+    return [*lines, f"    note: {receipt['note']}"] if receipt["note"] else lines
 
 
 def _row(tool: Tool, installed: InstalledTool | None) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop)
         command = build_command(build, program, str(staging / "bin" / program))
         run(command, env=env, cwd=recipe, log=log, on_line=_packages(workshop, len(listed.split())))
     return Origin(
-        f"Go packages {', '.join(build.packages.values())}",
+        f"Go packages {', '.join(build.packages.values())} of recipes/{build.recipe}",
         f"go.sum {file_digest(recipe / 'go.sum')}",
         "every module against the committed go.sum",
         build.version,

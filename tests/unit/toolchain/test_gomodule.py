@@ -67,7 +67,7 @@ def test_a_program_is_compiled_into_the_bin_folder(built: Workshop, staging: Pat
     origin = from_go_build(TOOL, BUILD, staging, built)
     assert [path.name for path in staging.iterdir()] == ["bin"]
     assert (staging / "bin/sample").read_text() == "program"
-    assert origin.location == "Go packages example.test/cmd/sample"
+    assert origin.location == "Go packages example.test/cmd/sample of recipes/sample"
     assert origin.checksum == f"go.sum sha256:{sha256(b'sums')}"
     assert origin.note == "a stand-in"
 
