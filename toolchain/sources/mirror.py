@@ -6,13 +6,15 @@ from toolchain.archive import unpack
 from toolchain.bom import Tool
 from toolchain.checksums import Digest, file_digest, find_digest
 from toolchain.errors import ChecksumMismatchError, SourceUnavailableError
+from toolchain.fetch import Fetcher
+from toolchain.platforms import Platform
 from toolchain.sources import Origin, Workshop
 
 MIRROR_VARIABLE = "MARKETLAKE_TOOL_MIRROR"
 SUMS = "SHA256SUMS"
 
 
-def archive_name(tool: Tool, platform: object) -> str:
+def archive_name(tool: Tool, platform: Platform) -> str:
     """The file name of a tool in a mirror."""
     return f"{tool.name}-v{tool.version}-{platform}.tar.xz"
 
@@ -27,14 +29,12 @@ def from_mirror(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
     if not workshop.mirror:
         raise SourceUnavailableError(f"{MIRROR_VARIABLE} is not set")
     name = archive_name(tool, workshop.platform)
-    remote = "://" in workshop.mirror
     location = f"{workshop.mirror.rstrip('/')}/{name}"
-    sums = _remote_sums(workshop) if remote else _local_sums(Path(workshop.mirror))
-    expected = find_digest(sums, name)
+    expected = find_digest(_sums(workshop.mirror, workshop.fetcher), name)
     if expected is None:
         raise SourceUnavailableError(f"{workshop.mirror} lists no {name} in its {SUMS}")
     workshop.step(f"fetching {name} from the mirror")
-    if remote:
+    if _is_remote(workshop.mirror):
         archive = workshop.fetcher.file(location, workshop.cache.downloads, expected, workshop.detail)
     else:
         archive = _local_archive(Path(location), expected)
@@ -42,15 +42,25 @@ def from_mirror(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
     return Origin(location, str(expected), f"against the mirror's {SUMS}")
 
 
-def _remote_sums(workshop: Workshop) -> str:
-    return workshop.fetcher.text(f"{str(workshop.mirror).rstrip('/')}/{SUMS}")
-
-
-def _local_sums(folder: Path) -> str:
+def offers(mirror: str | None, tool: Tool, platform: Platform, fetcher: Fetcher) -> bool:
+    """Whether a mirror lists a tool."""
     try:
-        return (folder / SUMS).read_text()
+        return bool(mirror and find_digest(_sums(mirror, fetcher), archive_name(tool, platform)))
+    except SourceUnavailableError:
+        return False
+
+
+def _is_remote(mirror: str) -> bool:
+    return "://" in mirror
+
+
+def _sums(mirror: str, fetcher: Fetcher) -> str:
+    if _is_remote(mirror):
+        return fetcher.text(f"{mirror.rstrip('/')}/{SUMS}")
+    try:
+        return (Path(mirror) / SUMS).read_text()
     except OSError as error:
-        raise SourceUnavailableError(f"cannot read {folder / SUMS}: {error.strerror}") from error
+        raise SourceUnavailableError(f"cannot read {Path(mirror) / SUMS}: {error.strerror}") from error
 
 
 def _local_archive(path: Path, expected: Digest) -> Path:

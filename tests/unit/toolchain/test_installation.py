@@ -22,6 +22,7 @@ from toolchain.errors import DiskSpaceError, InstallError, SourceUnavailableErro
 from toolchain.fetch import Fetcher
 from toolchain.installation import SOURCES, Installation, from_registry
 from toolchain.sources import Origin, Workshop
+from toolchain.sources.mirror import archive_name
 
 
 def giving(content: str, note: str | None = None, version: str | None = None):
@@ -191,16 +192,15 @@ def test_a_source_without_the_promised_program_is_not_accepted(
         installation(bom, cache, vendor=acquire).install(progress=progress)
 
 
-def test_too_little_room_is_told_before_anything_begins(
+def test_too_little_room_is_told_before_a_registry_is_asked(
     bom: Bom, cache: Cache, progress: RecordedProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=500_000)
     monkeypatch.setattr("toolchain.installation.shutil.disk_usage", lambda _folder: usage)
-    with pytest.raises(
-        DiskSpaceError, match=r"has 0 MB free; installing sample may take 1 MB\. Free some, or set"
-    ):
-        installation(bom, cache, mirror=giving("x")).install(progress=progress)
-    assert progress.starts == []
+    expected = r"has 0 MB free; bringing sample, second from package registries may take 2 MB\. Free some, or"
+    with pytest.raises(DiskSpaceError, match=expected):
+        installation(two_tools(bom), cache, registry=giving("x")).install(progress=progress)
+    assert progress.steps == []
 
 
 def test_a_disk_that_runs_full_leaves_nothing_half_done(
@@ -293,21 +293,54 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_minds(
 
 
 @pytest.mark.parametrize(
-    ("mirror", "away", "expected"),
-    [(None, True, ["minio", "jaeger"]), (None, False, ["minio"]), ("/m", True, [])],
+    ("listed", "away", "expected"),
+    [
+        ([], True, ["java", "minio", "jaeger"]),
+        ([], False, ["java", "minio"]),
+        (["minio"], True, ["java", "jaeger"]),
+    ],
 )
-def test_only_what_will_surely_be_compiled_is_worked_on_ahead(
-    mirror: str | None, away: bool, expected: list[str], cache: Cache
+def test_what_will_surely_come_from_a_registry_is_known_ahead(
+    listed: list[str], away: bool, expected: list[str], cache: Cache, tmp_path: Path
 ) -> None:
     class Hosts(Fetcher):
         def is_away(self, url: str) -> bool:
             return away
 
     bom = load_bom()
-    environment = {"MARKETLAKE_TOOL_MIRROR": mirror} if mirror else {}
-    run = Installation(bom=bom, cache=cache, environment=environment, fetcher=Hosts())
-    builds = run._builds([bom.tool(name) for name in ("java", "minio", "jaeger")])
-    assert [next(iter(build.packages)) for build in builds] == expected
+    sums = [f"{'0' * 64}  {archive_name(bom.tool(name), PLATFORM)}" for name in listed]
+    (tmp_path / "SHA256SUMS").write_text("\n".join(sums))
+    run = Installation(
+        bom=bom,
+        cache=cache,
+        platform=PLATFORM,
+        environment={"MARKETLAKE_TOOL_MIRROR": str(tmp_path)},
+        fetcher=Hosts(),
+    )
+    tools = run._surely_from_registry([bom.tool(name) for name in ("java", "minio", "jaeger")])
+    assert [tool.name for tool in tools] == expected
+
+
+def test_later_builds_are_begun_when_the_first_one_compiles(
+    cache: Cache, progress: RecordedProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(
+        "toolchain.installation.WorkAhead.begin",
+        lambda _self, builds, _environment: begun.append([name for b in builds for name in b.packages]),
+    )
+
+    def acquire(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
+        workshop.compiling({})
+        (staging / "bin").mkdir()
+        for program in tool.executables:
+            (staging / "bin" / program).touch()
+        return Origin("somewhere", "", "")
+
+    minio = load_bom().tool("minio")
+    bom = Bom({name: replace(minio, name=name) for name in ("one", "two")})
+    installation(bom, cache, registry=acquire).install(progress=progress)
+    assert begun == [["minio"], []]
 
 
 @pytest.mark.parametrize(
