@@ -1,6 +1,8 @@
 """How a client of the event bus is configured, and what its errors mean."""
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -47,10 +49,36 @@ def client_configuration(bus: EventBus, *, client_id: str) -> dict[str, Any]:
         "socket.connection.setup.timeout.ms": 5000,
         "topic.metadata.refresh.interval.ms": 30_000,
         "allow.auto.create.topics": False,
-        "log_level": 3,
+        "log_level": 2,  # each failed reconnection is a line at 3; errors come back through calls and callbacks
         "logger": log,
         **{name: value for name, value in identity.items() if value is not None},
     }
+
+
+class Complaints:
+    """Logs what a client complains about beside its calls, the same at most once in `every_s` seconds."""
+
+    def __init__(
+        self,
+        bus: EventBus,
+        *,
+        doing: str,
+        every_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._doing = doing
+        self._every_s = every_s
+        self._clock = clock
+        self._told: dict[int, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """Hear a complaint."""
+        code = error.code()
+        now = self._clock()
+        if now - self._told.get(code, float("-inf")) >= self._every_s:
+            self._told[code] = now
+            log.warning("%s", named(error, bus=self._bus, doing=self._doing))
 
 
 def is_lasting(error: KafkaError) -> bool:

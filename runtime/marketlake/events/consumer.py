@@ -19,7 +19,7 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from marketlake.events.connection import EventBusRefusedError, client_configuration, named
+from marketlake.events.connection import Complaints, EventBusRefusedError, client_configuration, named
 from marketlake.events.envelope import Event, Message
 from marketlake.events.position import Positions
 from marketlake.settings import EventBus
@@ -85,6 +85,7 @@ class Consumer:
             "max.poll.interval.ms": 300_000,
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5_000,
+            "error_cb": Complaints(bus, doing=f"consuming {topic}"),
         }
         self._positions = Positions()
         self._waiting: queue.SimpleQueue[Delivery] = queue.SimpleQueue()

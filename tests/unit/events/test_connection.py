@@ -1,6 +1,7 @@
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from marketlake.events.connection import (
+    Complaints,
     EventBusRefusedError,
     EventBusUnavailableError,
     client_configuration,
@@ -35,3 +36,13 @@ def test_outages_and_refusals_are_told_apart(code: int, kind: type[Exception]) -
     error = named(KafkaException(KafkaError(code)), bus=BUS, doing="publishing to t")
     assert type(error) is kind
     assert str(error).startswith("publishing to t: the event bus at host:1 says ")
+
+
+def test_the_same_complaint_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    moments = iter([0.0, 1.0, 2.0, 61.0])
+    complaints = Complaints(BUS, doing="consuming t", clock=lambda: next(moments))
+    down, timed_out = KafkaError(KafkaError._ALL_BROKERS_DOWN), KafkaError(KafkaError._TIMED_OUT)
+    for error in (down, down, timed_out, down):
+        complaints(error)
+    told = [record.getMessage().split(":")[2].split()[-1] for record in caplog.records]
+    assert told == ["_ALL_BROKERS_DOWN", "_TIMED_OUT", "_ALL_BROKERS_DOWN"]
