@@ -520,7 +520,7 @@ def test_a_batch_that_is_cancelled_during_planning_stops_there(platform: Platfor
             seen = batches.progress(connection, batch_id)
             assert not batches.enter(connection, batch_id, BatchState.DONE)
         assert seen is not None
-        assert (seen.cancelled, seen.verified) == (3, 0)
+        assert (seen.state, seen.found, seen.open, seen.verified) == (BatchState.CANCELLED, 0, 0, 0)
         assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
 
 

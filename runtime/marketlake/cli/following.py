@@ -14,6 +14,7 @@ from marketlake.collection.batches import BatchState, Progress
 from marketlake.database import DatabaseUnavailableError, Postgres
 
 _POLL_S = 0.2
+_LONGEST_POLL_S = 5.0
 _ASK_ENGINE_EVERY_S = 1.0
 PATIENCE_S = 60.0
 """How long a database that is away, or a run that nobody begins, is waited for."""
@@ -81,10 +82,11 @@ class Follower:
 
     def _until_end(self, gauge: Gauge) -> Progress:
         asked_at, run, run_ended_at = float("-inf"), None, None
-        answered_at = time.monotonic()
+        answered_at = waiting_since = time.monotonic()
         while True:
             now = time.monotonic()
             progress, trouble = self._look()
+            took = time.monotonic() - now
             if progress is not None:
                 answered_at = now
                 if progress.state.ended:
@@ -98,17 +100,25 @@ class Follower:
             if now - asked_at > _ASK_ENGINE_EVERY_S:
                 asked_at, run = now, self._engine.look(self._flow_run) or run
             gauge.show(progress, run)
-            if run is not None and run.waiting and now - self._began > self._patience_s:
-                self._cancel()
-                raise PlatformUnreachableError(
-                    f"no workflow worker began the run within {self._patience_s:.0f} s; it was cancelled. "
-                    "Look at workflow-worker in `marketlake status`; `make up` starts what was stopped."
-                )
+            if run is not None and run.waiting and now - waiting_since > self._patience_s:
+                waiting_since = now
+                self._require_worker()
             if run is not None and run.ended and progress is not None:
                 run_ended_at = run_ended_at or now
                 if now - run_ended_at > _AFTERMATH_S:
                     return self._orphaned(progress, run)
-            self._sleep(_POLL_S)
+            # counting a batch of a million files takes a while: look at it less often then
+            self._sleep(min(max(_POLL_S, 10 * took), _LONGEST_POLL_S))
+
+    def _require_worker(self) -> None:
+        """A run that waits for its turn is fine; one that waits for a worker that is not there is not."""
+        if self._engine.has_worker():
+            return
+        self._cancel()
+        raise PlatformUnreachableError(
+            f"no workflow worker began the run within {self._patience_s:.0f} s; it was cancelled. "
+            "Look at workflow-worker in `marketlake status`; `make up` starts what was stopped."
+        )
 
     def _look(self) -> tuple[Progress | None, str]:
         try:

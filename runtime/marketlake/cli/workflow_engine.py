@@ -96,6 +96,15 @@ class WorkflowClient:
         except (httpx.HTTPError, ValueError, KeyError):
             return None
 
+    def has_worker(self) -> bool:
+        """Whether a worker of the work pool gave a sign of life lately."""
+        path = f"/work_pools/{quote(self._engine.work_pool, safe='')}/workers/filter"
+        try:
+            workers = self._http.post(path, json={}).raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        return any(worker.get("status") == "ONLINE" for worker in workers)
+
     def cancel(self, run_id: str) -> bool:
         """Cancel a run that has not begun; returns whether the server took it."""
         state = {"type": "CANCELLED", "message": "cancelled by marketlake collect"}

@@ -124,11 +124,13 @@ def add(
     return outbox.put(connection, topic, [task.requested(traceparent) for task in tasks if task.id in new])
 
 
-def count(connection: Connection, batch_id: UUID, *, found: int, skipped: int) -> None:
-    """Add to what was found and to what was in already."""
-    connection.execute(
-        "update batch set found = found + %s, skipped = skipped + %s where id = %s",
-        [found, skipped, batch_id],
+def count(connection: Connection, batch_id: UUID, *, found: int, skipped: int) -> bool:
+    """Add to what was found and to what was in already; False if the batch was cancelled meanwhile."""
+    return bool(
+        connection.execute(
+            "update batch set found = found + %s, skipped = skipped + %s where id = %s and state <> 'cancelled'",
+            [found, skipped, batch_id],
+        ).rowcount
     )
 
 

@@ -33,6 +33,7 @@ CHUNK = 1000
 PATIENCE_S = 90.0
 """How long an outage of the database, of the event bus or of all workers is waited out."""
 _POLL_S = 0.2
+_LONGEST_POLL_S = 5.0
 _OUTAGE_PAUSE_S = 1.0
 _LOOK_AFTER_S = 2.0
 _LOST_AFTER_S = 30.0
@@ -105,8 +106,6 @@ class Orchestrator:
             with telemetry.span("plan and dispatch", kind=SpanKind.PRODUCER, files=len(chunk)):
                 asked += self._patiently(partial(self._plan, chunk))
             self._publish()
-            if self._patiently(self._progress).state is BatchState.CANCELLED:
-                raise BatchCancelledError("the collection was cancelled")
         return asked
 
     def wait(self, *, follow: Callable[[Progress], None] = lambda _: None) -> Progress:
@@ -124,6 +123,7 @@ class Orchestrator:
         while True:
             now = time.monotonic()
             seen = self._patiently(self._progress)
+            took = time.monotonic() - now
             if seen != former:
                 former, moved_at = seen, now
                 follow(seen)
@@ -135,7 +135,8 @@ class Orchestrator:
             if now - looked_at >= _LOOK_AFTER_S:
                 looked_at = now
                 self._patiently(partial(self._look_after, now - moved_at, seen.running))
-            self._sleep(_POLL_S)
+            # counting a batch of a million files takes a while: look at it less often then
+            self._sleep(min(max(_POLL_S, 10 * took), _LONGEST_POLL_S))
 
     def _plan(self, chunk: list[ArchiveFile]) -> int:
         with self._postgres.transaction() as connection:
@@ -149,7 +150,8 @@ class Orchestrator:
                 topic=self._topic,
                 traceparent=telemetry.current_traceparent(),
             )
-            batches.count(connection, self._batch_id, found=len(chunk), skipped=len(planned.present))
+            if not batches.count(connection, self._batch_id, found=len(chunk), skipped=len(planned.present)):
+                raise BatchCancelledError("the collection was cancelled")
         return asked
 
     def _publish(self) -> None:

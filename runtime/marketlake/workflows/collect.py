@@ -58,7 +58,6 @@ class Run:
 
 @flow(
     name="collect",
-    flow_run_name="collect {batch_id}",
     description="Discover, plan, collect and refine archive files of a venue.",
     validate_parameters=False,
     persist_result=False,

@@ -53,6 +53,7 @@ class World:
     def __init__(self, story: list[Progress | Exception | None], runs: list[str | None]) -> None:
         self.story = story
         self.runs = runs
+        self.workers: list[bool] = []
         self.cancelled_run = False
         self.cancelled_batch = False
         self.failed_batch: str | None = None
@@ -75,6 +76,9 @@ class World:
         state = self.runs[0]
         self.runs = self.runs[1:] or self.runs
         return None if state is None else FlowRun(id="r", state_type=state, message="why")
+
+    def has_worker(self) -> bool:
+        return self.workers.pop(0)
 
     def cancel(self, _: str) -> bool:
         self.cancelled_run = True
@@ -152,10 +156,12 @@ def test_a_run_that_died_is_told_and_written_down(clock: Clock, monkeypatch: pyt
 
 def test_a_run_that_nobody_begins_is_cancelled(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World([BEGUN], ["SCHEDULED"])
+    world.workers = [True, False]  # first it only waits for its turn
     with pytest.raises(PlatformUnreachableError, match="no workflow worker began the run within 10 s"):
         follower(world, clock, monkeypatch).follow()
     assert world.cancelled_run
     assert world.cancelled_batch
+    assert clock.now > 20
 
 
 def test_a_short_outage_of_the_database_is_waited_out(

@@ -119,6 +119,18 @@ def test_a_server_that_is_away_is_told() -> None:
             start(client)
         assert client.look("r1") is None
         assert not client.cancel("r1")
+        assert not client.has_worker()
+
+
+@pytest.mark.parametrize(
+    ("workers", "there"), [([], False), (["OFFLINE"], False), (["OFFLINE", "ONLINE"], True)]
+)
+def test_a_pool_has_a_worker_if_one_is_online(workers: list[str], there: bool) -> None:
+    engine = Engine()
+    answer = [{"name": "w", "status": status} for status in workers]
+    engine.answers["POST", "/api/work_pools/collection/workers/filter"] = [(200, answer)]
+    with engine.serving() as settings, WorkflowClient(settings) as client:
+        assert client.has_worker() is there
 
 
 def test_a_run_can_be_looked_at_and_cancelled() -> None:
