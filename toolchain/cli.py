@@ -35,7 +35,9 @@ def install(
     with _told(), _terminable():
         tools = Installation().install(names, again=again)
         bin_folder()
-        Console(stderr=True).print(f"{len(tools)} tools are there.", highlight=False)
+        Console(stderr=True).print(
+            "1 tool is there." if len(tools) == 1 else f"{len(tools)} tools are there.", highlight=False
+        )
 
 
 @app.command("list")

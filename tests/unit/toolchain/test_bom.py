@@ -61,7 +61,8 @@ def test_vendors_releases_are_pinned_by_version_and_cover_linux_and_macos(tool) 
 def test_pulumis_command_line_is_the_version_of_the_python_package() -> None:
 
     installed = importlib.metadata.version("pulumi")
-    assert BOM.tool("pulumi").version == installed
+    names = ("pulumi", "pulumi-language-python", "pulumi-python-scripts")
+    assert {BOM.tool(name).version for name in names} == {installed}
     assert f"version.Version=v{installed}" in BOM.tool("pulumi").registry.ldflags
 
 

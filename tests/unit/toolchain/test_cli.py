@@ -45,7 +45,7 @@ def test_tools_are_installed_listed_and_found() -> None:
     installed = run(cli.app, ["install"])
     assert installed.exit_code == 0
     assert "✓ sample 1.2.3 from mirror" in installed.stderr
-    assert "1 tools are there." in installed.stderr
+    assert "1 tool is there." in installed.stderr
     (row,) = json.loads(run(cli.app, ["list", "--json"]).stdout)
     assert row["state"] == "installed"
     assert row["receipt"]["source"] == "mirror"
