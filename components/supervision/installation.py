@@ -1,6 +1,7 @@
 """A program's files on this machine: written before it starts, removed after it ended."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -109,8 +110,10 @@ def uninstall(program: HostProgram, *, keep_data: bool) -> None:
     remove(stack.service(program.name))
     for target in program.tool_copies:
         remove(Path(target))
-    for log in stack.logs.glob(f"{program.name}*.log*"):
-        remove(log)
+    own_log = re.compile(rf"{program.name}(-\d+)?\.log(\.\d+)?")
+    for log in stack.logs.glob("*"):
+        if own_log.fullmatch(log.name):
+            remove(log)
     if not keep_data:
         remove(stack.data / program.name)
 
