@@ -53,3 +53,46 @@ def test_the_etag_of_a_file_is_that_of_its_upload(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(publish, "PART", 2)
     file.write_bytes(b"abc")
     assert etag_of(file) == f"{md5(md5(b'ab') + md5(b'c')).hex()}-2"
+
+
+class Shelf:
+    """Stands for obstore.put; some keys fail."""
+
+    def __init__(self, *broken: str) -> None:
+        self.kept: list[str] = []
+        self._broken = broken
+
+    def put(self, _: object, key: str, *__: object, **___: object) -> None:
+        if key in self._broken:
+            raise OSError(f"no room for {key}\nwith details")
+        self.kept.append(key)
+
+
+def test_a_file_that_cannot_be_uploaded_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "f"
+    file.touch()
+    shelf, advances = Shelf("b", "a"), []
+    monkeypatch.setattr(publish.obstore, "put", shelf.put)
+    store: object = None
+    failures = publish._upload(store, dict.fromkeys("cabd", file), lambda: advances.append(1))  # type: ignore[arg-type]
+    assert failures == ["a: no room for a", "b: no room for b"]
+    assert sorted(shelf.kept) == ["c", "d"]
+    assert len(advances) == 4
+
+
+def test_ctrl_c_drops_what_is_not_being_uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "f"
+    file.touch()
+    shelf = Shelf()
+    monkeypatch.setattr(publish.obstore, "put", shelf.put)
+    monkeypatch.setattr(publish, "UPLOADS_AT_ONCE", 1)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    store: object = None
+    with pytest.raises(KeyboardInterrupt):
+        publish._upload(store, {str(number): file for number in range(5000)}, interrupt)  # type: ignore[arg-type]
+    assert len(shelf.kept) < 5000
