@@ -18,6 +18,8 @@ _LONGEST_POLL_S = 5.0
 _ASK_ENGINE_EVERY_S = 1.0
 PATIENCE_S = 60.0
 """How long a database that is away, or a run that nobody begins, is waited for."""
+_UNATTENDED_S = 30.0
+"""How long a batch may be without its run; a run that lives through an outage of the database is back sooner."""
 _AFTERMATH_S = 3.0
 """How long the batch's last word may come after the end of its run."""
 
@@ -61,6 +63,8 @@ class Follower:
         self._patience_s = patience_s
         self._sleep = sleep
         self._began = time.monotonic()
+        self._over = _Lapse()
+        self._unattended = _Lapse()
 
     def follow(self) -> Journey:
         """Wait for the end.
@@ -81,7 +85,7 @@ class Follower:
         return Journey(progress=progress, exit_code=code, seconds=time.monotonic() - self._began)
 
     def _until_end(self, gauge: Gauge) -> Progress:
-        asked_at, run, run_ended_at = float("-inf"), None, None
+        asked_at, run = float("-inf"), None
         answered_at = waiting_since = time.monotonic()
         while True:
             now = time.monotonic()
@@ -103,12 +107,25 @@ class Follower:
             if run is not None and run.waiting and now - waiting_since > self._patience_s:
                 waiting_since = now
                 self._require_worker()
-            if run is not None and run.ended and progress is not None:
-                run_ended_at = run_ended_at or now
-                if now - run_ended_at > _AFTERMATH_S:
-                    return self._orphaned(progress, run)
+            if (
+                progress is not None
+                and run is not None
+                and (cause := self._cause_of_death(progress, run, now))
+            ):
+                return self._orphaned(progress, cause)
             # counting a batch of a million files takes a while: look at it less often then
             self._sleep(min(max(_POLL_S, 10 * took), _LONGEST_POLL_S))
+
+    def _cause_of_death(self, progress: Progress, run: FlowRun, now: float) -> str | None:
+        """Why nothing more will come of a run that left its batch open; None while there is hope."""
+        if self._over.lasting(run.ended, now) > _AFTERMATH_S:
+            cause = f"the run ended as {run.state_type.lower()} before the collection did"
+            return f"{cause} ({run.message})" if run.message else cause
+        unattended = not (progress.attended or run.waiting or run.ended)
+        if self._unattended.lasting(unattended, now) > _UNATTENDED_S:
+            self._engine.bury(self._flow_run)
+            return "the run was killed before the collection ended"
+        return None
 
     def _require_worker(self) -> None:
         """A run that waits for its turn is fine; one that waits for a worker that is not there is not."""
@@ -130,13 +147,9 @@ class Follower:
             return None, f"the database does not know the batch {self._batch_id} any more."
         return progress, ""
 
-    def _orphaned(self, progress: Progress, run: FlowRun) -> Progress:
+    def _orphaned(self, progress: Progress, cause: str) -> Progress:
         """The run died and left the batch open: write that down."""
-        message = (
-            f"the run ended as {run.state_type.lower()} before the collection did"
-            f"{f' ({run.message})' if run.message else ''}. Run the same command again: "
-            "what is in is not copied again."
-        )
+        message = f"{cause}. Run the same command again: what is in is not copied again."
         with self._postgres.transaction() as connection:
             batches.fail(connection, self._batch_id, "run-died", message)
         return replace(progress, state=BatchState.FAILED, error_code="run-died", error=message)
@@ -154,6 +167,22 @@ class Follower:
 
     def _gauge(self) -> AbstractContextManager[Gauge]:
         return nullcontext(_Silence()) if self._quiet else _Bar()
+
+
+class _Lapse:
+    """How long something has been so without a break."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+
+    def lasting(self, is_so: bool, now: float) -> float:
+        """Seconds until `now`; 0 if it is not so."""
+        if not is_so:
+            self._began = None
+            return 0.0
+        if self._began is None:
+            self._began = now
+        return now - self._began
 
 
 class _Silence:

@@ -107,16 +107,25 @@ class WorkflowClient:
 
     def cancel(self, run_id: str) -> bool:
         """Cancel a run that has not begun; returns whether the server took it."""
-        state = {"type": "CANCELLED", "message": "cancelled by marketlake collect"}
-        try:
-            self._http.post(f"/flow_runs/{run_id}/set_state", json={"state": state}).raise_for_status()
-        except httpx.HTTPError:
-            return False
-        return True
+        return self._put(run_id, {"type": "CANCELLED", "message": "cancelled by marketlake collect"})
+
+    def bury(self, run_id: str) -> bool:
+        """Have a run that was killed, worker and all, count as crashed; returns whether the server took it."""
+        return self._put(
+            run_id, {"type": "CRASHED", "message": "killed: it gave no sign of life"}, force=True
+        )
 
     def page(self, run_id: str) -> str:
         """Address of the run's page for people."""
         return f"{self._engine.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
+
+    def _put(self, run_id: str, state: dict[str, str], *, force: bool = False) -> bool:
+        wish = {"state": state, "force": force}
+        try:
+            self._http.post(f"/flow_runs/{run_id}/set_state", json=wish).raise_for_status()
+        except httpx.HTTPError:
+            return False
+        return True
 
     def _patiently(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         deadline = time.monotonic() + PATIENCE_S

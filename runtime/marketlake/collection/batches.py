@@ -57,6 +57,8 @@ class Progress:
     error_code: str | None
     error: str | None
     finished_at: datetime | None
+    attended: bool
+    """Whether the run that carries the batch on is connected to the database; see :func:`application_of`."""
 
     @property
     def open(self) -> int:
@@ -77,6 +79,11 @@ class Failure:
     code: str
     message: str
     attempts: int
+
+
+def application_of(batch_id: UUID) -> str:
+    """The name under which the run of a batch connects to PostgreSQL, which ends a killed client's session at once."""
+    return f"collect {batch_id}"
 
 
 def create(
@@ -191,9 +198,10 @@ def progress(connection: Connection, batch_id: UUID) -> Progress | None:
         " count(t.id) filter (where t.state = 'cancelled') as cancelled,"
         " coalesce(sum(t.rows), 0)::bigint as rows,"
         " coalesce(sum(t.quarantined), 0)::bigint as quarantined,"
-        " coalesce(sum(t.size) filter (where t.outcome = 'copied'), 0)::bigint as size"
+        " coalesce(sum(t.size) filter (where t.outcome = 'copied'), 0)::bigint as size,"
+        " exists (select from pg_stat_activity where application_name = %s) as attended"
         " from batch b left join task t on t.batch_id = b.id where b.id = %s group by b.id",
-        [batch_id],
+        [application_of(batch_id), batch_id],
     ).fetchone()
     return None if row is None else Progress(**(row | {"state": BatchState(row["state"])}))
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 SESSION_TIMEOUT_MS = 6_000
 """The shortest that brokers accept by default (group.min.session.timeout.ms)."""
 _POLL_S = 0.05
+_IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -114,7 +115,8 @@ class Consumer:
         try:
             while not stop.is_set():
                 paused = self._paced(client, paused=paused)
-                self._take(client.poll(_POLL_S))
+                # a message ends the wait at once; while work goes on, its end must be seen soon, too
+                self._take(client.poll(_POLL_S if self._positions.open_count() else _IDLE_POLL_S))
                 self._commit(client, wait=False)
             self._wind_down(client, threads, grace_s)
             self._commit(client, wait=True)
@@ -153,7 +155,7 @@ class Consumer:
     def _labour(self) -> None:
         while not self._stop.is_set():
             try:
-                delivery = self._waiting.get(timeout=0.2)
+                delivery = self._waiting.get(timeout=_IDLE_POLL_S)
             except queue.Empty:
                 continue
             if self._positions.is_open(delivery.partition, delivery.offset) and self._consumed(delivery):

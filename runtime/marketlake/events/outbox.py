@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _LOCK = 0x6D61726B65740002
 """Advisory lock of the one relay that publishes at a time, which keeps the order."""
 _BATCH = 500
-_IDLE_S = 0.5
+_IDLE_S = 1.0
 _LONGEST_PAUSE_S = 10.0
 
 

@@ -98,7 +98,7 @@ def _collect(
     venue_endpoint: dict[str, str] | None,
 ) -> State[Any]:
     producer = Producer(settings.event_bus, client_id=f"collect-{batch_id}")
-    with Postgres(settings.database, application=f"collect {batch_id}") as postgres:
+    with Postgres(settings.database, application=batches.application_of(batch_id)) as postgres:
         try:
             migrate(postgres)
             with postgres.transaction() as connection:

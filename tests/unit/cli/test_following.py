@@ -31,6 +31,7 @@ BEGUN = Progress(
     error_code=None,
     error=None,
     finished_at=None,
+    attended=True,
 )
 DONE = replace(BEGUN, state=BatchState.DONE, found=2, copied=2, verified=2, rows=20)
 
@@ -55,6 +56,7 @@ class World:
         self.runs = runs
         self.workers: list[bool] = []
         self.cancelled_run = False
+        self.buried = False
         self.cancelled_batch = False
         self.failed_batch: str | None = None
 
@@ -82,6 +84,10 @@ class World:
 
     def cancel(self, _: str) -> bool:
         self.cancelled_run = True
+        return True
+
+    def bury(self, _: str) -> bool:
+        self.buried = True
         return True
 
     def cancel_batch(self, *_: object) -> bool:
@@ -219,3 +225,23 @@ def test_a_cancellation_that_cannot_be_written_down_is_told(
     with pytest.raises(KeyboardInterrupt):
         follower(world, clock, monkeypatch).follow()
     assert "not cancelled: the database is away." in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_with_its_worker_is_not_waited_for(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abandoned = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=2, attended=False)
+    world = World([BEGUN, abandoned], ["RUNNING"])
+    journey = follower(world, clock, monkeypatch).follow()
+    assert journey.exit_code is ExitCode.INCOMPLETE
+    assert journey.progress.error
+    assert "was killed" in journey.progress.error
+    assert (world.failed_batch, world.buried) == ("run-died", True)
+    assert 30 < clock.now < 60
+
+
+def test_a_run_that_comes_back_after_an_outage_goes_on(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=2, attended=False)
+    world = World([away] * 100 + [replace(away, attended=True)] + [away] * 100 + [DONE], ["RUNNING"])
+    assert follower(world, clock, monkeypatch).follow().exit_code is ExitCode.COMPLETE
+    assert not world.buried
