@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,3 +176,15 @@ def test_its_own_and_its_groups_folders_let_an_account_pass(
     bits["mine"] = (0o600, 7, 1)
     with pytest.raises(AccountError, match="mine"):
         require_passage(tmp_path / "mine" / "stack", account)
+
+
+def test_becoming_another_account_comes_before_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[str, object]] = []
+    monkeypatch.setattr(os, "setgroups", lambda groups: steps.append(("groups", groups)))
+    monkeypatch.setattr(os, "setgid", lambda gid: steps.append(("gid", gid)))
+    monkeypatch.setattr(os, "setuid", lambda uid: steps.append(("uid", uid)))
+    monkeypatch.setattr(os, "execvp", lambda program, command: steps.append((program, command)))
+    script = as_account(Account(name="a", uid=7, gid=8))[3]
+    monkeypatch.setattr("sys.argv", [script, "7", "8", "/bin/echo", "hello"])
+    runpy.run_path(script, run_name="__main__")
+    assert steps == [("groups", []), ("gid", 8), ("uid", 7), ("/bin/echo", ["/bin/echo", "hello"])]

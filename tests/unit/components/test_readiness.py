@@ -6,7 +6,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from marketlake.settings import HealthKind
 
@@ -96,3 +98,17 @@ def test_a_port_that_somebody_listens_on_is_not_free_and_has_a_holder() -> None:
 def test_a_free_port_avoids_those_that_are_spoken_for() -> None:
     first = any_free()
     assert any_free(frozenset({first})) != first
+
+
+def test_whoever_may_not_look_learns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: object) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "net_connections", refused)
+    assert holder(1) is None
+
+
+def test_a_holder_that_ended_meanwhile_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = SimpleNamespace(status=psutil.CONN_LISTEN, laddr=("127.0.0.1", 1), pid=2**30)
+    monkeypatch.setattr(psutil, "net_connections", lambda **_: [ended])
+    assert holder(1) is None
