@@ -17,7 +17,7 @@ from components.providers.base import Inputs, Provider, ResourceError, warn
 from components.supervision.files import write_private
 from components.supervision.installation import prepare_stack_folder
 from components.supervision.layout import STACK_MARK, StackFolder
-from components.supervision.sockets import any_free, holder, is_free
+from components.supervision.sockets import any_free, description, holder, is_free
 
 Book = dict[str, dict[str, int]]
 """Numbers by port, by service."""
@@ -120,7 +120,7 @@ def _pinned(declared: PortsInputs, port: str, taken: frozenset[int]) -> int:
         )
     if not _ours_or_free(declared, number):
         raise ResourceError(
-            f"{what}, is taken by {_description(holder(number))}. End that, name another port in the settings, "
+            f"{what}, is taken by {description(holder(number))}. End that, name another port in the settings, "
             "or none: then a free one is chosen."
         )
     return number
@@ -130,7 +130,7 @@ def _free(declared: PortsInputs, port: str, usual: int, taken: frozenset[int]) -
     if usual not in taken and is_free(usual):
         return usual
     number = any_free(taken)
-    reason = "another service of this stack" if usual in taken else _description(holder(usual))
+    reason = "another service of this stack" if usual in taken else description(holder(usual))
     warn(f"{declared.service}: port {usual} ({port}) is taken by {reason}; {number} is used instead.")
     return number
 
@@ -144,15 +144,6 @@ def _ours_or_free(declared: PortsInputs, number: int) -> bool:
         return process is not None and process.environ().get(STACK_MARK) == declared.folder
     except psutil.Error:
         return False
-
-
-def _description(process: psutil.Process | None) -> str:
-    if process is None:
-        return "a process that this user cannot see"
-    try:
-        return f"{process.name()} (process {process.pid})"
-    except psutil.Error:
-        return f"process {process.pid}"
 
 
 def _read(stack: StackFolder) -> Book:

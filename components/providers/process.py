@@ -20,6 +20,7 @@ from components.supervision.installation import (
 from components.supervision.layout import keep_data
 from components.supervision.program import HostProgram
 from components.supervision.readiness import NotReadyError, answers, await_ready, last_lines
+from components.supervision.sockets import LOOPBACK, description, holder, listens
 from components.supervision.supervisord import Supervisor, SupervisorError
 
 SECRET_PROPERTIES = ("secret_environment", "secret_files", "hidden")
@@ -96,10 +97,14 @@ def _await(program: HostProgram, supervisor: Supervisor) -> None:
     def ready() -> bool:
         if program.health is HealthKind.PROCESS:
             return supervisor.has_settled(program)
-        return supervisor.runs(program) and answers(program.health, program.health_target)
+        return (
+            supervisor.runs(program)
+            and answers(program.health, program.health_target)
+            and listens(_port(program), supervisor.processes(program)) is not False
+        )
 
     def failed() -> str | None:
-        return supervisor.hopeless(program)
+        return _taken(program, supervisor) or supervisor.hopeless(program)
 
     try:
         await_ready(ready, failed, timeout_s=program.health_timeout_s, subject=program.name)
@@ -108,3 +113,25 @@ def _await(program: HostProgram, supervisor: Supervisor) -> None:
         raise NotReadyError(
             f"{error} Its log, {log}, ends:\n{last_lines(log, hiding=program.hidden)}"
         ) from None
+
+
+def _taken(program: HostProgram, supervisor: Supervisor) -> str | None:
+    """Why the program cannot listen: a stranger does. Reserved ports are held by nobody until their service starts."""
+    if program.health is HealthKind.PROCESS:
+        return None
+    port = _port(program)
+    # In this order: the program might begin to listen in between.
+    if not answers(HealthKind.TCP, f"{LOOPBACK}:{port}"):
+        return None
+    if listens(port, supervisor.processes(program)) is not False:
+        return None
+    return (
+        f"its port {port} was taken meanwhile by {description(holder(port))}. `make up` or `pulumi up --refresh` "
+        "gives it another one; if the settings name this one, end that process or name another"
+    )
+
+
+def _port(program: HostProgram) -> int:
+    """The port that the health check asks."""
+    authority = program.health_target.removeprefix("http://").partition("/")[0]
+    return int(authority.rpartition(":")[2])

@@ -1,7 +1,7 @@
 """TCP ports of this machine's loopback interface."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -40,6 +40,37 @@ def holder(port: int) -> psutil.Process | None:
             except psutil.NoSuchProcess:
                 return None
     return None
+
+
+def listens(port: int, processes: Iterable[psutil.Process]) -> bool | None:
+    """Whether one of `processes`, or of what they started, listens on `port`; None where the system does not tell."""
+    hidden = False
+    for process in processes:
+        try:
+            family = [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
+        for member in family:
+            try:
+                connections = member.net_connections(kind="tcp")
+            except psutil.NoSuchProcess:
+                continue
+            except psutil.AccessDenied:
+                hidden = True
+                continue
+            if any(each.status == psutil.CONN_LISTEN and each.laddr[1] == port for each in connections):
+                return True
+    return None if hidden else False
+
+
+def description(process: psutil.Process | None) -> str:
+    """How a message calls the process on a port."""
+    if process is None:
+        return "a process that this user cannot see"
+    try:
+        return f"{process.name()} (process {process.pid})"
+    except psutil.Error:
+        return f"process {process.pid}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from supervisor.states import ProcessStates, SupervisorStates
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
@@ -146,6 +147,18 @@ class Supervisor:
         return all(
             self._state(program, process) == ProcessStates.RUNNING for process in program.process_names
         )
+
+    def processes(self, program: HostProgram) -> list[psutil.Process]:
+        """The processes of the program that the supervisor started and that live."""
+        found = []
+        for process in program.process_names:
+            info = self._info(program, process)
+            try:
+                if info and info["pid"]:
+                    found.append(psutil.Process(info["pid"]))
+            except psutil.NoSuchProcess:
+                continue
+        return found
 
     def hopeless(self, program: HostProgram) -> str | None:
         """Why the program will not come up by itself, or None while it may."""
