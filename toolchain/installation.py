@@ -144,9 +144,7 @@ class Installation:
                 if source == "registry":
                     self._check_space(tool, turn)
                 origin = acquire(tool, staging, workshop)
-                installed = complete(
-                    tool, source, origin, staging, workshop, seconds=time.monotonic() - began
-                )
+                installed = complete(tool, source, origin, staging, workshop, began=began)
             except SourceUnavailableError as error:
                 attempts.append(Attempt(source, str(error)))
                 continue

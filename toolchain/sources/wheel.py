@@ -47,7 +47,15 @@ def _client() -> list[str]:
     if uv := str(beside) if beside.exists() else shutil.which("uv"):
         return [uv, "pip", "install"]
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+        return [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--no-compile",
+        ]
     raise SourceUnavailableError(
         "neither uv nor pip is there; `python3 -m venv` makes an environment with pip"
     )
