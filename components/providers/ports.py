@@ -17,7 +17,7 @@ from components.providers.base import Inputs, Provider, ResourceError, warn
 from components.supervision.files import write_private
 from components.supervision.installation import prepare_stack_folder
 from components.supervision.layout import STACK_MARK, StackFolder
-from components.supervision.sockets import any_free, description, holder, is_free
+from components.supervision.sockets import holder, is_free, next_free
 
 Book = dict[str, dict[str, int]]
 """Numbers by port, by service."""
@@ -129,7 +129,7 @@ def _pinned(declared: PortsInputs, port: str, taken: frozenset[int]) -> int:
 def _free(declared: PortsInputs, port: str, usual: int, taken: frozenset[int]) -> int:
     if usual not in taken and is_free(usual):
         return usual
-    number = any_free(taken)
+    number = next_free(usual, taken)
     reason = "another service of this stack" if usual in taken else description(holder(usual))
     warn(f"{declared.service}: port {usual} ({port}) is taken by {reason}; {number} is used instead.")
     return number

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 import psutil
 
 LOOPBACK = "127.0.0.1"
+_STEP = 10
+_FIRST_OUTGOING = 32_768
+"""Linux's default, net.ipv4.ip_local_port_range; elsewhere it is higher."""
 
 
 def is_free(port: int) -> bool:
@@ -18,6 +21,18 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def next_free(usual: int, avoiding: frozenset[int] = frozenset()) -> int:
+    """The first free port ten, twenty, … above `usual`, outside `avoiding`.
+
+    It stays below the ports that the kernel gives to outgoing connections: one of those could hold a server's port
+    just when the server restarts. Only if nothing is free there, any port is taken.
+    """
+    for port in range(usual + _STEP, _FIRST_OUTGOING, _STEP):
+        if port not in avoiding and is_free(port):
+            return port
+    return any_free(avoiding)
 
 
 def any_free(avoiding: frozenset[int] = frozenset()) -> int:
