@@ -17,7 +17,7 @@ from components.providers.base import Inputs, Provider, ResourceError, warn
 from components.supervision.files import write_private
 from components.supervision.installation import prepare_stack_folder
 from components.supervision.layout import STACK_MARK, StackFolder
-from components.supervision.sockets import holder, is_free, next_free
+from components.supervision.sockets import description, holder, is_free, next_free
 
 Book = dict[str, dict[str, int]]
 """Numbers by port, by service."""
