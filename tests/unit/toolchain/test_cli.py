@@ -116,6 +116,18 @@ def test_the_folder_of_links_follows_what_is_installed() -> None:
     assert (folder / "sample").readlink() == link
 
 
+def test_programs_that_look_for_each_other_beside_themselves_are_no_symbolic_links(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(cli.app, ["install"])
+    bom = cli.load_bom()
+    monkeypatch.setattr("toolchain.links._TOGETHER", "sample")
+    for _ in range(2):
+        program = bin_folder(bom=bom) / "sample"
+        assert not program.is_symlink()
+        assert program.samefile(Cache.default().place(bom.tool("sample"), this_platform()) / "bin/sample")
+
+
 def test_the_sbom_lists_the_tool_and_where_it_came_from() -> None:
     run(cli.app, ["install"])
     document = json.loads(run(cli.app, ["sbom"]).stdout)

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.toolchain.conftest import Site, make_tar, sample_bom, sha256
 from toolchain.errors import ChecksumMismatchError, SourceUnavailableError
 from toolchain.sources import Workshop
-from toolchain.sources.mirror import from_mirror
+from toolchain.sources.mirror import from_mirror, offers
 
 NAME = "sample-v1.2.3-linux-amd64.tar.xz"
 ARCHIVE = make_tar({"sample": b"program"})
@@ -68,3 +68,9 @@ def test_a_listed_archive_that_is_not_there_is_told(mirror: Path, staging: Path,
     (mirror / NAME).unlink()
     with pytest.raises(SourceUnavailableError, match=f"cannot read .*{NAME}: No such file"):
         from_mirror(SAMPLE, staging, replace(workshop, mirror=str(mirror)))
+
+
+def test_a_mirror_that_cannot_be_read_offers_nothing(mirror: Path, workshop: Workshop) -> None:
+    assert offers(str(mirror), SAMPLE, workshop.platform, workshop.fetcher)
+    assert not offers(str(mirror / "nowhere"), SAMPLE, workshop.platform, workshop.fetcher)
+    assert not offers(None, SAMPLE, workshop.platform, workshop.fetcher)
