@@ -25,6 +25,7 @@ from marketlake.settings import EventBus
 from tests import servers
 from tests.furnishing import messages, own_topics, texts
 from tests.patience import eventually
+from tests.unit.settings.samples import settings
 
 
 def event(number: int, *, key: str | None = None, traceparent: str | None = None) -> Event:
@@ -238,10 +239,10 @@ def test_a_member_does_not_wait_for_ever_for_work_in_hand(bus: EventBus, produce
 
 
 CRASHING_MEMBER = """
-import sys, threading, time
+import json, sys, threading, time
 from marketlake.events.consumer import Consumer
-from marketlake.settings import EventBus
-bus = EventBus.model_validate_json(sys.stdin.read())
+from marketlake.settings import Settings
+bus = Settings(**json.load(sys.stdin)).event_bus
 def work(event):
     print("begun", flush=True)
     time.sleep(600)
@@ -251,15 +252,13 @@ Consumer(bus, topic=bus.tasks_topic, group="test", client_id="crashing", concurr
 
 
 def test_after_kill_9_another_member_gets_the_message_soon(bus: EventBus, producer: Producer) -> None:
-    from tests.processes import settings_json
-
     producer.publish(bus.tasks_topic, [event(7).to_message()])
     crashing = subprocess.Popen(
         [sys.executable, "-c", CRASHING_MEMBER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert crashing.stdin is not None
     assert crashing.stdout is not None
-    crashing.stdin.write(settings_json(bus))
+    crashing.stdin.write(settings(event_bus=bus).to_json())
     crashing.stdin.close()
     assert crashing.stdout.readline() == "begun\n"
     seen: list[int] = []
