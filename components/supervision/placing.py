@@ -52,6 +52,17 @@ def installed(service: Service, stack: StackFolder) -> Installed:
     )
 
 
+def require_tools(service: Service) -> None:
+    """Make sure that the tools of the service's program are installed.
+
+    Raises:
+        ToolMissingError: one is not; the message says how to install it.
+    """
+    if isinstance(service.program, Tool):
+        for name in service.program.tools:
+            locate(name)
+
+
 def place(
     service: Service,
     folder: Path,

@@ -13,7 +13,7 @@ from components.providers.process import SECRET_PROPERTIES, Process
 from components.rendering import console_address, health_target, main_address
 from components.service import Service
 from components.supervision.layout import StackFolder
-from components.supervision.placing import addresses_of, installed, place
+from components.supervision.placing import addresses_of, installed, place, require_tools
 from components.supervision.program import HostProgram
 from components.target import Deployed, TargetArgs
 
@@ -36,7 +36,13 @@ class HostTarget:
         secrets: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions,
     ) -> Deployed:
-        """Reserve the service's ports, then start it on them; see :class:`components.target.Target`."""
+        """Reserve the service's ports, then start it on them; see :class:`components.target.Target`.
+
+        Raises:
+            ToolMissingError: its program is not installed. Said here, and not once its ports are known, it can be
+                caught by whoever declares the service.
+        """
+        require_tools(service)
         numbers: pulumi.Output[Mapping[str, int]] = pulumi.Output.from_input({})
         if service.ports:
             numbers = Ports(

@@ -1,21 +1,16 @@
 """No setting does nothing: each, changed alone, changes what is declared to Pulumi."""
 
-import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pulumi
 import pytest
-from pulumi.runtime import mocks
 
-from components.supervision import placing
 from stacks.composition import Platform
 from stacks.needs import needs_of
 from stacks.settings import EnvironmentSettings
 from stacks.validation import section_at, settings_from
+from tests.unit.stacks.engine import all_tools_installed, declare
 
 CHANGED: Mapping[str, Any] = {
     "dataFolder": "/srv/marketlake/other",
@@ -38,55 +33,14 @@ ONE_VALUE = {"target"}
 """Settings that allow a single value so far."""
 
 
-class Engine(mocks.Mocks):
-    """Records what is declared, and gives each resource the outputs that others need of it."""
-
-    def __init__(self) -> None:
-        self.declared: dict[str, Any] = {}
-
-    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        inputs = dict(args.inputs)
-        self.declared[f"{args.typ} {args.name}"] = {
-            key: value for key, value in inputs.items() if key != "__provider"
-        }
-        outputs = dict(inputs)
-        if args.typ.endswith(":GeneratedSecret"):
-            outputs["value"] = f"value-of-{args.name}"
-        if args.typ.endswith(":Ports"):
-            outputs["numbers"] = {**inputs["preferred"], **inputs.get("pinned", {})}
-        if args.typ.endswith(":Supervisor"):
-            outputs["socket"] = f"{inputs['folder']}/supervisor.sock"
-        return args.name, outputs
-
-    def call(self, args: mocks.MockCallArgs) -> Any:
-        raise AssertionError(args)
-
-
 @pytest.fixture(autouse=True)
 def tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every tool is installed, with whatever program is asked for."""
-
-    def locate(name: str) -> Any:
-        executables = {program: Path("/tools", program) for program in ("initdb", "postgres", "java", name)}
-        receipt = SimpleNamespace(source="vendor", root=".")
-        return SimpleNamespace(
-            name=name, version="1", root=Path("/tools"), executables=executables, receipt=receipt
-        )
-
-    monkeypatch.setattr(placing, "locate", locate)
+    all_tools_installed(monkeypatch)
 
 
 def declared(settings: EnvironmentSettings) -> str:
     """Everything that an environment with these settings declares to Pulumi, as text."""
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    engine = Engine()
-    mocks.set_mocks(engine, project="marketlake", stack="test")
-
-    def program() -> None:
-        Platform("test", settings).export()
-
-    pulumi.runtime.test(program)()
-    asyncio.get_event_loop().close()
+    engine = declare(lambda: Platform("test", settings).export())
     return json.dumps(engine.declared, sort_keys=True, default=str)
 
 
