@@ -12,9 +12,14 @@ from typing import Self
 from uuid import uuid4
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from marketlake.database import Postgres, migrate
 from marketlake.events import outbox
-from marketlake.events.connection import EventBusRefusedError, EventBusUnavailableError
+from marketlake.events.connection import (
+    EventBusRefusedError,
+    EventBusUnavailableError,
+    client_configuration,
+)
 from marketlake.events.consumer import Consumer, RetryLaterError
 from marketlake.events.dead_letters import KIND, ORIGIN, REASON, DeadLetters
 from marketlake.events.envelope import Event, Message
@@ -204,6 +209,28 @@ def test_work_that_something_prevents_is_tried_until_it_succeeds(bus: EventBus, 
         time.sleep(0.5)
     assert len(attempts) == 4
     assert messages(bus, bus.dead_letters_topic) == []
+
+
+def test_a_topic_that_is_made_anew_is_read_from_its_beginning(bus: EventBus, producer: Producer) -> None:
+    seen: list[int] = []
+    admin = AdminClient(client_configuration(bus, client_id="admin"))
+    producer.publish(bus.tasks_topic, [event(number, key="one").to_message() for number in range(10)])
+    with Member(bus, producer, lambda event: seen.append(event.data["number"])):
+        eventually(lambda: len(seen) == 10)
+        admin.delete_topics([bus.tasks_topic])[bus.tasks_topic].result(20)
+        eventually(lambda: bus.tasks_topic not in admin.list_topics(timeout=10).topics)
+        admin.create_topics([NewTopic(bus.tasks_topic, 4, 1)])[bus.tasks_topic].result(20)
+        fresh = Producer(bus, client_id="fresh")
+        eventually(lambda: _published(fresh, bus.tasks_topic))
+        eventually(lambda: 99 in seen, within_s=40)
+
+
+def _published(producer: Producer, topic: str) -> bool:
+    try:
+        producer.publish(topic, [event(99, key="one").to_message()])
+    except EventBusUnavailableError:
+        return False
+    return True
 
 
 def test_a_member_that_ends_hands_back_what_it_had_not_begun(bus: EventBus, producer: Producer) -> None:

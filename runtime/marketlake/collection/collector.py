@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 UNEXPECTED = "unexpected"
 """Code of an error that nobody foresaw."""
+_LONGEST_MESSAGE = 4000
+"""Characters of an error that are kept: an event has to fit through the event bus."""
 
 
 class Copied(Protocol):
@@ -191,7 +193,7 @@ class Collector:
 
     def _give_up(self, session: Connection, task: FileTask, error: Exception, attempts: int) -> None:
         code, _ = _diagnosis(error)
-        message = str(error) or type(error).__name__
+        message = (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
         if code == UNEXPECTED:
             log.error("%s was given up after %d attempts", task.file.key, attempts, exc_info=error)
         else:

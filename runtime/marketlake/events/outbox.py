@@ -13,7 +13,7 @@ from operator import itemgetter
 from psycopg.types.json import Jsonb
 
 from marketlake.database import Connection, DatabaseUnavailableError, Postgres
-from marketlake.events.connection import EventBusUnavailableError
+from marketlake.events.connection import EventBusRefusedError, EventBusUnavailableError
 from marketlake.events.envelope import Event
 from marketlake.events.producer import Producer
 
@@ -62,7 +62,7 @@ class Relay:
             try:
                 self.drain()
                 pause = _IDLE_S
-            except (EventBusUnavailableError, DatabaseUnavailableError) as error:
+            except (EventBusUnavailableError, EventBusRefusedError, DatabaseUnavailableError) as error:
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
                 log.warning("the outbox waits: %s; trying again in %.1f s", error, pause)
 

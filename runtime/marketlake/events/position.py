@@ -14,11 +14,19 @@ class Positions:
         self._committed: dict[int, int] = {}
 
     def begin(self, partition: int, offset: int) -> bool:
-        """Note that work on a message begins; False when it is open or done already (a repeated fetch)."""
+        """Note that work on a message begins; False when it is open already.
+
+        An offset below those that began means that the partition starts again (its topic was made anew, or the
+        group's position was set back): what is open then belongs to the past.
+        """
         with self._lock:
-            if offset < self._next.get(partition, 0):
+            open_offsets = self._open.setdefault(partition, set())
+            if offset in open_offsets:
                 return False
-            self._open.setdefault(partition, set()).add(offset)
+            if offset < self._next.get(partition, 0):
+                open_offsets.clear()
+                self._committed[partition] = offset
+            open_offsets.add(offset)
             self._next[partition] = offset + 1
             self._committed.setdefault(partition, offset)
             return True

@@ -29,6 +29,7 @@ from marketlake.collection.batches import BatchState, Failure, Progress
 from marketlake.collection.orchestrator import BatchCancelledError, CollectionStoppedError, Orchestrator
 from marketlake.collection.tasks import selection_from_json
 from marketlake.database import DatabaseUnavailableError, Postgres, migrate
+from marketlake.events.connection import EventBusRefusedError
 from marketlake.events.outbox import Relay
 from marketlake.events.producer import Producer
 from marketlake.processing.silver import refine_series
@@ -41,7 +42,13 @@ from marketlake.workflows.summary import markdown
 
 log = logging.getLogger(__name__)
 
-_EXPECTED = (SelectionError, SyncError, CollectionStoppedError, DatabaseUnavailableError)
+_EXPECTED = (
+    SelectionError,
+    SyncError,
+    CollectionStoppedError,
+    DatabaseUnavailableError,
+    EventBusRefusedError,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,24 @@ def test_the_position_never_passes_a_message_that_is_open() -> None:
     assert positions.advanced() == {}
 
 
-def test_a_message_that_was_fetched_twice_is_worked_on_once() -> None:
+def test_a_message_that_is_open_is_not_begun_again() -> None:
     positions = Positions()
     assert positions.begin(0, 5)
     assert not positions.begin(0, 5)
-    positions.end(0, 5)
-    assert not positions.begin(0, 5)
+
+
+def test_a_partition_that_starts_again_is_read_from_there() -> None:
+    positions = Positions()
+    for offset in (7, 8):
+        positions.begin(0, offset)
+    positions.end(0, 7)
+    assert positions.advanced() == {0: 8}
+    assert positions.begin(0, 0), "the topic was made anew"
+    assert not positions.is_open(0, 8)
+    positions.end(0, 8)
+    assert positions.advanced() == {}
+    positions.end(0, 0)
+    assert positions.advanced() == {0: 1}
 
 
 def test_a_partition_that_was_given_away_is_not_committed() -> None:
