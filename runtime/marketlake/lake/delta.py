@@ -8,6 +8,7 @@ first one wrote. Commits to different scopes do not hinder each other. A writer 
 leaves only a data file that no version of the table names.
 """
 
+import contextlib
 import hashlib
 import random
 import re
@@ -93,15 +94,20 @@ def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
     """The table at its newest version, created if it is not there."""
     uri = lake.uri(shape.path)
     try:
+        with contextlib.suppress(TableNotFoundError):
+            return DeltaTable(uri, storage_options=lake.options)
+        with contextlib.suppress(CommitFailedError):  # another writer created it at the same moment
+            return DeltaTable.create(
+                uri,
+                shape.schema,
+                mode="ignore",
+                configuration=_CONFIGURATION,
+                storage_options=lake.options,
+                commit_properties=CommitProperties(
+                    max_commit_retries=0
+                ),  # else it would be created over again
+            )
         return DeltaTable(uri, storage_options=lake.options)
-    except TableNotFoundError:
-        return DeltaTable.create(
-            uri,
-            shape.schema,
-            mode="ignore",  # another writer may be as fast
-            configuration=_CONFIGURATION,
-            storage_options=lake.options,
-        )
     except STORE_ERRORS as error:
         raise storage_error(error, f"opening the table {shape.path}") from error
 

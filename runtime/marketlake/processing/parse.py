@@ -28,6 +28,9 @@ _LATEST = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp() * 1000)
 _MICROSECONDS_FROM = 100_000_000_000_000
 """A number as large is microseconds: as milliseconds it would lie in the year 5138."""
 _NULLS = ["", '""']
+_BLANKS = " \t\r"
+"""What may stand around a field: Polars' own reader passes over some of it, and a row's verdict must not
+depend on how it was read."""
 _BAD = pl.Schema({ROW_NUMBER: pl.Int64(), "raw": pl.String(), "reason": pl.String()})
 
 
@@ -196,7 +199,7 @@ class CsvParser:
             pl.col("raw").str.split(",").alias("fields"),
         )
         named = fields.with_columns(
-            pl.col("fields").list.get(place, null_on_oob=True).alias(name)
+            pl.col("fields").list.get(place, null_on_oob=True).str.strip_chars(_BLANKS).alias(name)
             for place, name in enumerate(self._columns)
         )
         named = named.with_columns(

@@ -1,4 +1,4 @@
-from threading import Thread
+from threading import Barrier, Thread
 
 import polars as pl
 import pyarrow as pa
@@ -8,7 +8,7 @@ from marketlake.lake import delta
 from marketlake.lake.delta import Scope, TableShape, open_table, replace, scope_files, write_file
 from marketlake.sync.errors import CommitConflictError, StorageError
 from marketlake.sync.stores import PART, Lake
-from obstore.store import MemoryStore
+from obstore.store import LocalStore, MemoryStore
 
 SHAPE = TableShape(
     path="t",
@@ -79,6 +79,26 @@ def test_two_writers_of_one_scope_end_with_the_rows_of_the_later_one(lake):
     replace(lake, SHAPE, [scope("a")], overtaken)
     assert calls == [0, 1]
     assert contents(lake) == [("a", 2)]
+
+
+def test_writers_that_find_no_table_at_the_same_moment_all_find_one(tmp_path):
+    for attempt in range(10):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        lake = Lake(str(folder), LocalStore(folder))
+        together = Barrier(6)
+        versions = []
+
+        def find(lake=lake, together=together, versions=versions):
+            together.wait()
+            versions.append(open_table(lake, SHAPE).version())
+
+        threads = [Thread(target=find) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert versions == [0] * 6
 
 
 def test_many_writers_at_once_lose_and_double_nothing(lake):
