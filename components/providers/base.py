@@ -9,6 +9,7 @@ next `pulumi up` repairs it.
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -52,7 +53,7 @@ class Inputs(BaseModel):
 Declared = TypeVar("Declared", bound=Inputs)
 
 
-class Provider(ResourceProvider, Generic[Declared]):
+class Provider(ResourceProvider, ABC, Generic[Declared]):
     """A dynamic provider for one kind of resource, declared by the model `Declared`."""
 
     serialize_as_secret_always = False  # the pickle is a class by reference: there is no secret in it
@@ -60,10 +61,11 @@ class Provider(ResourceProvider, Generic[Declared]):
     identity: ClassVar[frozenset[str]]
     """Inputs that name the resource: a change of one means another resource."""
 
+    @abstractmethod
     def resource_id(self, declared: Declared) -> str:
         """The resource's id in the state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, declared: Declared) -> Mapping[str, Any]:
         """Create the resource, or bring an existing one to what is declared. Repeating it changes nothing.
 
@@ -73,23 +75,22 @@ class Provider(ResourceProvider, Generic[Declared]):
         Raises:
             ResourceError: it cannot be done.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def observe(self, declared: Declared) -> Mapping[str, Any] | None:
         """What is there now: the inputs whose live values can be seen, and the outputs. None if nothing is.
 
         Raises:
             UnreachableError: nobody can tell.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def remove(self, declared: Declared) -> None:
         """Take the resource away; it is no error if it is gone already.
 
         Raises:
             ResourceError: it cannot be done.
         """
-        raise NotImplementedError
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
         """Changed inputs that no update can bring about, beyond `identity`."""

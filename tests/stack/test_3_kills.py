@@ -107,13 +107,14 @@ def test_killed_in_the_middle_of_a_collection(stack: LiveStack, victim: str, mor
     with subprocess.Popen(
         argv, env=stack.variables, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as command:
-        _wait_for_first_rows(stack, selection)
-        if victim == "command":
-            command.kill()
-        else:
+        try:
+            _wait_for_first_rows(stack, selection)
             for process in of_service(stack, victim):
                 process.kill()
-        command.communicate(timeout=300)
+            if victim != "command":
+                command.communicate(timeout=120)
+        finally:
+            command.kill()
     stack.wait_until_healthy()
     summary = json.loads(stack.marketlake("collect", *selection, "--json").stdout)
     assert summary["failed"] == 0
