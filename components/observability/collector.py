@@ -4,7 +4,7 @@ from marketlake.settings import HealthKind
 
 from components.service import File, Health, Port, Resources, Service, Tool, Volume
 
-_CONFIGURATION = """\
+_CONFIGURATION = r"""
 extensions:
   file_storage:
     directory: "{volume:positions}"
@@ -26,9 +26,12 @@ receivers:
     include_file_name: true
     storage: file_storage
     operators:
+      # What the runtime logs it also sends itself, with its trace's id.
+      - type: filter
+        expr: 'body matches "^\\S+ [A-Z]+ marketlake[. ]"'
       - type: regex_parser
         parse_from: attributes["log.file.name"]
-        regex: '^(?P<service>.+?)\\.log$'
+        regex: '^(?P<service>.+?)(-\d+)?\.log$'
         parse_to: resource
       - type: move
         from: resource["service"]
@@ -36,8 +39,16 @@ receivers:
 processors:
   memory_limiter:
     check_interval: 1s
-    limit_percentage: 75
-    spike_limit_percentage: 15
+    limit_mib: {memory:80}
+    spike_limit_mib: {memory:20}
+  # The last net: the runtime hides its secrets itself, other programs are not known to.
+  redaction:
+    allow_all_keys: true
+    blocked_key_patterns: ['(?i).*(password|passwd|secret|authorization).*']
+    blocked_values:
+      - '(?i)(password|passwd|secret|authorization)["'']?\s*[:=]\s*\S+( \S{16,})?'
+      - '://[^/@\s:]+:[^/@\s]+@'
+    summary: silent
   batch:
     timeout: 1s
     send_batch_size: 1024
@@ -72,15 +83,15 @@ service:
   pipelines:
     traces:
       receivers: [otlp]
-      processors: [memory_limiter, batch]
+      processors: [memory_limiter, redaction, batch]
       exporters: [otlp_http/traces, span_metrics, service_graph]
     metrics:
       receivers: [otlp, host_metrics, span_metrics, service_graph]
-      processors: [memory_limiter, batch]
+      processors: [memory_limiter, redaction, batch]
       exporters: [otlp_http/metrics]
     logs:
       receivers: [otlp, file_log]
-      processors: [memory_limiter, batch]
+      processors: [memory_limiter, redaction, batch]
       exporters: [otlp_http/logs]
 """
 

@@ -124,6 +124,38 @@ def test_what_is_sent_to_the_collector_arrives_in_all_three_stores(telemetry: Te
     )
 
 
+def test_a_secret_in_anybodys_log_does_not_reach_the_store(telemetry: Telemetry) -> None:
+    assert telemetry.password is not None
+    login = (str(telemetry.username), telemetry.password.get_secret_value())
+    name = f"svc-{uuid4().hex[:8]}"
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": name}}]}
+    leaks = (
+        "password=hunter2-a",
+        "Authorization: Basic aHVudGVyMi1iaHVudGVyMg==",
+        "postgresql://u:hunter2-c@host/db",
+    )
+    records = [
+        {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": f"here {leak} there"}} for leak in leaks
+    ]
+    hidden = {"key": "client_secret", "value": {"stringValue": "hunter2-d"}}
+    records.append(
+        {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": "last one"}, "attributes": [hidden]}
+    )
+    body = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
+    assert httpx.post(f"{telemetry.otlp_endpoint}/v1/logs", json=body).status_code == 200
+    found: list[str] = []
+    deadline = time.monotonic() + 60
+    while len(found) < len(records) and time.monotonic() < deadline:
+        query = {"query": f'service.name:"{name}"'}
+        found = httpx.get(
+            f"{telemetry.logs_url}/select/logsql/query", params=query, auth=login
+        ).text.splitlines()
+        time.sleep(0.2)
+    assert len(found) == len(records)
+    assert all("there" in line or "last one" in line for line in found)
+    assert not [line for line in found if "hunter2" in line or "aHVudGVy" in line]
+
+
 def test_no_server_listens_beyond_loopback(
     postgres: Database, minio: ObjectStore, kafka: EventBus, prefect: WorkflowEngine, telemetry: Telemetry
 ) -> None:
