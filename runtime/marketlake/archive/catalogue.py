@@ -103,23 +103,22 @@ class Catalogue:
         if seen.is_empty():
             return Recorded(0, 0, 0)
         with _tracer.start_as_current_span("catalogue commit") as span:
-            parts = {_scope(part): part for part in seen.partition_by(CATALOGUE.constants)}
-            table = open_table(self._lake, CATALOGUE)
-            differing = {
-                scope: part for scope, part in parts.items() if self._news(table, scope, part).height
-            }
-            news: list[pl.DataFrame] = []
+            news = _news(seen, self._rows(open_table(self._lake, CATALOGUE), _scopes(seen)))
+            touched = seen.join(news, on=CATALOGUE.constants, how="semi")
 
             def write(table: DeltaTable) -> list[DataFile]:
-                news[:] = [self._news(table, scope, part) for scope, part in differing.items()]
-                files = (self._merged(table, scope, new) for scope, new in zip(differing, news, strict=True))
-                return [file for file in files if file]
+                nonlocal news
+                known = self._rows(table, _scopes(touched))
+                news = _news(touched, known)
+                rows = pl.concat(
+                    [known.join(news, on=["venue", "key"], how="anti"), news.select(known.columns)]
+                )
+                return self._write(rows)
 
-            if differing:
-                replace(self._lake, CATALOGUE, list(differing), write)
-            told = pl.concat([seen.clear().with_columns(known=pl.lit(True)), *news])
-            changed = told.filter("known").height
-            recorded = Recorded(told.height - changed, changed, seen.height - told.height)
+            if not news.is_empty():
+                replace(self._lake, CATALOGUE, list(_scopes(touched)), write)
+            changed = news.filter("known").height
+            recorded = Recorded(news.height - changed, changed, seen.height - news.height)
             span.set_attributes({f"marketlake.{name}": count for name, count in asdict(recorded).items()})
             return recorded
 
@@ -133,22 +132,8 @@ class Catalogue:
         files = self.query(selection)
         return [_holding(list(group)) for _, group in groupby(files, key=_series)]
 
-    def _news(self, table: DeltaTable, scope: Scope, seen: pl.DataFrame) -> pl.DataFrame:
-        """Rows that are not in the table as they were seen; `known` tells whether they are there at all."""
-        there = self._rows(table, scope).select("key", *_LISTED, known=pl.lit(True))
-        joined = seen.join(there, on="key", how="left", suffix=" there").with_columns(
-            pl.col("known").fill_null(False)
-        )
-        differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name} there")) for name in _LISTED)
-        return joined.filter(~pl.col("known") | differs).select(*seen.columns, "known")
-
-    def _merged(self, table: DeltaTable, scope: Scope, news: pl.DataFrame) -> DataFile | None:
-        kept = self._rows(table, scope).join(news, on="key", how="anti")
-        rows = pl.concat([kept.select(CATALOGUE.columns.names), news.select(CATALOGUE.columns.names)])
-        return write_file(self._lake, CATALOGUE, scope, [rows.sort("start", "key")])
-
-    def _rows(self, table: DeltaTable, scope: Scope) -> pl.DataFrame:
-        paths = scope_files(table, [scope])["path"]
+    def _rows(self, table: DeltaTable, scopes: Iterable[Scope]) -> pl.DataFrame:
+        paths = scope_files(table, scopes)["path"]
         if paths.is_empty():
             return _frame([])
         uris = [f"{self._lake.uri(CATALOGUE.path)}/{path}" for path in paths]
@@ -156,6 +141,14 @@ class Catalogue:
             return pl.read_parquet(uris, storage_options=self._lake.options or None)
         except STORE_ERRORS as error:
             raise storage_error(error, "reading the catalogue") from error
+
+    def _write(self, rows: pl.DataFrame) -> list[DataFile]:
+        parts = {scope: part.select(CATALOGUE.columns.names) for scope, part in _scopes(rows).items()}
+        files = (
+            write_file(self._lake, CATALOGUE, scope, [part.sort("start", "key")])
+            for scope, part in parts.items()
+        )
+        return [file for file in files if file]
 
     def _selected(self, selection: Selection) -> pl.DataFrame:
         try:
@@ -199,9 +192,22 @@ def _file(row: dict[str, object]) -> ArchiveFile:
     return ArchiveFile(**{**row, "frequency": Frequency(str(row["frequency"]))})  # type: ignore[arg-type]  # by name
 
 
-def _scope(part: pl.DataFrame) -> Scope:
-    constants = part.select(CATALOGUE.constants).row(0, named=True)
-    return Scope("/".join([*constants.values(), "files"]), constants)
+def _scopes(rows: pl.DataFrame) -> dict[Scope, pl.DataFrame]:
+    """Rows by the part of the table that they lie in: one for each symbol of a data type."""
+    scopes = {}
+    for part in rows.partition_by(CATALOGUE.constants):
+        constants = part.select(CATALOGUE.constants).row(0, named=True)
+        scopes[Scope("/".join([*constants.values(), "files"]), constants)] = part
+    return scopes
+
+
+def _news(seen: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Rows that are not known as they were seen; `known` tells whether they are known at all."""
+    there = known.select("venue", "key", *_LISTED, known=pl.lit(True))
+    joined = seen.join(there, on=["venue", "key"], how="left", suffix=" there")
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name} there")) for name in _LISTED)
+    news = joined.with_columns(pl.col("known").fill_null(False)).filter(~pl.col("known") | differs)
+    return news.select(*seen.columns, "known")
 
 
 def _series(file: ArchiveFile) -> tuple[str, ...]:
