@@ -136,7 +136,7 @@ def sql(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Query the lake's tables: silver.*, bronze.*, quarantine.* and the catalogue."""
+    """Query the lake's tables: silver.*, bronze.*, gaps, quarantine, catalogue."""
     from marketlake.cli import sql as command
 
     raise typer.Exit(command.run(ctx.obj, query, most_rows=rows, as_json=json))
