@@ -20,7 +20,7 @@ from components.supervision.installation import inherited_environment, prepare_s
 from components.supervision.layout import STACK_MARK, StackFolder
 from components.supervision.orphans import end, processes_of
 from components.supervision.program import HostProgram
-from components.supervision.readiness import last_lines
+from components.supervision.readiness import last_lines, quoted
 
 LONGEST_SOCKET_PATH = 100
 """Bytes; Linux takes 107, macOS 103, and the supervisor first binds a name with its process number behind it."""
@@ -74,16 +74,23 @@ class Supervisor:
             return
         self.stop()
         self._stack.socket.unlink(missing_ok=True)
-        subprocess.run(
+        started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(self._configuration)],
             env=inherited_environment() | {STACK_MARK: str(self._stack.root)},
             cwd=self._stack.root,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
             check=False,
             umask=0o077,
         )
+        if started.returncode:
+            raise SupervisorError(
+                f"the supervisor of {self._stack.root} did not start: it ended with status {started.returncode}. "
+                f"It wrote last:\n{quoted(started.stdout)}"
+            )
         self._await(self.is_running, _START_S, "it did not open its socket")
 
     def is_running(self) -> bool:

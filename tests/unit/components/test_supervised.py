@@ -259,8 +259,17 @@ def test_a_supervisor_that_does_not_come_up_is_told_with_its_log(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("components.supervision.supervisord._START_S", 0.5)
-    monkeypatch.setattr(Supervisor, "configuration", lambda _: "[supervisord]\nno such = thing\n[include]\n")
+    silent = "[supervisord]\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=supervisor/supervisord.pid\n"
+    monkeypatch.setattr(Supervisor, "configuration", lambda _: silent)
     with pytest.raises(SupervisorError, match=r"did not open its socket within 0\.5 s"):
+        Supervisor(StackFolder(folder)).start()
+
+
+def test_a_supervisor_that_refuses_its_configuration_is_quoted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Supervisor, "configuration", lambda _: "[supervisord]\nloglevel=nonsense\n")
+    with pytest.raises(SupervisorError, match=r"ended with status \d\. It wrote last:\n.*nonsense"):
         Supervisor(StackFolder(folder)).start()
 
 
