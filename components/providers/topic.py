@@ -195,7 +195,12 @@ class _Cluster:
         if found is None or not found.partitions:
             return None
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        entries = _only(self._admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT_S))
+        try:
+            entries = _only(self._admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT_S))
+        except KafkaException as error:
+            if error.args[0].code() == _ABSENT:  # it was made or deleted just now, and not every list knows
+                raise NotYet(_text(error)) from None
+            raise
         own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
         return {
             "partitions": len(found.partitions),

@@ -1,7 +1,7 @@
 """The servers as they are deployed: who gets in, what they remember, where they listen."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -170,14 +170,17 @@ def test_no_server_listens_beyond_loopback(
     assert set(heard) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
-def _once_recovered(database: Database) -> "psycopg.Connection[tuple[object, ...]]":
-    """After a crash PostgreSQL takes connections, and refuses them, until its log is replayed."""
+def _once_recovered(
+    connecting: Callable[[], "psycopg.Connection[tuple[object, ...]]"],
+) -> "psycopg.Connection[tuple[object, ...]]":
+    """PostgreSQL takes connections, and refuses them, until its log is replayed."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            return connect(database)
+            return connecting()
         except psycopg.OperationalError as error:
-            if "starting up" not in str(error) or time.monotonic() > deadline:
+            recovers = any(text in str(error) for text in ("starting up", "not yet accepting connections"))
+            if not recovers or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
 
@@ -194,7 +197,7 @@ def test_killed_postgres_comes_back_with_what_was_committed(own_postgres: server
         connection.execute("CREATE TABLE t AS SELECT 42 AS n")
     own_postgres.server.kill()
     own_postgres.server.start()
-    with _once_recovered(database) as connection:
+    with _once_recovered(lambda: connect(database)) as connection:
         assert connection.execute("SELECT n FROM t").fetchone() == (42,)
 
 
@@ -208,7 +211,7 @@ def test_data_that_outlived_its_secrets_takes_new_ones(own_postgres: servers.Pos
     run_setup(renewed)
     server.start()
     login = {"host": "127.0.0.1", "port": server.ports["sql"], "user": SUPERUSER, "dbname": "postgres"}
-    psycopg.connect(**login, password="entirely-new").close()  # type: ignore[arg-type]
+    _once_recovered(lambda: psycopg.connect(**login, password="entirely-new")).close()  # type: ignore[arg-type]
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(**login, password=old)  # type: ignore[arg-type]
 

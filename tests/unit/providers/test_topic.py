@@ -30,6 +30,8 @@ class Admin:
     errors: ClassVar[list[KafkaException]] = []
     refusal: ClassVar[str | None] = None
     lingering: ClassVar[list[str]] = []
+    unknown: ClassVar[list[int]] = []
+    """Codes with which the next questions about a configuration fail."""
 
     def poll(self, _timeout: float) -> None:
         if self.refusal:
@@ -48,6 +50,8 @@ class Admin:
         return SimpleNamespace(topics=counted)
 
     def describe_configs(self, resources: list[Any], **_: Any) -> Any:
+        if self.unknown:
+            return {resources[0]: failed(self.unknown.pop())}
         own, broker = ConfigSource.DYNAMIC_TOPIC_CONFIG.value, ConfigSource.DEFAULT_CONFIG.value
         entries = {
             "retention.ms": SimpleNamespace(value="5", source=own),
@@ -81,6 +85,7 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> type[Admin]:
     monkeypatch.setattr(Admin, "topics", {})
     monkeypatch.setattr(Admin, "errors", [])
     monkeypatch.setattr(Admin, "lingering", [])
+    monkeypatch.setattr(Admin, "unknown", [])
     return Admin
 
 
@@ -88,6 +93,28 @@ def test_only_what_was_set_on_the_topic_itself_counts_as_its_configuration(admin
     admin.topics["tasks"] = 2
     live = TopicProvider().observe(DECLARED)
     assert live == {"partitions": 2, "replication_factor": 1, "config": {"retention.ms": "5"}}
+
+
+def test_a_topic_that_is_listed_and_has_no_configuration_yet_is_looked_at_again(admin: type[Admin]) -> None:
+    admin.topics["tasks"] = 2
+    admin.unknown += [KafkaError.UNKNOWN_TOPIC_OR_PART] * 2
+    live = TopicProvider().observe(DECLARED)
+    assert live is not None
+    assert live["partitions"] == 2
+
+
+def test_a_topic_that_is_listed_while_it_is_deleted_is_gone_at_the_next_look(admin: type[Admin]) -> None:
+    admin.lingering += ["tasks"]
+    admin.unknown += [KafkaError.UNKNOWN_TOPIC_OR_PART]
+    TopicProvider().remove(DECLARED)
+    assert (admin.lingering, admin.unknown) == ([], [])
+
+
+def test_any_other_refusal_to_tell_a_configuration_is_an_error(admin: type[Admin]) -> None:
+    admin.topics["tasks"] = 2
+    admin.unknown += [KafkaError.TOPIC_AUTHORIZATION_FAILED]
+    with pytest.raises(ResourceError, match="refuses: "):
+        TopicProvider().observe(DECLARED)
 
 
 @pytest.mark.parametrize(
