@@ -76,6 +76,7 @@ _JAVA = (
     "-XX:TieredStopAtLevel=1",  # the first compiler alone: half the start-up time, less memory, fast enough here
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
+    "-Djava.io.tmpdir={temporary}",
     "-Djava.net.preferIPv4Stack=true",  # listen on 127.0.0.1 itself, not on its IPv6-mapped twin
     "-Dlog4j2.configurationFile={file:log4j2.properties}",
     "-cp",

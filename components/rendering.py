@@ -26,6 +26,7 @@ class Placement:
     executables: Mapping[str, Path]
     roots: Mapping[str, Path]
     logs: str
+    temporary: Path
     inputs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -119,6 +120,7 @@ def fill(text: str, service: Service, placement: Placement) -> str:
         "input": placement.inputs,
         "secret": placement.secrets,
     }
+    words = {"bind": placement.bind, "logs": placement.logs, "temporary": str(placement.temporary)}
     pieces: list[str] = []
     end = 0
     for match in PLACEHOLDER.finditer(text):
@@ -126,7 +128,7 @@ def fill(text: str, service: Service, placement: Placement) -> str:
         end = match.end()
         word, kind, name = match.groups()
         if word:
-            pieces.append(placement.bind if word == "bind" else placement.logs)
+            pieces.append(words[word])
         elif kind == "memory":
             pieces.append(str(service.resources.memory_mib * int(name) // 100))
         elif name in known[kind]:

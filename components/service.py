@@ -14,6 +14,7 @@ as a placeholder:
 ``{root:T}``       the folder that tool T is installed in
 ``{memory:P}``     P per cent of the service's memory, in whole MiB
 ``{logs}``         a glob that matches the log files of the platform's services
+``{temporary}``    the service's own folder for scratch files, which is TMPDIR in its environment, too
 ``{input:N}``      a value of another component; it is no secret
 ``{secret:N}``     a secret; allowed in secret environment variables and in secret files only
 ================  ==================================================================================
@@ -30,7 +31,7 @@ from marketlake.settings import HealthKind
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 PLACEHOLDER = re.compile(
-    r"\{(?:(bind|logs)|(port|address|volume|file|bin|root|memory|input|secret):([A-Za-z0-9_.-]+))\}"
+    r"\{(?:(bind|logs|temporary)|(port|address|volume|file|bin|root|memory|input|secret):([A-Za-z0-9_.-]+))\}"
 )
 
 

@@ -17,7 +17,7 @@ from components.supervision.readiness import quoted
 RUN_FILE = "run"
 _SETUP_TIMEOUT_S = 180
 _INHERITED = (
-    "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME",
+    "PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
 )  # fmt: skip
@@ -61,6 +61,7 @@ def install(program: HostProgram) -> bool:
             readable_copy(Path(source), Path(target))
         _make_volumes(program, account)
         private_folder(stack.service(program.name), owner=account)
+        private_folder(stack.temporary(program.name), owner=account)
         changed = [
             write_private(stack.file(program.name, name), text, owner=account)
             for name, text in texts_of(program).items()
@@ -127,6 +128,7 @@ def environment_of(program: HostProgram) -> dict[str, str]:
     """The program's own environment, with secrets and with the marks by which its processes are recognised."""
     return {
         "HOME": str(program.stack.service(program.name)),
+        "TMPDIR": str(program.stack.temporary(program.name)),
         **program.environment,
         **program.secret_environment,
         STACK_MARK: program.folder,

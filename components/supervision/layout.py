@@ -67,6 +67,10 @@ class StackFolder:
         """Folder of a service's configuration; it is its working folder and its home, too."""
         return self.services / name
 
+    def temporary(self, service: str) -> Path:
+        """Scratch files of a service: in the machine's shared folder other users' would be in the way."""
+        return self.service(service) / "tmp"
+
     def file(self, service: str, name: str) -> Path:
         """A configuration file of a service."""
         return self.service(service) / name

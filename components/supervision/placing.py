@@ -88,6 +88,7 @@ def place(
         executables=program.executables,
         roots=program.roots,
         logs=str(stack.logs / "*.log"),
+        temporary=stack.temporary(service.name),
         inputs=inputs,
         secrets=secrets,
     )

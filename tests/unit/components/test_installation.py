@@ -36,7 +36,7 @@ def test_files_are_written_once_and_a_change_is_told(program: Make) -> None:
 def test_every_file_is_private(program: Make, folder: Path) -> None:
     install(program())
     for path in (folder / "services" / "web").iterdir():
-        assert path.stat().st_mode & 0o777 == 0o600, path
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
 def test_a_removed_file_is_a_difference(program: Make) -> None:

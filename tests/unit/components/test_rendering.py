@@ -24,7 +24,15 @@ from components.service import Command, File, Health, Port, Resources, Service, 
 SERVICE = Service(
     name="store",
     program=Tool(name="minio", needs=("java",)),
-    argv=("{bin:minio}", "{bind}:{port:api}", "{volume:data}", "{root:java}/lib", "{memory:50}m", "{logs}"),
+    argv=(
+        "{bin:minio}",
+        "{bind}:{port:api}",
+        "{volume:data}",
+        "{root:java}/lib",
+        "{memory:50}m",
+        "{logs}",
+        "{temporary}",
+    ),
     ports={"api": Port(preferred=9000, scheme="http"), "console": Port(preferred=9001, scheme="http")},
     volumes={"data": Volume(size_mib=1)},
     environment={"URL": "{input:url}", "PUBLIC": "{address:api}"},
@@ -57,13 +65,22 @@ PLACEMENT = Placement(
     executables={"minio": Path("/b/minio")},
     roots={"java": Path("/j")},
     logs="/l/*.log",
+    temporary=Path("/t"),
     inputs={"url": "http://x"},
     secrets={"key": "geheim"},
 )
 
 
 def test_everything_is_filled_in() -> None:
-    assert render_argv(SERVICE, PLACEMENT) == ("/b/minio", "10.0.0.1:1", "/v", "/j/lib", "150m", "/l/*.log")
+    assert render_argv(SERVICE, PLACEMENT) == (
+        "/b/minio",
+        "10.0.0.1:1",
+        "/v",
+        "/j/lib",
+        "150m",
+        "/l/*.log",
+        "/t",
+    )
     assert render_environment(SERVICE, PLACEMENT) == {"URL": "http://x", "PUBLIC": "10.0.0.1:1"}
     assert render_secret_environment(SERVICE, PLACEMENT) == {"KEY": "geheim"}
     assert render_files(SERVICE, PLACEMENT, secret=False) == {"plain": "cpu: {} ${env:X}"}
