@@ -59,9 +59,10 @@ def complete(
     cache = workshop.cache
     place = cache.place(tool, workshop.platform)
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        place.rename(Path(tempfile.mkdtemp(dir=cache.staging)) / "replaced")
-    staging.rename(place)
+    with tempfile.TemporaryDirectory(dir=cache.staging, ignore_cleanup_errors=True) as aside:
+        if place.exists():
+            place.rename(Path(aside) / "replaced")
+        staging.rename(place)
     _flush(place.parent)
     return cache.installed(tool, place, receipt)
 
