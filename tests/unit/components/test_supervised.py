@@ -1,5 +1,6 @@
 """Programs under a real supervisor: started, watched, restarted, changed, adopted, removed."""
 
+import errno
 import os
 import signal
 import stat
@@ -286,3 +287,48 @@ def test_one_that_ended_meanwhile_is_no_error() -> None:
     gone.wait()
     end([gone], grace_s=0.1)
     assert not psutil.pid_exists(gone.pid)
+
+
+def test_a_service_that_the_supervisor_forgot_is_drift_and_comes_back(
+    program: Make, folder: Path, supervisor: Supervisor
+) -> None:
+    web, provider = inputs(program()), ProcessProvider()
+    provider.apply(web)
+    supervisor.remove("web")
+    assert supervisor.hopeless(web) == "the supervisor does not know it"
+    assert supervisor.processes(web) == []
+    assert supervisor.differs(web, None)
+    assert provider.observe(web) is None
+    provider.apply(web)
+    assert answers(HealthKind.HTTP, web.health_target)
+    assert [process.pid for process in supervisor.processes(web)] == [only_process(folder).pid]
+
+
+def test_a_service_whose_files_cannot_be_removed_is_told(
+    program: Make, folder: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = inputs(program())
+    ProcessProvider().apply(web)
+
+    def busy(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    monkeypatch.setattr("components.supervision.installation.remove", busy)
+    with pytest.raises(ResourceError, match=r"web: .*Device or resource busy"):
+        ProcessProvider().remove(web)
+    monkeypatch.undo()
+    ProcessProvider().remove(web)
+    assert not list(folder.rglob("*web*"))
+
+
+def test_a_supervisor_that_will_not_end_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = SupervisorInputs(version="1", folder=str(folder))
+    SupervisorProvider().apply(declared)
+
+    def refuse(self: Supervisor, method: str) -> None:
+        raise SupervisorError(f"the supervisor of {folder} refused {method}()")
+
+    monkeypatch.setattr(Supervisor, "_call", refuse)
+    with pytest.raises(ResourceError, match=r"refused shutdown\(\)"):
+        SupervisorProvider().remove(declared)
+    assert (folder / "supervisor").exists(), "what still runs needs its folder"

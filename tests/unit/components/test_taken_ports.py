@@ -10,17 +10,23 @@ import psutil
 import pytest
 from marketlake.settings import HealthKind
 
-from components.providers import process
+from components.providers import ports, process
 from components.providers.base import ResourceError
 from components.providers.ports import PortsInputs, PortsProvider
 from components.providers.process import ProcessInputs, ProcessProvider
 from components.providers.supervisor import SupervisorInputs, SupervisorProvider
 from components.supervision.program import HostProgram
-from components.supervision.sockets import LOOPBACK, description, listens
+from components.supervision.sockets import LOOPBACK, any_free, description, listens
 from tests.unit.components.conftest import SERVER
 
 Make = Callable[..., HostProgram]
 
+SICK = """
+import http.server, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self): self.send_error(503)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
 IDLE = ("/bin/sleep", "600")
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SERVER!r}, sys.argv[1]])"
 
@@ -77,12 +83,12 @@ def test_the_next_refresh_gives_up_the_port_and_the_service_starts_on_another(
     program: Make, folder: Path, stranger: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "ports.json").write_text(f'{{"web": {{"api": {stranger}}}}}')
-    ports = PortsInputs(version="1", folder=str(folder), service="web", preferred={"api": stranger})
+    declared = PortsInputs(version="1", folder=str(folder), service="web", preferred={"api": stranger})
     with pytest.raises(ResourceError, match="was taken meanwhile"):
         ProcessProvider().apply(inputs(program(port=stranger)))
 
-    assert PortsProvider().observe(ports) is None
-    number = PortsProvider().apply(ports)["numbers"]["api"]
+    assert PortsProvider().observe(declared) is None
+    number = PortsProvider().apply(declared)["numbers"]["api"]
     assert number != stranger
     web = inputs(program(port=number))
     ProcessProvider().apply(web)
@@ -93,6 +99,15 @@ def test_a_child_that_listens_for_the_service_counts(program: Make, folder: Path
     web = program()
     port = web.health_target.rstrip("/").rpartition(":")[2]
     ProcessProvider().apply(inputs(program(port=int(port), argv=(sys.executable, "-c", PARENT, port))))
+
+
+def test_a_service_that_is_sick_on_its_own_port_is_no_stranger(program: Make) -> None:
+    port = any_free()
+    fields = {**address(HealthKind.HTTP, port), "health_timeout_s": 2}
+    with pytest.raises(ResourceError, match=r"it did not answer within 2 s"):
+        ProcessProvider().apply(
+            inputs(program(port=port, argv=(sys.executable, "-c", SICK, str(port)), **fields))
+        )
 
 
 def test_where_the_system_does_not_tell_the_answer_decides(
@@ -120,6 +135,17 @@ def test_a_process_listens_on_its_own_ports_and_not_on_others() -> None:
         assert listens(port, [me]) is True
         assert listens(port, []) is False
     assert listens(port, [me]) is False
+
+
+def test_a_stranger_that_ends_while_it_is_looked_at_is_a_stranger(
+    folder: Path, stranger: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = psutil.Popen(["/bin/sleep", "0"])
+    gone.wait()
+    monkeypatch.setattr(ports, "holder", lambda _: gone)
+    (folder / "ports.json").write_text(f'{{"web": {{"api": {stranger}}}}}')
+    declared = PortsInputs(version="1", folder=str(folder), service="web", preferred={"api": stranger})
+    assert PortsProvider().observe(declared) is None
 
 
 def test_a_process_that_ended_listens_nowhere() -> None:
