@@ -215,9 +215,12 @@ class Installation:
         )
 
     def _clear_staging(self) -> None:
-        """Remove what a killed run left; the lock says that no other is at work."""
+        """Remove what a killed run left; the lock says that no other is at work.
+
+        A compiler that outlived its run may still be writing there: what it adds goes with the next clearing.
+        """
         shutil.rmtree(self._cache.staging, ignore_errors=True)
-        self._cache.staging.mkdir(parents=True)
+        self._cache.staging.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def _lock(self, progress: Progress) -> Iterator[None]:

@@ -292,6 +292,23 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_minds(
     assert not list(cache.staging.rglob("half"))
 
 
+def test_a_compiler_that_outlived_its_killed_run_is_in_nobodys_way(
+    bom: Bom, cache: Cache, progress: RecordedProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = cache.staging / "sample-of-the-killed-run"
+    remove = shutil.rmtree
+
+    def remove_and_see_it_written_again(folder: Path, **how: object) -> None:
+        remove(folder, **how)
+        if folder == cache.staging:
+            late.mkdir(parents=True)
+
+    monkeypatch.setattr("toolchain.installation.shutil.rmtree", remove_and_see_it_written_again)
+    (tool,) = installation(bom, cache, mirror=giving("x")).install(progress=progress)
+    assert tool.executables["sample"].read_text() == "x"
+    assert list(cache.staging.iterdir()) == [late]
+
+
 @pytest.mark.parametrize(
     ("listed", "away", "expected"),
     [
