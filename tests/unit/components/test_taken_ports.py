@@ -16,7 +16,7 @@ from components.providers.ports import PortsInputs, PortsProvider
 from components.providers.process import ProcessInputs, ProcessProvider
 from components.providers.supervisor import SupervisorInputs, SupervisorProvider
 from components.supervision.program import HostProgram
-from components.supervision.sockets import LOOPBACK, any_free, description, listens
+from components.supervision.sockets import LOOPBACK, any_free, description, is_free, listens, next_free
 from tests.unit.components.conftest import SERVER
 
 Make = Callable[..., HostProgram]
@@ -146,6 +146,21 @@ def test_a_stranger_that_ends_while_it_is_looked_at_is_a_stranger(
     (folder / "ports.json").write_text(f'{{"web": {{"api": {stranger}}}}}')
     declared = PortsInputs(version="1", folder=str(folder), service="web", preferred={"api": stranger})
     assert PortsProvider().observe(declared) is None
+
+
+def test_another_port_lies_near_the_usual_one_and_below_those_of_outgoing_connections() -> None:
+    port = next_free(24_000, frozenset({24_010}))
+    assert port in range(24_020, 32_768, 10)
+    assert is_free(port)
+    assert next_free(32_767) > 0, "where none is left, the kernel gives one"
+
+
+def test_a_process_that_ends_while_it_is_looked_at_listens_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: psutil.Process, kind: str) -> None:
+        raise psutil.NoSuchProcess(self.pid)
+
+    monkeypatch.setattr(psutil.Process, "net_connections", gone)
+    assert listens(80, [psutil.Process()]) is False
 
 
 def test_a_process_that_ended_listens_nowhere() -> None:
