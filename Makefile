@@ -38,7 +38,7 @@ status: .venv/.synced ## every service, its health, address, version, memory
 tools: .venv/.synced ## install every pinned tool; costs nothing when they are there
 	@$(RUN) -m toolchain install
 
-env: .venv/.synced ## print the exports that put the pinned tools on PATH: eval "$$(make -s env)"
+env: .venv/.synced ## print the exports that put the pinned tools on PATH (for eval, see the README)
 	@$(STACKS) env --env $(ENV)
 
 check: .venv/.synced ## format, lint, types, import rules, lock file
