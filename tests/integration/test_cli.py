@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from marketlake.settings import Settings
 
 from tests import servers
 from tests.deployed import Deployed, deployed
 from tests.furnishing import s3
+from tests.patience import eventually
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 KLINES = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"
@@ -66,6 +68,33 @@ def test_the_second_time_nothing_is_copied(platform: Deployed, collected: dict[s
     )
     assert again["complete"]
     assert (again["found"], again["copied"], again["skipped"], again["rows_written"]) == (2, 0, 2, 0)
+
+
+def test_the_runs_page_shows_the_steps_and_the_summary(platform: Deployed, collected: dict[str, Any]) -> None:
+    engine = platform.settings.workflow_engine
+    assert engine.auth_string is not None
+    user, _, password = engine.auth_string.get_secret_value().partition(":")
+    run_id = collected["flow_run"].rpartition("/")[2]
+    of_run = {"flow_runs": {"id": {"any_": [run_id]}}}
+    with httpx.Client(base_url=engine.api_url, auth=(user, password), timeout=20) as prefect:
+        run = prefect.get(f"/flow_runs/{run_id}").json()
+        assert (run["state_type"], run["tags"]) == ("COMPLETED", ["binance"])
+
+        def names() -> set[str]:
+            steps = prefect.post("/task_runs/filter", json=of_run).json()
+            return {step["name"] for step in steps if step["state_type"] == "COMPLETED"}
+
+        # Prefect's server writes steps down from events, a little later
+        wanted = {
+            "discover binance spot klines",
+            "wait for the workers",
+            "refine binance cm aggTrades",
+            "report",
+        }
+        eventually(lambda: wanted <= names())
+        (artifact,) = prefect.post("/artifacts/filter", json=of_run).json()
+        assert artifact["key"] == "collection-summary"
+        assert "| rows written to bronze | 108,274 |" in artifact["data"]
 
 
 def test_silver_holds_the_rows_with_their_times(platform: Deployed, collected: dict[str, Any]) -> None:
