@@ -161,6 +161,7 @@ def test_the_catalogue_lists_series_with_what_was_collected(
             "missing_days": 0,
             "gaps": [],
             "collected": 2,
+            "reissued": 0,
         }
     ]
     told = platform.run("archive", "list", "--venue", "binance")
@@ -228,6 +229,11 @@ def test_a_reissued_file_is_collected_again_and_the_old_version_stays(
         Bucket=landing, Prefix="binance/data/futures/um"
     )
     assert len(versions["Versions"]) == 2
+    (series,) = platform.json("archive", "list", "--venue", "binance", "--type", "fundingRate")
+    assert (series["collected"], series["reissued"]) == (1, 1)
+    process = platform.start("archive", "list", "--venue", "binance", "--type", "fundingRate")
+    _, err = process.communicate(timeout=60)
+    assert "the venue re-issued 1 of them after they were collected" in err
 
 
 def test_a_venue_that_is_away_fails_the_run_with_what_to_do(platform: Deployed) -> None:

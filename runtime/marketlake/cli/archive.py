@@ -1,6 +1,7 @@
 """`marketlake archive list`: the catalogue, and which of its files the ledger has."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from marketlake.archive.catalogue import Catalogue, Holding
@@ -23,14 +24,14 @@ def run(environment: str | None, wish: Wish, *, files: bool, as_json: bool) -> E
     venue, selection = select(wish)
     settings = Settings.load(environment)
     catalogue = Catalogue(Lake.of(settings.object_store))
-    collected = _collected(settings, selection)
+    known = _known(settings, selection)
     if files:
         listed = catalogue.query(selection)
-        rows = [_file_row(file, file.key in collected) for file in listed]
+        rows = [_file_row(file, known) for file in listed]
         total = len(rows)
         columns: tuple[str, ...] = ("key", "size", "start", "end", "last_modified", "collected")
     else:
-        rows = [_series_row(holding, collected) for holding in catalogue.holdings(selection)]
+        rows = [_series_row(holding, known) for holding in catalogue.holdings(selection)]
         total = sum(row["files"] for row in rows)
         columns = (
             "market",
@@ -50,18 +51,35 @@ def run(environment: str | None, wish: Wish, *, files: bool, as_json: bool) -> E
     print_table(
         [column.replace("_", " ") for column in columns], _cells(rows, columns), right=("files", "size")
     )
+    reissued = sum(int(row["reissued"]) for row in rows)
+    if reissued:
+        say(
+            f"the venue re-issued {reissued} of them after they were collected; the former versions are in landing"
+        )
     _remark(venue, selection, total)
     return ExitCode.COMPLETE
 
 
-def _collected(settings: Settings, selection: Selection) -> set[str]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Keys of files that the ledger has."""
+
+    collected: set[str]
+    reissued: set[str]
+    """Those that came more than once, with different checksums."""
+
+
+def _known(settings: Settings, selection: Selection) -> Known:
     with Postgres(settings.database, application="marketlake archive") as postgres:
         migrate(postgres)
         with postgres.transaction() as connection:
-            return ledger.collected_keys(connection, selection.venue, market=selection.market)
+            return Known(
+                ledger.collected_keys(connection, selection.venue, market=selection.market),
+                {conflict.key for conflict in ledger.conflicts(connection, selection.venue)},
+            )
 
 
-def _series_row(holding: Holding, collected: set[str]) -> dict[str, Any]:
+def _series_row(holding: Holding, known: Known) -> dict[str, Any]:
     return {
         "venue": holding.venue,
         "market": holding.market,
@@ -74,11 +92,12 @@ def _series_row(holding: Holding, collected: set[str]) -> dict[str, Any]:
         "last": holding.last,
         "missing_days": holding.missing_days,
         "gaps": [{"first": gap.first, "last": gap.last, "days": gap.days} for gap in holding.gaps],
-        "collected": len(collected.intersection(holding.keys)),
+        "collected": len(known.collected.intersection(holding.keys)),
+        "reissued": len(known.reissued.intersection(holding.keys)),
     }
 
 
-def _file_row(file: ArchiveFile, collected: bool) -> dict[str, Any]:
+def _file_row(file: ArchiveFile, known: Known) -> dict[str, Any]:
     return {
         "venue": file.venue,
         "market": file.market,
@@ -93,7 +112,8 @@ def _file_row(file: ArchiveFile, collected: bool) -> dict[str, Any]:
         "etag": file.etag,
         "last_modified": file.last_modified,
         "checksum_file": file.sidecar_key,
-        "collected": collected,
+        "collected": file.key in known.collected,
+        "reissued": file.key in known.reissued,
     }
 
 

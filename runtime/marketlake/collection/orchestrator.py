@@ -108,11 +108,8 @@ class Orchestrator:
             self._publish()
         return asked
 
-    def wait(self, *, follow: Callable[[Progress], None] = lambda _: None) -> Progress:
+    def wait(self) -> Progress:
         """Wait until every task of the batch has ended; tasks of silent workers are asked for again.
-
-        Args:
-            follow: called with each new state of things.
 
         Raises:
             CollectionStoppedError: the database, the event bus or all workers were away for too long.
@@ -126,7 +123,6 @@ class Orchestrator:
             took = time.monotonic() - now
             if seen != former:
                 former, moved_at = seen, now
-                follow(seen)
             if seen.state is BatchState.CANCELLED:
                 raise BatchCancelledError("the collection was cancelled")
             if not seen.open:

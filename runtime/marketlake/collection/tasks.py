@@ -15,7 +15,6 @@ FILE_REQUESTED = "marketlake.file.requested"
 FILE_COLLECTED = "marketlake.file.collected"
 FILE_FAILED = "marketlake.file.failed"
 
-_FILES = TypeAdapter(ArchiveFile)
 _SELECTIONS = TypeAdapter(Selection)
 
 
@@ -93,12 +92,6 @@ class FileTask(BaseModel):
                 **data,
             },
         )
-
-
-def file_to_json(file: ArchiveFile) -> dict[str, Any]:
-    """The file's fields as JSON values."""
-    fields: dict[str, Any] = _FILES.dump_python(file, mode="json")
-    return fields
 
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:
