@@ -66,7 +66,16 @@ def test_one_trace_runs_from_the_command_through_the_event_bus_to_the_commits(
         ("collection-worker", "write ledger"),
         ("collect-flow", "silver commit"),
     }
-    eventually(lambda: wanted <= set(spans(platform, summary["trace_id"])), within_s=30)
+    missing = set(wanted)
+
+    def found() -> bool:
+        missing.difference_update(spans(platform, summary["trace_id"]))
+        return not missing
+
+    try:
+        eventually(found, within_s=60)
+    except AssertionError:
+        raise AssertionError(f"the trace lacks {sorted(missing)}") from None
 
 
 def test_logs_carry_the_trace_id(platform: Deployed, summary: dict[str, Any]) -> None:
