@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from marketlake.settings import ServiceInfo, Settings
 
-from components.supervision.layout import STACK_MARK
+from stacks import leftovers
 from stacks.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -135,17 +135,7 @@ class LiveStack:
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the stack, by the mark that each carries."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if (
-                    process.environ().get(STACK_MARK) == str(self.folder)
-                    and process.status() != psutil.STATUS_ZOMBIE
-                ):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return leftovers.processes(self.folder)
 
     def wait_until_healthy(self, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds

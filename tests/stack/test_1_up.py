@@ -9,6 +9,7 @@ import psutil
 import pytest
 import testinfra
 
+from tests.patience import eventually
 from tests.stack.live import LiveStack
 
 SILVER = {
@@ -167,7 +168,7 @@ def test_logs_carry_the_trace_and_metrics_count_the_files(stack: LiveStack) -> N
     def found() -> str:
         return httpx.get(f"{telemetry.logs_url}/select/logsql/query", params=query, auth=auth).text.strip()
 
-    _eventually(found)
+    eventually(found, within_s=60)
     series = {"match[]": '{__name__=~"marketlake.*"}'}
 
     def names() -> set[str]:
@@ -175,7 +176,7 @@ def test_logs_carry_the_trace_and_metrics_count_the_files(stack: LiveStack) -> N
         return {item["__name__"] for item in answer.json()["data"]}
 
     for what in ("files", "bytes", "rows"):
-        _eventually(lambda what=what: any(what in name for name in names()))
+        eventually(lambda what=what: any(what in name for name in names()), within_s=60)
 
 
 def test_a_second_collection_copies_nothing(stack: LiveStack) -> None:
@@ -216,10 +217,3 @@ def _traces(stack: LiveStack) -> list[dict]:
         query = {"service": name, "limit": "50", "lookback": "1h"}
         found += httpx.get(f"{base}/api/traces", params=query).json()["data"] or []
     return found
-
-
-def _eventually(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(1)
