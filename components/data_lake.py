@@ -1,6 +1,6 @@
 """The data lake: buckets for files and tables, topics for what happens to them, and the flow that fills it."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
@@ -61,6 +61,10 @@ class CollectionFlowArgs(TypedDict):
     """Version of the runtime that holds it."""
     concurrent_runs: NotRequired[int]
     """Optional: 4 when omitted; further ones wait."""
+    worker_type: NotRequired[str]
+    """Optional: kind of worker that starts its runs; ``process`` when omitted."""
+    base_job_template: NotRequired[pulumi.Input[dict[str, Any]]]
+    """Optional: what that worker makes a run's job from; the worker's own when omitted."""
 
 
 class DataLakeArgs(TypedDict):
@@ -116,6 +120,8 @@ class DataLake(Component):
                 "connection": args["workflow_engine"],
                 "work_pool": flow["work_pool"],
                 "concurrency_limit": flow.get("concurrent_runs", 4),
+                "worker_type": flow.get("worker_type", "process"),
+                "base_job_template": flow.get("base_job_template"),
             },
             self._child(inside=self._inside),
         )

@@ -8,7 +8,7 @@ from marketlake.settings import HealthKind
 from components.component import Component, known_after
 from components.providers.secret import GeneratedSecret
 from components.providers.sql_database import SqlDatabase
-from components.service import Command, File, Health, Port, Resources, Service, Stop, Tool, Volume
+from components.service import Command, File, Health, Importance, Port, Resources, Service, Stop, Tool, Volume
 from components.target import TargetArgs
 from components.targets import target_of
 
@@ -78,7 +78,8 @@ def database_service(*, memory_mib: int = 256, volume_mib: int = 1024) -> Servic
             ),
         ),
         health=Health(kind=HealthKind.TCP, port="sql"),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        importance=Importance.DATA,
         stop=Stop(signal="INT", grace_s=20),  # "fast": roll back what runs, write a checkpoint, end
         refuses_root=True,
     )

@@ -9,7 +9,7 @@ from marketlake.settings import HealthKind
 
 from components.component import Component, known_after
 from components.providers.secret import GeneratedSecret
-from components.service import Command, File, Health, Port, Resources, Service, Stop, Tool, Volume
+from components.service import Command, File, Health, Importance, Port, Resources, Service, Stop, Tool, Volume
 from components.target import TargetArgs
 from components.targets import target_of
 
@@ -27,8 +27,8 @@ _LOGIN = (
 _PROPERTIES = f"""\
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@{{address:controller}}
-listeners=CLIENT://{{bind}}:{{port:client}},CONTROLLER://{{bind}}:{{port:controller}}
+controller.quorum.voters=1@{{self:controller}}
+listeners=CLIENT://{{bind}}:{{port:client}},CONTROLLER://{{self:controller}}
 advertised.listeners=CLIENT://{{address:client}}
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
@@ -95,7 +95,7 @@ def event_bus_service(*, memory_mib: int = 512, volume_mib: int = 1024) -> Servi
         name="event-bus",
         program=Tool(name="kafka", needs=("java",)),
         argv=(*_JAVA, "kafka.Kafka", "{file:server.properties}"),
-        ports={"client": Port(preferred=9092), "controller": Port(preferred=9093)},
+        ports={"client": Port(preferred=9092), "controller": Port(preferred=9093, private=True)},
         volumes={"data": Volume(size_mib=volume_mib)},
         files={
             "server.properties": File(text=_PROPERTIES, secret=True),
@@ -116,8 +116,9 @@ def event_bus_service(*, memory_mib: int = 512, volume_mib: int = 1024) -> Servi
             ),
         ),
         health=Health(kind=HealthKind.TCP, port="client", timeout_s=90),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
         stop=Stop(grace_s=20),
+        importance=Importance.DATA,
     )
 
 

@@ -7,7 +7,7 @@ from marketlake.settings import HealthKind
 
 from components.component import Component, known_after
 from components.providers.secret import GeneratedSecret
-from components.service import File, Health, Port, Resources, Service, Tool, Volume
+from components.service import File, Health, Importance, Port, Resources, Service, Tool, Volume
 from components.target import TargetArgs
 from components.targets import target_of
 
@@ -43,7 +43,8 @@ def object_store_service(*, memory_mib: int = 512, volume_mib: int = 4096) -> Se
             "GOMEMLIMIT": "{memory:90}MiB",
         },
         health=Health(kind=HealthKind.HTTP, port="api", path="/minio/health/ready"),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        importance=Importance.DATA,
         console=("console", "/"),
     )
 

@@ -21,6 +21,8 @@ class Placement:
     ports: Mapping[str, int]
     addresses: Mapping[str, str]
     """``host:port`` of each port, for others."""
+    selves: Mapping[str, str]
+    """``host:port`` of each port, for the service itself."""
     volumes: Mapping[str, Path]
     files: Mapping[str, Path]
     executables: Mapping[str, Path]
@@ -113,6 +115,7 @@ def fill(text: str, service: Service, placement: Placement) -> str:
     known: dict[str, Mapping[str, object]] = {
         "port": placement.ports,
         "address": placement.addresses,
+        "self": placement.selves,
         "volume": placement.volumes,
         "file": placement.files,
         "bin": placement.executables,

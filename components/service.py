@@ -8,6 +8,7 @@ as a placeholder:
 ``{bind}``         the IP address to listen on
 ``{port:N}``       the number that port N listens on
 ``{address:N}``    ``host:port`` where other services reach port N
+``{self:N}``       ``host:port`` where the service itself reaches its port N
 ``{volume:N}``     the folder of volume N
 ``{file:N}``       the path of file N
 ``{bin:N}``        the executable N of the program
@@ -26,12 +27,13 @@ secret in a command line is found by any test that merely builds the component.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from marketlake.settings import HealthKind
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 PLACEHOLDER = re.compile(
-    r"\{(?:(bind|logs|temporary)|(port|address|volume|file|bin|root|memory|input|secret):([A-Za-z0-9_.-]+))\}"
+    r"\{(?:(bind|logs|temporary)|(port|address|self|volume|file|bin|root|memory|input|secret):([A-Za-z0-9_.-]+))\}"
 )
 
 
@@ -71,6 +73,8 @@ class Port:
     """The number to take where nothing speaks against it."""
     scheme: str = "tcp"
     """``http`` or ``tcp``: how an address is shown to a person."""
+    private: bool = False
+    """Only the service itself connects to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,11 @@ class Volume:
     """A folder whose content outlives the process."""
 
     size_mib: int
-    """Room that has to be free before the service starts for the first time."""
+    """Room that has to be free before the service starts for the first time; where volumes have a size, it."""
+    scratch: bool = False
+    """What is in it may be lost with the process."""
+    storage_class: str | None = None
+    """Kind of storage, where a target offers several; None: the target's usual one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +129,21 @@ class Resources:
     """What one replica is given."""
 
     memory_mib: int
-    """What the program's own limits (heap, caches) are derived from with ``{memory:P}``."""
+    """What the program's own limits (heap, caches) are derived from with ``{memory:P}``. Where a target can, it holds
+    the service to it."""
+    cpu_millis: int = 50
+    """Thousandths of a core that are set aside for it where a target can; what is free beyond them it may use."""
+
+
+class Importance(StrEnum):
+    """Who goes first when room is short."""
+
+    DATA = "data"
+    """It keeps what others cannot work without."""
+    SERVICE = "service"
+    """It answers others."""
+    WORK = "work"
+    """It works through what lies there; later will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +176,19 @@ class Service:
     """Port and path of a web page for people."""
     stop: Stop = field(default_factory=Stop)
     replicas: int = 1
+    max_replicas: int | None = None
+    """Up to how many there may be under load, where a target can measure it; None: always `replicas`."""
+    importance: Importance = Importance.SERVICE
+    calls: tuple[str, ...] = ()
+    """Names of the services that it connects to; where a target can, it closes every other way."""
+    calls_world: bool = False
+    """It connects to addresses outside the platform, too: a venue's archive, somebody else's store."""
+    runs: "Service | None" = None
+    """What it starts again and again, each time for one run: a child process of its own or, where a target has such,
+    a job beside it. Only program, environment, files, resources and calls of it count."""
+    heartbeat: str | None = None
+    """Name of the environment variable that tells the program which file to touch every few seconds while it is well;
+    for a program that serves nothing that could be asked."""
     refuses_root: bool = False
     """The program does not run as root: a target that is root gives it an account of its own."""
 
@@ -171,6 +206,10 @@ class Service:
             raise ServiceDefinitionError(
                 f"service {self.name}: health by {self.health.kind} "
                 f"{'asks no port' if self.health.port else 'needs the port to ask'}"
+            )
+        if self.max_replicas is not None and self.max_replicas < max(1, self.replicas):
+            raise ServiceDefinitionError(
+                f"service {self.name}: at most {self.max_replicas} replicas, but {self.replicas} to begin with"
             )
         named = [port for port in (self.health.port, self.console and self.console[0]) if port]
         named_files = [command.stdin for command in self.setup if command.stdin]
@@ -218,6 +257,7 @@ class Service:
             known: Mapping[str, object] | None = {
                 "port": self.ports,
                 "address": self.ports,
+                "self": self.ports,
                 "volume": self.volumes,
                 "file": self.files,
             }.get(kind)

@@ -15,12 +15,13 @@ class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows 
 
     HOST = "host"
     """Supervised processes on this machine."""
+    KUBERNETES = "kubernetes"
+    """Workloads in one namespace of a cluster."""
 
 
-class TargetArgs(TypedDict):
-    """Where the services of a component run."""
+class HostArgs(TypedDict):
+    """This machine."""
 
-    kind: TargetKind
     folder: pulumi.Input[str]
     """The stack's folder on the host, as its supervisor says it."""
     supervisor: pulumi.Input[str]
@@ -29,6 +30,42 @@ class TargetArgs(TypedDict):
     """Optional: port numbers that have to be taken, by port, by service."""
     keep_data: NotRequired[bool]
     """Optional: volumes outlive their services; when omitted they are removed with them."""
+
+
+class VendorImageArgs(TypedDict):
+    """Somebody else's image of a program."""
+
+    reference: str
+    """With its digest: ``name@sha256:…``."""
+    executables: NotRequired[dict[str, str]]
+    """Optional: absolute paths in the image, by name; one that is omitted is found by the image's PATH."""
+    roots: NotRequired[dict[str, str]]
+    """Optional: folders of tools in the image, by tool."""
+
+
+class KubernetesArgs(TypedDict):
+    """A namespace of a cluster. The Kubernetes provider is inherited from the component's options."""
+
+    namespace: pulumi.Input[str]
+    """Known once it exists."""
+    stack: str
+    """Name of the environment: the label ``app.kubernetes.io/instance`` of every object."""
+    storage_class: NotRequired[str]
+    """Optional: of the volumes that name none; the cluster's default when omitted."""
+    image_registry: NotRequired[str]
+    """Optional: ``host[:port]/prefix`` that our images were pushed to; when omitted they lie on the nodes."""
+    vendor_images: NotRequired[dict[str, VendorImageArgs]]
+    """Optional: images to use instead of ours, by program."""
+
+
+class TargetArgs(TypedDict):
+    """Where the services of a component run."""
+
+    kind: TargetKind
+    host: NotRequired[HostArgs]
+    """Needed by the kind ``host``."""
+    kubernetes: NotRequired[KubernetesArgs]
+    """Needed by the kind ``kubernetes``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,5 +108,17 @@ class Target(Protocol):
             inputs: values for its ``{input:…}``.
             secrets: values for its ``{secret:…}``; they become Pulumi secrets if they are none yet.
             opts: the component as parent, and what has to be there before the service starts.
+        """
+        ...
+
+    def job(
+        self,
+        service: Service,
+        *,
+        inputs: Mapping[str, pulumi.Input[str]],
+    ) -> pulumi.Output[Mapping[str, Any]] | None:
+        """The manifest of the Kubernetes Job that one run of `service` becomes; None: a run is a child process.
+
+        It names what :meth:`deploy` brings along for a Service that `runs` this one, and holds no secret itself.
         """
         ...

@@ -1,12 +1,13 @@
 """The worker pools: one runs Prefect's flow runs, one carries out the tasks of collections."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 from marketlake.settings import PLATFORM_FILE_VARIABLE, HealthKind
 
 from components.component import Component
-from components.service import Distribution, File, Health, Resources, Service, Stop, Volume
+from components.flow_job import base_job_template, worker_environment
+from components.service import Distribution, File, Health, Importance, Resources, Service, Stop, Volume
 from components.target import TargetArgs
 from components.targets import target_of
 from components.workflow_engine import QUIET_PREFECT
@@ -15,11 +16,40 @@ _SETTINGS = {"platform.json": File(text="{secret:settings}", secret=True)}
 _FOUND_BY = {PLATFORM_FILE_VARIABLE: "{file:platform.json}", "MARKETLAKE_ENVIRONMENT": "{input:environment}"}
 
 
-def workflow_worker_service(*, memory_mib: int = 512) -> Service:
-    """A Prefect worker that starts each flow run as a process of its own.
+_LAKE = ("database", "event-bus", "object-store", "telemetry-collector", "workflow-engine")
+"""What the runtime works with."""
+_AUTH = "PREFECT_API_AUTH_STRING"
+PROCESS, KUBERNETES = "process", "kubernetes"
+"""Prefect's types of workers: one starts a run as its child process, the other as a Job."""
+
+
+def flow_run_service(*, memory_mib: int = 512) -> Service:
+    """One run of a flow.
+
+    Inputs: ``environment``, ``api-url``. Secrets: ``settings`` (the platform file's text), ``auth``.
+    """
+    return Service(
+        name="workflow-run",
+        program=Distribution(name="prefect"),
+        argv=("{bin:prefect}", "flow-run", "execute"),
+        files=_SETTINGS,
+        environment={**QUIET_PREFECT, **_FOUND_BY, "PREFECT_API_URL": "{input:api-url}"},
+        secret_environment={_AUTH: "{secret:auth}"},
+        health=Health(kind=HealthKind.PROCESS),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        stop=Stop(grace_s=15),
+        importance=Importance.WORK,
+        calls=_LAKE,
+        calls_world=True,
+    )
+
+
+def workflow_worker_service(*, worker_type: str = PROCESS, memory_mib: int = 512) -> Service:
+    """A Prefect worker that starts each flow run as a process, or as a job, of its own.
 
     Inputs: ``environment``, ``work-pool``, ``api-url``. Secrets: ``settings`` (the platform file's text), ``auth``.
     """
+    run = flow_run_service(memory_mib=memory_mib)
     return Service(
         name="workflow-worker",
         program=Distribution(name="prefect"),
@@ -27,11 +57,11 @@ def workflow_worker_service(*, memory_mib: int = 512) -> Service:
             "{bin:prefect}",
             "worker",
             "start",
-            "--type=process",
+            f"--type={worker_type}",
             "--pool={input:work-pool}",
             "--name=local",
         ),
-        volumes={"home": Volume(size_mib=64)},
+        volumes={"home": Volume(size_mib=64, scratch=True)},
         files=_SETTINGS,
         environment={
             **QUIET_PREFECT,
@@ -39,15 +69,20 @@ def workflow_worker_service(*, memory_mib: int = 512) -> Service:
             "PREFECT_HOME": "{volume:home}",
             "PREFECT_API_URL": "{input:api-url}",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            **(worker_environment(run.name, _AUTH) if worker_type == KUBERNETES else {}),
         },
-        secret_environment={"PREFECT_API_AUTH_STRING": "{secret:auth}"},
+        secret_environment={_AUTH: "{secret:auth}"},
         health=Health(kind=HealthKind.PROCESS),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
         stop=Stop(grace_s=15),
+        calls=("workflow-engine",),
+        runs=run,
     )
 
 
-def collection_worker_service(*, replicas: int = 2, memory_mib: int = 768) -> Service:
+def collection_worker_service(
+    *, replicas: int = 2, max_replicas: int | None = None, memory_mib: int = 768, cpu_millis: int = 200
+) -> Service:
     """The workers of collections: each takes tasks from the event bus.
 
     Inputs: ``environment``. Secrets: ``settings`` (the platform file's text).
@@ -59,10 +94,39 @@ def collection_worker_service(*, replicas: int = 2, memory_mib: int = 768) -> Se
         files=_SETTINGS,
         environment=_FOUND_BY,
         health=Health(kind=HealthKind.PROCESS),
-        resources=Resources(memory_mib=memory_mib),
+        heartbeat="MARKETLAKE_HEARTBEAT_FILE",
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         stop=Stop(grace_s=15),
         replicas=replicas,
+        max_replicas=max_replicas,
+        importance=Importance.WORK,
+        calls=_LAKE,
+        calls_world=True,
     )
+
+
+class FlowRuns(TypedDict):
+    """How runs of flows are started."""
+
+    worker_type: str
+    """Type of Prefect's worker."""
+    base_job_template: NotRequired[pulumi.Output[dict[str, Any]]]
+    """What such a worker makes a run's job from; omitted where it needs to be told nothing."""
+
+
+def flow_runs(
+    target: TargetArgs,
+    *,
+    environment: pulumi.Input[str],
+    api_url: pulumi.Input[str],
+    memory_mib: int = 512,
+) -> FlowRuns:
+    """How runs are started in a place: as Jobs where it knows such, as child processes of the worker elsewhere."""
+    inputs = {"environment": environment, "api-url": api_url}
+    manifest = target_of(target).job(flow_run_service(memory_mib=memory_mib), inputs=inputs)
+    if manifest is None:
+        return {"worker_type": PROCESS}
+    return {"worker_type": KUBERNETES, "base_job_template": manifest.apply(base_job_template)}
 
 
 class WorkflowWorkerArgs(TypedDict):
@@ -75,6 +139,8 @@ class WorkflowWorkerArgs(TypedDict):
     settings: pulumi.Input[str]
     """A secret: the runtime's settings as JSON."""
     work_pool: pulumi.Input[str]
+    worker_type: NotRequired[str]
+    """Optional: type of Prefect's worker, ``process`` when omitted."""
     api_url: pulumi.Input[str]
     auth_string: pulumi.Input[str]
     """A secret."""
@@ -95,7 +161,9 @@ class WorkflowWorker(Component):
         super().__init__(name, opts)
         deployed = target_of(args["target"]).deploy(
             name,
-            workflow_worker_service(memory_mib=args.get("memory_mib", 512)),
+            workflow_worker_service(
+                worker_type=args.get("worker_type", PROCESS), memory_mib=args.get("memory_mib", 512)
+            ),
             inputs={
                 "environment": args["environment"],
                 "work-pool": args["work_pool"],
@@ -119,6 +187,8 @@ class CollectionWorkersArgs(TypedDict):
     """A secret: the runtime's settings as JSON."""
     replicas: NotRequired[int]
     """Optional: how many; 2 when omitted."""
+    max_replicas: NotRequired[int]
+    """Optional: how many there may be under load, where that can be measured; `replicas` when omitted."""
     memory_mib: NotRequired[int]
     """Optional: of each; 768 when omitted."""
 
@@ -137,7 +207,9 @@ class CollectionWorkers(Component):
         deployed = target_of(args["target"]).deploy(
             name,
             collection_worker_service(
-                replicas=args.get("replicas", 2), memory_mib=args.get("memory_mib", 768)
+                replicas=args.get("replicas", 2),
+                max_replicas=args.get("max_replicas"),
+                memory_mib=args.get("memory_mib", 768),
             ),
             inputs={"environment": args["environment"]},
             secrets={"settings": args["settings"]},

@@ -39,7 +39,7 @@ def workflow_engine_service(*, memory_mib: int = 512) -> Service:
         program=Distribution(name="prefect"),
         argv=("{bin:prefect}", "server", "start", "--host={bind}", "--port={port:api}"),
         ports={"api": Port(preferred=4200, scheme="http")},
-        volumes={"home": Volume(size_mib=64)},
+        volumes={"home": Volume(size_mib=64, scratch=True)},
         environment={
             **QUIET_PREFECT,
             "PREFECT_HOME": "{volume:home}",
@@ -55,7 +55,8 @@ def workflow_engine_service(*, memory_mib: int = 512) -> Service:
             "PREFECT_API_AUTH_STRING": "{secret:auth}",
         },
         health=Health(kind=HealthKind.HTTP, port="api", path="/api/health", timeout_s=120),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        calls=("database",),
         console=("api", "/"),
     )
 

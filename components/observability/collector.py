@@ -112,4 +112,5 @@ def telemetry_collector_service(*, memory_mib: int = 256) -> Service:
         environment={"GOMEMLIMIT": "{memory:80}MiB"},
         health=Health(kind=HealthKind.TCP, port="otlp"),
         resources=Resources(memory_mib=memory_mib),
+        calls=("metrics-store", "log-store", "trace-store"),
     )

@@ -4,7 +4,7 @@ import base64
 
 from marketlake.settings import HealthKind
 
-from components.service import File, Health, Port, Resources, Service, Tool, Volume
+from components.service import File, Health, Importance, Port, Resources, Service, Tool, Volume
 
 USER = "marketlake"
 
@@ -81,6 +81,7 @@ def metrics_store_service(
         environment={"GOMEMLIMIT": "{memory:90}MiB"},
         health=Health(kind=HealthKind.HTTP, port="http", path="/health"),
         resources=Resources(memory_mib=memory_mib),
+        importance=Importance.DATA,
         console=("http", "/vmui/"),
     )
 
@@ -102,6 +103,7 @@ def log_store_service(*, memory_mib: int = 256, volume_mib: int = 512, retention
         environment={"GOMEMLIMIT": "{memory:90}MiB"},
         health=Health(kind=HealthKind.HTTP, port="http", path="/health"),
         resources=Resources(memory_mib=memory_mib),
+        importance=Importance.DATA,
         console=("http", "/select/vmui/"),
     )
 
@@ -124,6 +126,7 @@ def trace_store_service(
         environment={"GOMEMLIMIT": "{memory:90}MiB", "OTEL_TRACES_SAMPLER": "always_off"},
         health=Health(kind=HealthKind.HTTP, port="http", path="/api/services"),
         resources=Resources(memory_mib=memory_mib),
+        importance=Importance.DATA,
         console=("http", "/"),
     )
 

@@ -83,6 +83,7 @@ def place(
         bind=LOOPBACK,
         ports=ports,
         addresses=addresses_of(ports),
+        selves=addresses_of(ports),
         volumes={name: stack.volume(service.name, name) for name in service.volumes},
         files={name: stack.file(service.name, name) for name in service.files},
         executables=program.executables,

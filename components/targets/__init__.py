@@ -1,13 +1,22 @@
 """Where services run: each module realises them in one kind of place."""
 
-from collections.abc import Callable, Mapping
-
 from components.target import Target, TargetArgs, TargetKind
 from components.targets.host import HostTarget
 
-_BY_KIND: Mapping[TargetKind, Callable[[TargetArgs], Target]] = {TargetKind.HOST: HostTarget}
-
 
 def target_of(args: TargetArgs) -> Target:
-    """The target that `args` describe."""
-    return _BY_KIND[TargetKind(args["kind"])](args)
+    """The target that `args` describe.
+
+    Raises:
+        ValueError: an unknown kind, or the arguments of that kind are missing.
+    """
+    kind = TargetKind(args["kind"])
+    if kind.value not in args:
+        raise ValueError(f"a target of kind {kind.value!r} needs the arguments `{kind.value}`")
+    if kind is TargetKind.HOST:
+        return HostTarget(args["host"])
+    from components.targets.kubernetes import (
+        KubernetesTarget,  # its SDK takes seconds, and a host needs none of it
+    )
+
+    return KubernetesTarget(args["kubernetes"])

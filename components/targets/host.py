@@ -15,13 +15,13 @@ from components.service import Service
 from components.supervision.layout import StackFolder
 from components.supervision.placing import addresses_of, installed, place, require_tools
 from components.supervision.program import HostProgram
-from components.target import Deployed, TargetArgs
+from components.target import Deployed, HostArgs
 
 
 class HostTarget:
     """Supervised processes of one stack."""
 
-    def __init__(self, args: TargetArgs) -> None:
+    def __init__(self, args: HostArgs) -> None:
         self._folder = pulumi.Output.from_input(args["folder"])
         self._supervisor = pulumi.Output.from_input(args["supervisor"])
         self._ports = args.get("ports", {})
@@ -63,6 +63,10 @@ class HostTarget:
         # Whoever asks for the address of a service wants it to answer there: so it comes from the process.
         addresses = pulumi.Output.all(numbers, process.id).apply(lambda known: addresses_of(_whole(known[0])))
         return Deployed(resource=process, addresses=addresses, info=self._info(service, numbers))
+
+    def job(self, service: Service, *, inputs: Mapping[str, pulumi.Input[str]]) -> None:
+        """None: whoever starts a run does so as a child process, under the same settings."""
+        del service, inputs
 
     def _properties(
         self,

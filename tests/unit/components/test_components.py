@@ -28,9 +28,11 @@ from components.targets.host import HostTarget
 
 TARGET: TargetArgs = {
     "kind": TargetKind.HOST,
-    "folder": "/stack",
-    "supervisor": "/stack/supervisor/supervisor.sock",
-    "ports": {"object-store": {"api": 7777}},
+    "host": {
+        "folder": "/stack",
+        "supervisor": "/stack/supervisor/supervisor.sock",
+        "ports": {"object-store": {"api": 7777}},
+    },
 }
 COMPONENTS: list[type[Component]] = [
     database.Database,

@@ -60,6 +60,7 @@ PLACEMENT = Placement(
     bind="10.0.0.1",
     ports={"api": 1, "console": 2},
     addresses=ADDRESSES,
+    selves={name: f"127.0.0.1:{number}" for name, number in (("api", 1), ("console", 2))},
     volumes={"data": Path("/v")},
     files={"plain": Path("/f/plain"), "secret": Path("/f/secret")},
     executables={"minio": Path("/b/minio")},

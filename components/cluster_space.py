@@ -1,0 +1,81 @@
+"""A stack's place in a Kubernetes cluster: a namespace that is closed, and the order in which its pods go first."""
+
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
+
+import pulumi
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
+from pulumi_kubernetes.scheduling.v1 import PriorityClass
+
+from components.component import Component, known_after
+from components.kubernetes.labels import stack_labels
+from components.kubernetes.network import DENY_ALL
+from components.providers.cluster_namespace import ClusterNamespace
+from components.service import Importance
+
+_PRIORITIES: Mapping[Importance, int] = {
+    Importance.DATA: 100_000,
+    Importance.SERVICE: 10_000,
+    Importance.WORK: 1_000,
+}
+
+
+class ClusterSpaceArgs(TypedDict):
+    """What is declared of a stack's place in a cluster."""
+
+    namespace: str
+    """Name of the namespace; it becomes this stack's alone."""
+    stack: str
+    """Name of the environment."""
+    kubeconfig: str
+    """Path of the kubeconfig file."""
+    context: NotRequired[str | None]
+    """Optional: the kubeconfig's current one when omitted."""
+    keep_data: NotRequired[bool]
+    """Optional: volumes outlive the stack; when omitted they go with it."""
+
+
+class ClusterSpace(Component):
+    """A namespace, closed to all traffic that no service asks for."""
+
+    namespace: pulumi.Output[str]
+    """Known once pods can be made in it."""
+    resource: pulumi.Resource
+    """What everything in it goes with."""
+
+    def __init__(self, name: str, args: ClusterSpaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Declare the namespace and what it holds before any service."""
+        super().__init__(name, opts)
+        stack = args["stack"]
+        self.resource = ClusterNamespace(
+            f"{name}-namespace",
+            {
+                "namespace": args["namespace"],
+                "stack": stack,
+                "kubeconfig": args["kubeconfig"],
+                "context": args.get("context"),
+                "keep_data": args.get("keep_data", False),
+            },
+            self._child(),
+        )
+        there = known_after(pulumi.Output.from_input(args["namespace"]), self.resource)
+        closed = NetworkPolicy(
+            f"{name}-deny-all",
+            metadata={"name": "deny-all", "namespace": there, "labels": stack_labels(stack)},
+            spec=DENY_ALL,
+            opts=self._child(),
+        )
+        classes = [
+            PriorityClass(
+                f"{name}-priority-{importance}",
+                metadata={"name": f"{args['namespace']}-{importance}", "labels": stack_labels(stack)},
+                value=value,
+                global_default=False,
+                description=f"marketlake, stack {stack}: {importance}",
+                opts=self._child(),
+            )
+            for importance, value in _PRIORITIES.items()
+        ]
+        ready = pulumi.Output.all(there, closed.id, *(known.id for known in classes))
+        self.namespace = ready.apply(lambda values: str(values[0]))
+        self.register_outputs({"namespace": self.namespace})

@@ -1,0 +1,10 @@
+"""Where things lie in a pod, and in the Secret that belongs to it."""
+
+from pathlib import PurePosixPath
+
+FILES = PurePosixPath("/etc/marketlake")
+VOLUMES = PurePosixPath("/var/lib/marketlake")
+LOGS = PurePosixPath("/var/log/marketlake")
+TEMPORARY = PurePosixPath("/tmp")  # noqa: S108 - a pod's /tmp is its own
+SECRET_FILE, SECRET_VARIABLE = "file.", "env."
+"""Prefixes of the keys in a service's Secret: by a file's name, by an environment variable's."""

@@ -1,0 +1,168 @@
+"""A namespace of a Kubernetes cluster that belongs to one stack, volumes and all.
+
+It is not left to Pulumi's Kubernetes provider because that cannot adopt: a namespace whose data was kept by
+`make down DATA=keep` is taken up again by the next `up`, and one that is somebody else's never is.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar
+
+import pulumi
+from pulumi.dynamic import Resource
+from pydantic import Field
+
+from components.kubernetes.labels import INSTANCE, stack_labels
+from components.providers.base import Inputs, Provider, ResourceError, UnreachableError
+from components.supervision.layout import keep_data
+
+_SECURITY = "pod-security.kubernetes.io"
+_GONE_S = 300
+_PAUSE_S = 1.0
+
+Result = TypeVar("Result")
+
+
+class ClusterNamespaceArgs(TypedDict):
+    """What is declared of a namespace."""
+
+    namespace: pulumi.Input[str]
+    """Its name."""
+    stack: pulumi.Input[str]
+    """The environment that it belongs to."""
+    kubeconfig: pulumi.Input[str]
+    """Path of the kubeconfig file that opens the cluster."""
+    context: NotRequired[pulumi.Input[str | None]]
+    """Optional: the kubeconfig's current one when omitted."""
+    keep_data: NotRequired[pulumi.Input[bool]]
+    """Optional: the namespace and its volumes outlive the stack; when omitted they go with it."""
+
+
+class ClusterNamespaceInputs(Inputs):
+    """The resolved :class:`ClusterNamespaceArgs`."""
+
+    namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")
+    stack: str
+    kubeconfig: str
+    context: str | None = None
+    keep_data: bool = False
+
+
+class ClusterNamespaceProvider(Provider[ClusterNamespaceInputs]):
+    """Namespaces that enforce the restricted pod security standard."""
+
+    VERSION: ClassVar[str] = "1"
+    model = ClusterNamespaceInputs
+    identity = frozenset({"namespace", "stack"})
+
+    def resource_id(self, declared: ClusterNamespaceInputs) -> str:
+        """The namespace's name."""
+        return declared.namespace
+
+    def apply(self, declared: ClusterNamespaceInputs) -> Mapping[str, Any]:
+        """Create the namespace, or adopt it if it is this stack's."""
+
+        def bring(api: Any) -> None:
+            labels = _labels(declared)
+            live = _look(api, declared)
+            if live is None:
+                _resource(api, declared, labels).create()
+                return
+            owner = live.labels.get(INSTANCE)
+            if owner != declared.stack:
+                raise ResourceError(_foreign(declared, owner))
+            if any(live.labels.get(key) != value for key, value in labels.items()):
+                live.label(labels)
+
+        _ask(declared, bring)
+        return {}
+
+    def observe(self, declared: ClusterNamespaceInputs) -> Mapping[str, Any] | None:
+        """None unless it is there, ours, and enforces what it should."""
+
+        def look(api: Any) -> Mapping[str, Any] | None:
+            live = _look(api, declared)
+            if live is None or any(live.labels.get(key) != value for key, value in _labels(declared).items()):
+                return None
+            return {}
+
+        return _ask(declared, look)
+
+    def remove(self, declared: ClusterNamespaceInputs) -> None:
+        """Delete the namespace with everything in it, unless its data is to be kept, and wait until it is gone."""
+        if declared.keep_data or keep_data():
+            return
+
+        def delete(api: Any) -> None:
+            live = _look(api, declared)
+            if live is None or live.labels.get(INSTANCE) != declared.stack:
+                return
+            live.delete()
+            deadline = time.monotonic() + _GONE_S
+            while _look(api, declared) is not None:
+                if time.monotonic() > deadline:
+                    raise ResourceError(
+                        f"the namespace {declared.namespace!r} is still being deleted after {_GONE_S} s: "
+                        f"`kubectl get namespace {declared.namespace} -o yaml` says what it waits for."
+                    )
+                time.sleep(_PAUSE_S)
+
+        _ask(declared, delete)
+
+
+class ClusterNamespace(Resource, module="marketlake", name="ClusterNamespace"):
+    """A namespace."""
+
+    namespace: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, args: ClusterNamespaceArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Declare the namespace `args["namespace"]` under the resource name `name`."""
+        super().__init__(
+            ClusterNamespaceProvider(), name, {**args, "version": ClusterNamespaceProvider.VERSION}, opts
+        )
+
+
+def _labels(declared: ClusterNamespaceInputs) -> dict[str, str]:
+    standard = {f"{_SECURITY}/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    return {**stack_labels(declared.stack), **standard}
+
+
+def _foreign(declared: ClusterNamespaceInputs, owner: str | None) -> str:
+    whose = f"belongs to the stack {owner!r}" if owner else "is not of this platform"
+    return (
+        f"the namespace {declared.namespace!r} exists and {whose}. Name another with `pulumi config set --path "
+        "marketlake:kubernetes.namespace NAME`; or, if it is to become this stack's, say so with `kubectl label "
+        f"--overwrite namespace {declared.namespace} {INSTANCE}={declared.stack}`."
+    )
+
+
+def _resource(api: Any, declared: ClusterNamespaceInputs, labels: Mapping[str, str]) -> Any:
+    from kr8s.objects import Namespace
+
+    return Namespace({"metadata": {"name": declared.namespace, "labels": dict(labels)}}, api=api)
+
+
+def _look(api: Any, declared: ClusterNamespaceInputs) -> Any:
+    import kr8s
+
+    live = _resource(api, declared, {})
+    try:
+        live.refresh()
+    except kr8s.NotFoundError:
+        return None
+    return live
+
+
+def _ask(declared: ClusterNamespaceInputs, action: Callable[[Any], Result]) -> Result:
+    import httpx
+    import kr8s
+
+    cluster = f"the cluster of {declared.kubeconfig}"
+    try:
+        return action(kr8s.api(kubeconfig=declared.kubeconfig, context=declared.context))
+    except kr8s.ServerError as error:
+        raise ResourceError(f"{cluster} refuses: {error}") from None
+    except (OSError, ValueError, httpx.HTTPError, kr8s.APITimeoutError, kr8s.ConnectionClosedError) as error:
+        raise UnreachableError(f"{cluster} does not answer: {error}.") from None
