@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -86,12 +86,21 @@ class MavenJars:
     version: str | None = None
 
 
-Registry = Wheel | GoBuild | GoFiles | MavenJars
+@dataclass(frozen=True)
+class NoRegistry:
+    """No package registry gives it: it comes from a mirror or from its vendor."""
+
+    reason: str
+    version: str | None = None
+
+
+Registry = Wheel | GoBuild | GoFiles | MavenJars | NoRegistry
 _REGISTRIES: dict[str, type[Registry]] = {
     "wheel": Wheel,
     "go-build": GoBuild,
     "go-files": GoFiles,
     "maven": MavenJars,
+    "no-registry": NoRegistry,
 }
 
 
@@ -119,6 +128,8 @@ class Tool:
     """Whether its programs belong on a person's PATH."""
     build_only: bool = False
     """Only installed when a build needs it."""
+    group: str | None = None
+    """Installed only for who asks for this group; None: for everybody."""
 
     def source_digest(self, source: str) -> str:
         """Changes when what `source` (``mirror``, ``vendor`` or ``registry``) is told to bring changes."""
@@ -133,6 +144,8 @@ class Tool:
 
 def recipe_files(registry: Registry) -> list[Path]:
     """The committed files that a registry build starts from, sorted."""
+    if isinstance(registry, NoRegistry):
+        return []
     if isinstance(registry, Wheel):
         return [RECIPES / "wheels" / registry.requirements]
     return sorted(path for path in (RECIPES / registry.recipe).iterdir() if path.is_file())
@@ -157,6 +170,23 @@ class Bom:
             raise UnknownToolError(
                 f"no tool is called {name!r}; the bill of materials lists {known}"
             ) from None
+
+    def of_groups(self, groups: Collection[str]) -> list[Tool]:
+        """The tools that everybody needs, and those of the named groups.
+
+        Raises:
+            UnknownToolError: there is no such group.
+        """
+        known = {tool.group for tool in self.tools.values() if tool.group}
+        if unknown := sorted(set(groups) - known):
+            raise UnknownToolError(
+                f"no group of tools is called {unknown[0]!r}; there are {', '.join(sorted(known)) or 'none'}"
+            )
+        return [
+            tool
+            for tool in self.tools.values()
+            if not tool.build_only and (tool.group is None or tool.group in groups)
+        ]
 
     @property
     def digest(self) -> str:

@@ -27,13 +27,17 @@ def install(
     names: Annotated[
         list[str] | None, typer.Argument(help="Tools to bring; none: all that the platform needs.")
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Bring the tools of this group, too; may be given several times."),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Bring them anew even if they are there.")] = False,
 ) -> None:
     """Bring tools into the cache, each from the first source that works."""
     from toolchain.installation import Installation
 
     with _told(), _terminable():
-        tools = Installation().install(names, again=again)
+        tools = Installation().install(names, groups=group or (), again=again)
         bin_folder()
         Console(stderr=True).print(
             "1 tool is there." if len(tools) == 1 else f"{len(tools)} tools are there.", highlight=False
@@ -104,6 +108,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
 def _row(tool: Tool, installed: InstalledTool | None) -> dict[str, Any]:
     if installed is None:
         state = "only brought when a build needs it" if tool.build_only else "not installed"
+        state += f"; belongs to the group {tool.group}" if tool.group else ""
     elif installed.receipt.source_digest != tool.source_digest(installed.receipt.source):
         state = "outdated: its recipe has changed"
     else:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, Tool, Wheel, load_bom
+from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, NoRegistry, Tool, Wheel, load_bom
 from toolchain.cache import CACHE_VARIABLE, Cache, InstalledTool
 from toolchain.completion import complete
 from toolchain.errors import Attempt, DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
@@ -40,6 +40,8 @@ def from_registry(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
             return from_go_files(tool, files, staging, workshop)
         case MavenJars() as jars:
             return from_maven(tool, jars, staging, workshop)
+        case NoRegistry(reason=reason):
+            raise SourceUnavailableError(reason)
 
 
 SOURCES: Mapping[str, Source] = {"mirror": from_mirror, "vendor": from_vendor, "registry": from_registry}
@@ -78,28 +80,31 @@ class Installation:
         self._sources = sources
 
     def install(
-        self, names: Sequence[str] | None = None, *, again: bool = False, progress: Progress | None = None
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        groups: Sequence[str] = (),
+        again: bool = False,
+        progress: Progress | None = None,
     ) -> list[InstalledTool]:
-        """Bring the named tools; None: all but those that only builds need.
+        """Bring the named tools; None: all that everybody needs, and those of the named groups.
 
         Args:
             names: of tools in the bill of materials.
+            groups: further tools, where none are named.
             again: bring them anew even if they are there.
             progress: None: on standard error, live or in plain lines.
 
         Raises:
-            UnknownToolError: a name that is not listed.
+            UnknownToolError: a name or a group that is not listed.
             DiskSpaceError: too little room for what is missing.
             InstallError: a tool could not be had from any source; the others were still tried.
         """
-        tools = [self._bom.tool(name) for name in names] if names else self._platform_tools()
+        tools = [self._bom.tool(name) for name in names] if names else self._bom.of_groups(groups)
         if progress is None:
             with progress_for() as shown:
                 return self._install_all(tools, again=again, progress=shown)
         return self._install_all(tools, again=again, progress=progress)
-
-    def _platform_tools(self) -> list[Tool]:
-        return [tool for tool in self._bom.tools.values() if not tool.build_only]
 
     def _install_all(self, tools: list[Tool], *, again: bool, progress: Progress) -> list[InstalledTool]:
         missing = tools if again else [tool for tool in tools if self._current(tool) is None]

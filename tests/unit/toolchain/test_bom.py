@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.toolchain.conftest import sample_bom
-from toolchain.bom import RECIPES, GoBuild, GoFiles, MavenJars, Wheel, load_bom, parse_bom, recipe_files
+from toolchain.bom import (
+    RECIPES,
+    GoBuild,
+    GoFiles,
+    MavenJars,
+    NoRegistry,
+    Wheel,
+    load_bom,
+    parse_bom,
+    recipe_files,
+)
 from toolchain.errors import BomError, UnknownToolError
 
 BOM = load_bom()
@@ -22,25 +32,42 @@ disk_mb = 1
 
 
 def test_every_tool_of_the_platform_is_listed() -> None:
-    assert set(BOM.tools) == {
-        *(
-            "go",
-            "java",
-            "pulumi",
-            "pulumi-language-python",
-            "pulumi-python-scripts",
-            "minio",
-            "victoria-metrics",
-        ),
-        *("victoria-logs", "jaeger", "otel-collector", "kafka", "postgresql"),
-    }
+    pulumi = ("pulumi", "pulumi-language-python", "pulumi-python-scripts")
+    servers = (
+        "minio",
+        "victoria-metrics",
+        "victoria-logs",
+        "jaeger",
+        "otel-collector",
+        "kafka",
+        "postgresql",
+    )
+    assert _names() == {"java", *pulumi, *servers}
+    assert _names("kubernetes") - _names() == {"kubectl", "pulumi-resource-kubernetes"}
+    node = ("kubernetes", "etcd", "kube-router")
+    inside = ("coredns", "metrics-server", "local-path-provisioner")
+    assert _names("cluster") - _names() == {*node, *inside}
+
+
+def test_an_unknown_group_is_answered_with_those_that_are_known() -> None:
+    with pytest.raises(
+        UnknownToolError, match="no group of tools is called 'moon'; there are cluster, kubernetes"
+    ):
+        BOM.of_groups(["moon"])
+
+
+def _names(*groups: str) -> set[str]:
+    return {tool.name for tool in BOM.of_groups(groups)}
 
 
 @pytest.mark.parametrize("tool", BOM.tools.values(), ids=lambda tool: tool.name)
 def test_every_tool_can_be_brought_from_a_committed_recipe(tool) -> None:
     files = recipe_files(tool.registry)
-    assert files
+    assert bool(files) is not isinstance(tool.registry, NoRegistry)
     match tool.registry:
+        case NoRegistry(reason=reason):
+            assert reason
+            assert tool.vendor, "it could be had from a mirror only"
         case Wheel():
             assert re.search(r"^\S+==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", files[0].read_text())
         case GoBuild() | GoFiles():
@@ -55,7 +82,10 @@ def test_every_tool_can_be_brought_from_a_committed_recipe(tool) -> None:
 def test_vendors_releases_are_pinned_by_version_and_cover_linux_and_macos(tool) -> None:
     assert "{version}" in tool.vendor.url
     assert tool.vendor.url.startswith("https://")
-    assert set(tool.vendor.platforms) == {"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64"}
+    systems = ["linux"] if tool.group == "cluster" else ["linux", "darwin"]  # a node is a Linux machine
+    assert set(tool.vendor.platforms) == {
+        f"{system}-{cpu}" for system in systems for cpu in ("amd64", "arm64")
+    }
 
 
 def test_pulumis_command_line_is_the_version_of_the_python_package() -> None:
