@@ -9,12 +9,14 @@ from typing import Any, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefinedType
 
+from stacks.section import Secret
 from stacks.settings import NAMESPACE, EnvironmentSettings
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "settings.md"
 
-_TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", Path: "path"}
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", Path: "path", Secret: "secret"}
 _HEAD = f"""\
 <!-- Written by `make reference` from stacks/settings.py: change it there. -->
 # Settings of an environment
@@ -58,12 +60,21 @@ def _lines() -> Iterator[str]:
     yield _HEAD
     fields = EnvironmentSettings.model_fields.values()
     yield from _table([(f"{NAMESPACE}:{field.alias}", field) for field in fields if not _section(field)])
-    for field in fields:
+    yield from _sections(EnvironmentSettings, NAMESPACE + ":")
+
+
+def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The sections of a model, each followed by the sections within it."""
+    for field in model.model_fields.values():
         section = _section(field)
         if section is None:
             continue
-        yield from ("", f"## `{NAMESPACE}:{field.alias}`", "", " ".join((section.__doc__ or "").split()), "")
-        yield from _table([(inner.alias or "", inner) for inner in section.model_fields.values()])
+        name = f"{prefix}{field.alias}{'.<program>' if _is_mapping(field) else ''}"
+        what = " ".join((field.description or section.__doc__ or "").split())
+        yield from ("", f"## `{name}`", "", what, "")
+        inner = [(key.alias or "", key) for key in section.model_fields.values() if not _section(key)]
+        yield from _table(inner)
+        yield from _sections(section, f"{name}.")
 
 
 def _table(rows: list[tuple[str, FieldInfo]]) -> Iterator[str]:
@@ -71,16 +82,24 @@ def _table(rows: list[tuple[str, FieldInfo]]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key, field in rows:
         what = " ".join((field.description or "").split()).replace("|", "\\|")
-        yield f"| `{key}` | {_type(field)} | {_default(field.default)} | {what} |"
+        yield f"| `{key}` | {_type(field)} | {_default(_default_of(field))} | {what} |"
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
+    kind, _ = _unwrapped(field.annotation, [])
+    if get_origin(kind) is dict:
+        kind = get_args(kind)[1]
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _is_mapping(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is dict
 
 
 def _type(field: FieldInfo) -> str:
     kind, metadata = _unwrapped(field.annotation, list(field.metadata))
+    if get_origin(kind) is dict:
+        return "texts by name"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " or ".join(f"`{member.value}`" for member in kind)
     low = next((bound for bound in metadata if isinstance(bound, Ge | Gt)), None)
@@ -108,12 +127,20 @@ def _unwrapped(annotation: Any, metadata: list[Any]) -> tuple[Any, list[Any]]:
     return annotation, metadata
 
 
+def _default_of(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
 def _default(value: Any) -> str:
     match value:
         case None:
             return "none"
         case bool():
             return f"`{str(value).lower()}`"
+        case PydanticUndefinedType():
+            return "has to be given"
+        case dict():
+            return "none"
         case Enum():
             return f"`{value.value}`"
         case _:

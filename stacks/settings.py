@@ -4,114 +4,43 @@ Every setting has a secure default, so an environment's file only says what diff
 the Pulumi program, `make validate` (which needs no tool, server or cloud) and docs/reference/settings.md.
 """
 
-import re
-from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from marketlake.settings import platform_home
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
 
-from components.providers.bucket import BUCKET_NAME
+from stacks.external_settings import ExternalDatabase, ExternalEventBus, ExternalObjectStore
+from stacks.section import (
+    DISK_LIMIT_MIB,
+    BaseUrl,
+    BucketName,
+    CpuMillis,
+    LargeMemoryMib,
+    MemoryMib,
+    ObjectName,
+    Section,
+)
+from stacks.target_settings import ImagesSettings, KubernetesSettings, Ports, Target
+
+__all__ = [
+    "NAMESPACE",
+    "BucketsSettings",
+    "CollectionSettings",
+    "DatabaseSettings",
+    "EnvironmentSettings",
+    "EventBusSettings",
+    "ImagesSettings",
+    "KubernetesSettings",
+    "ObjectStoreSettings",
+    "Ports",
+    "Target",
+    "TelemetrySettings",
+    "VenueSettings",
+    "WorkflowEngineSettings",
+]
 
 NAMESPACE = "marketlake"
-
-PortNumber = Annotated[int, Field(ge=1024, le=65535)]
-_MEMORY_LIMIT_MIB = 1_048_576
-MemoryMib = Annotated[int, Field(ge=64, le=_MEMORY_LIMIT_MIB)]
-
-
-def _bucket_name(name: str) -> str:
-    if not re.fullmatch(BUCKET_NAME, name):
-        raise ValueError("is no bucket name: 3 to 63 lower-case letters, digits, dots and hyphens")
-    return name
-
-
-BucketName = Annotated[str, AfterValidator(_bucket_name)]
-
-
-class Section(BaseModel):
-    """A group of settings. Keys are written in camel case, as Pulumi's own."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, use_attribute_docstrings=True
-    )
-
-
-class Target(StrEnum):
-    """Where the services run."""
-
-    HOST = "host"
-    """Supervised processes on this machine, on the loopback interface only."""
-
-
-class Ports(Section):
-    """Ports on 127.0.0.1. One that is named here is taken, or `pulumi up` fails, saying who holds it; one
-    that is not named is the usual number of that server, or the next free one.
-    """
-
-    database: PortNumber | None = None
-    """PostgreSQL; usually 5432."""
-    object_store: PortNumber | None = None
-    """The S3 API; usually 9000."""
-    object_store_console: PortNumber | None = None
-    """The object store's web page; usually 9001."""
-    event_bus: PortNumber | None = None
-    """Kafka for clients; usually 9092."""
-    event_bus_controller: PortNumber | None = None
-    """Kafka's controller, for itself; usually 9093."""
-    workflow_engine: PortNumber | None = None
-    """Prefect's API and web page; usually 4200."""
-    metrics_store: PortNumber | None = None
-    """VictoriaMetrics and its web page; usually 8428."""
-    log_store: PortNumber | None = None
-    """VictoriaLogs and its web page; usually 9428."""
-    trace_store: PortNumber | None = None
-    """Jaeger's queries and web page; usually 16686."""
-    trace_store_grpc: PortNumber | None = None
-    """Jaeger's queries by gRPC; usually 16685."""
-    trace_store_otlp: PortNumber | None = None
-    """Where Jaeger takes spans from the collector; usually 4328."""
-    telemetry_collector: PortNumber | None = None
-    """OTLP over HTTP, for everything that is measured; usually 4318."""
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        owners: dict[int, str] = {}
-        for name in type(self).model_fields:
-            port = getattr(self, name)
-            if port is None:
-                continue
-            if port in owners:
-                raise ValueError(
-                    f"{to_camel(owners[port])} and {to_camel(name)} are both {port}: give each its own"
-                )
-            owners[port] = name
-        return self
-
-    def by_service(self) -> dict[str, dict[str, int]]:
-        """The numbers that are named here, by the name that the port has in the Service, by service."""
-        named = {
-            service: {
-                port: number for port, key in keys.items() if (number := getattr(self, key)) is not None
-            }
-            for service, keys in _PORTS_BY_SERVICE.items()
-        }
-        return {service: numbers for service, numbers in named.items() if numbers}
-
-
-_PORTS_BY_SERVICE: Mapping[str, Mapping[str, str]] = {
-    "database": {"sql": "database"},
-    "object-store": {"api": "object_store", "console": "object_store_console"},
-    "event-bus": {"client": "event_bus", "controller": "event_bus_controller"},
-    "workflow-engine": {"api": "workflow_engine"},
-    "metrics-store": {"http": "metrics_store"},
-    "log-store": {"http": "log_store"},
-    "trace-store": {"http": "trace_store", "grpc": "trace_store_grpc", "otlp": "trace_store_otlp"},
-    "telemetry-collector": {"otlp": "telemetry_collector"},
-}
 
 
 class DatabaseSettings(Section):
@@ -119,8 +48,14 @@ class DatabaseSettings(Section):
 
     memory: MemoryMib = 256
     """MiB; a quarter becomes shared buffers."""
-    disk: int = Field(default=1024, ge=256)
-    """MiB that must be free when it is set up."""
+    disk: int = Field(default=1024, ge=256, le=DISK_LIMIT_MIB)
+    """MiB: what must be free when it is set up, or the size of its volume where volumes have one."""
+    cpu: CpuMillis = 100
+    """Thousandths of a core that are set aside for it in a cluster."""
+    storage_class: ObjectName | None = None
+    """Storage class of its volume in a cluster; by default `kubernetes.storageClass`."""
+    external: ExternalDatabase | None = None
+    """A server of somebody else's instead of one of our own."""
 
 
 class ObjectStoreSettings(Section):
@@ -128,8 +63,14 @@ class ObjectStoreSettings(Section):
 
     memory: MemoryMib = 512
     """MiB; Go's soft limit is set to 90 % of it."""
-    disk: int = Field(default=4096, ge=256)
-    """MiB that must be free when it is set up."""
+    disk: int = Field(default=4096, ge=256, le=DISK_LIMIT_MIB)
+    """MiB: what must be free when it is set up, or the size of its volume where volumes have one."""
+    cpu: CpuMillis = 100
+    """Thousandths of a core that are set aside for it in a cluster."""
+    storage_class: ObjectName | None = None
+    """Storage class of its volume in a cluster; by default `kubernetes.storageClass`."""
+    external: ExternalObjectStore | None = None
+    """An S3 service of somebody else's instead of one of our own."""
 
 
 class BucketsSettings(Section):
@@ -155,24 +96,34 @@ class BucketsSettings(Section):
 class EventBusSettings(Section):
     """The event bus (Kafka): collection tasks, events, dead letters."""
 
-    memory: int = Field(default=512, ge=256, le=_MEMORY_LIMIT_MIB)
+    memory: LargeMemoryMib = 512
     """MiB; half of it becomes the Java heap, and below 256 the broker does not start."""
-    disk: int = Field(default=1024, ge=512)
-    """MiB that must be free when it is set up."""
+    disk: int = Field(default=1024, ge=512, le=DISK_LIMIT_MIB)
+    """MiB: what must be free when it is set up, or the size of its volume where volumes have one."""
+    cpu: CpuMillis = 100
+    """Thousandths of a core that are set aside for it in a cluster."""
+    storage_class: ObjectName | None = None
+    """Storage class of its volume in a cluster; by default `kubernetes.storageClass`."""
     partitions: int = Field(default=8, ge=1, le=1000)
     """Partitions of the tasks topic: at most so many workers get tasks at once. Fewer than before means a
     new, empty topic."""
     retention_hours: int = Field(default=168, ge=1)
     """How long events and dead letters are kept."""
+    external: ExternalEventBus | None = None
+    """A cluster of somebody else's instead of a broker of our own."""
 
 
 class WorkflowEngineSettings(Section):
     """The workflow engine (Prefect server) and the worker that runs its flows."""
 
-    memory: int = Field(default=512, ge=256, le=_MEMORY_LIMIT_MIB)
+    memory: LargeMemoryMib = 512
     """MiB that are counted for the server."""
-    worker_memory: int = Field(default=512, ge=256, le=_MEMORY_LIMIT_MIB)
-    """MiB that are counted for the worker with a running flow."""
+    cpu: CpuMillis = 100
+    """Thousandths of a core that are set aside for the server in a cluster."""
+    worker_memory: LargeMemoryMib = 512
+    """MiB that are counted for the worker with a running flow; in a cluster, for the worker and for each run."""
+    worker_cpu: CpuMillis = 100
+    """Thousandths of a core that are set aside for the worker, and for each run, in a cluster."""
     concurrent_runs: int = Field(default=4, ge=1, le=1000)
     """Collections that run at once; further ones wait."""
 
@@ -182,8 +133,13 @@ class CollectionSettings(Section):
 
     workers: int = Field(default=2, ge=1, le=256)
     """Worker processes."""
-    memory: int = Field(default=768, ge=256, le=_MEMORY_LIMIT_MIB)
+    max_workers: int | None = Field(default=None, ge=1, le=256)
+    """Up to how many there are under load in a cluster that measures it; by default always `workers`."""
+    memory: LargeMemoryMib = 768
     """MiB that are counted for each."""
+    cpu: CpuMillis = 200
+    """Thousandths of a core that are set aside for each in a cluster; with `maxWorkers`, further ones are
+    started beyond 80 % of it."""
     concurrency: int = Field(default=2, ge=1, le=64)
     """Files that one worker works on at once."""
     attempts: int = Field(default=6, ge=1, le=100)
@@ -198,18 +154,11 @@ class VenueSettings(Section):
     stand_in: bool = True
     """Keep a stand-in venue: a bucket of the object store that is listed and read as the exchange's, and that
     `marketlake venue publish` fills."""
-    endpoint: str | None = None
+    endpoint: BaseUrl | None = None
     """Base URL of an S3 service to collect from instead of the stand-in. Without it, and without a stand-in,
     the venue's public archive is read."""
     bucket: BucketName = "data.binance.vision"
     """The bucket at `endpoint`."""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _base_url(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+", endpoint):
-            raise ValueError("is no base URL: scheme, host and perhaps a port, e.g. https://s3.example.com")
-        return endpoint
 
 
 class TelemetrySettings(Section):
@@ -217,8 +166,13 @@ class TelemetrySettings(Section):
 
     memory: MemoryMib = 256
     """MiB for each of the three stores and for the collector."""
-    disk: int = Field(default=512, ge=128)
-    """MiB that must be free for each of the three stores when it is set up."""
+    disk: int = Field(default=512, ge=128, le=DISK_LIMIT_MIB)
+    """MiB for each of the three stores: what must be free when it is set up, or the size of its volume where
+    volumes have one."""
+    cpu: CpuMillis = 50
+    """Thousandths of a core that are set aside for each of the four in a cluster."""
+    storage_class: ObjectName | None = None
+    """Storage class of the stores' volumes in a cluster; by default `kubernetes.storageClass`."""
     metrics_retention_days: int = Field(default=30, ge=1, le=3650)
     """How long VictoriaMetrics keeps metrics."""
     logs_retention_days: int = Field(default=14, ge=1, le=3650)
@@ -233,12 +187,14 @@ class EnvironmentSettings(Section):
     target: Target = Target.HOST
     """Where the services run."""
     data_folder: Path | None = None
-    """Absolute path of the folder that holds all the stack's data, logs and configuration. By default
-    `<MARKETLAKE_HOME>/<environment>`, with MARKETLAKE_HOME by default `/var/lib/marketlake` for root and
-    `~/.local/share/marketlake` for everybody else."""
+    """Absolute path of the folder that holds all the stack's data, logs and configuration, for the target
+    `host`. By default `<MARKETLAKE_HOME>/<environment>`, with MARKETLAKE_HOME by default
+    `/var/lib/marketlake` for root and `~/.local/share/marketlake` for everybody else."""
     keep_data: bool = False
-    """Let the data folder's volumes outlive `pulumi destroy`, as `make down DATA=keep` does once."""
+    """Let the volumes outlive `pulumi destroy`, as `make down DATA=keep` does once."""
     ports: Ports = Ports()
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    images: ImagesSettings = ImagesSettings()
     database: DatabaseSettings = DatabaseSettings()
     object_store: ObjectStoreSettings = ObjectStoreSettings()
     buckets: BucketsSettings = BucketsSettings()

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -11,8 +11,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from stacks.contradictions import contradictions, missing_secrets
+from stacks.section import Secret
 from stacks.settings import NAMESPACE, EnvironmentSettings
 
+_KEY = "[key]"
+"""What pydantic puts behind the place of a dictionary's key."""
 _FOREIGN = frozenset({"aws", "kubernetes", "pulumi"})
 """Namespaces of Pulumi itself and of providers; they check their keys themselves."""
 
@@ -47,19 +51,25 @@ def read_environment(path: Path) -> EnvironmentSettings:
         config = {}
     if not isinstance(config, dict):
         raise InvalidSettingsError(str(path), [f"`config` is {config!r}; it must hold `{NAMESPACE}:…` keys"])
-    return settings_from({str(key): value for key, value in config.items()}, source=str(path))
+    whole = {str(key): value for key, value in config.items()}
+    return settings_from(whole, source=str(path), encrypted=())
 
 
-def settings_from(config: Mapping[str, Any], *, source: str) -> EnvironmentSettings:
+def settings_from(
+    config: Mapping[str, Any], *, source: str, encrypted: Collection[str] | None = None
+) -> EnvironmentSettings:
     """The settings in a stack's configuration.
 
     Args:
         config: by full key (``marketlake:ports``) or by bare key. Pulumi hands a program texts, in which
             objects are JSON; a file holds the values themselves. Both are understood.
         source: where it comes from, for messages.
+        encrypted: full keys of which the source encrypts something; in all others a secret must not be readable.
+            None: it is not known, and nothing is refused for that.
 
     Raises:
-        InvalidSettingsError: unknown key, impossible value.
+        InvalidSettingsError: unknown key, impossible value, settings that contradict each other, a secret in plain
+            text.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
@@ -69,7 +79,7 @@ def settings_from(config: Mapping[str, Any], *, source: str) -> EnvironmentSetti
         if namespace == NAMESPACE:
             if isinstance(value, dict) and set(value) == {"secure"}:
                 problems.append(
-                    f"{full_key}: is encrypted, but no setting is secret: set it without --secret"
+                    f"{full_key}: is encrypted, and it is no secret itself: set it without --secret"
                 )
                 continue
             values[key] = _decoded(value)
@@ -79,34 +89,81 @@ def settings_from(config: Mapping[str, Any], *, source: str) -> EnvironmentSetti
         settings = EnvironmentSettings.model_validate(values)
     except ValidationError as error:
         problems += [_in_words(problem) for problem in error.errors(include_url=False)]
+    else:
+        problems += [f"{place(found.location)}: {found.message}" for found in contradictions(settings)]
+        if encrypted is not None:
+            problems += [
+                f"{place(location)}: is a secret in plain text: `{_setting_of_secret(location)}` encrypts it"
+                for location, secret in secrets_in(settings)
+                if not secret.is_encrypted and f"{NAMESPACE}:{location[0]}" not in encrypted
+            ]
     if problems:
         raise InvalidSettingsError(source, problems)
     return settings
 
 
+def secrets_in(section: BaseModel) -> Iterator[tuple[tuple[str, ...], Secret]]:
+    """The secrets that are given in a section and the sections within, each with the keys on the way to it."""
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), field.alias or name
+        if isinstance(value, Secret):
+            yield (key,), value
+        elif isinstance(value, BaseModel):
+            for location, secret in secrets_in(value):
+                yield (key, *location), secret
+
+
+def require_secrets(settings: EnvironmentSettings, environment: str, *, source: str) -> None:
+    """Make sure that nothing has to be asked for.
+
+    Raises:
+        InvalidSettingsError: secrets are missing; the message has the commands that set them.
+    """
+    if missing := missing_secrets(settings):
+        raise InvalidSettingsError(
+            source,
+            [
+                f"{place(location)}: is missing: `{_setting_of_secret(location)} --stack {environment}` asks for it"
+                for location in missing
+            ],
+        )
+
+
 def place(location: tuple[int | str, ...]) -> str:
     """Where a setting stands, as `pulumi config set --path` wants it: ``marketlake:ports.objectStore``."""
-    return f"{NAMESPACE}:{'.'.join(map(str, location))}"
+    return f"{NAMESPACE}:{'.'.join(str(step) for step in location if step != _KEY)}"
 
 
 def section_at(location: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The model of the section at a location; None where a single setting is."""
-    model: type[BaseModel] = EnvironmentSettings
+    kind = kind_at(location)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def kind_at(location: tuple[int | str, ...]) -> Any:
+    """The type of what stands at a location, ``… | None`` taken away; None where nothing can stand."""
+    kind: Any = EnvironmentSettings
     for step in location:
-        field = next((field for field in model.model_fields.values() if field.alias == step), None)
-        inner = next(_models(field.annotation), None) if field else None
-        if inner is None:
+        if get_origin(kind) is dict:
+            kind = _present(get_args(kind)[1])
+            continue
+        fields = kind.model_fields.values() if hasattr(kind, "model_fields") else ()
+        field = next((field for field in fields if field.alias == step), None)
+        if field is None:
             return None
-        model = inner
-    return model
+        kind = _present(field.annotation)
+    return kind
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def _present(annotation: Any) -> Any:
+    """The type without ``| None`` and without constraints."""
     if get_origin(annotation) in (Union, UnionType):
-        for option in get_args(annotation):
-            yield from _models(option)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        return _present(next(option for option in get_args(annotation) if option is not type(None)))
+    return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
+
+
+def _setting_of_secret(location: tuple[int | str, ...]) -> str:
+    return f"pulumi config set --secret --path {place(location)}"
 
 
 def _in_words(problem: ErrorDetails) -> str:
@@ -121,9 +178,21 @@ def _in_words(problem: ErrorDetails) -> str:
         inside = section_at(location)
         keys = [field.alias or name for name, field in inside.model_fields.items()] if inside else []
         message = f"should be an object with some of the keys {', '.join(keys)}"
-    if isinstance(problem["input"], dict):
+    if isinstance(problem["input"], dict) or _may_hold_secrets(location):
         return f"{where}: {message}"
     return f"{where}: {problem['input']!r} {message}"
+
+
+def _may_hold_secrets(location: tuple[int | str, ...]) -> bool:
+    """Whether a secret can stand there, or within: then nobody is shown what does."""
+    return _holds_secrets(kind_at(location))
+
+
+def _holds_secrets(kind: Any) -> bool:
+    if kind is Secret:
+        return True
+    fields = kind.model_fields.values() if hasattr(kind, "model_fields") else ()
+    return any(_holds_secrets(_present(field.annotation)) for field in fields)
 
 
 def _unknown(what: str, given: str, allowed: list[str]) -> str:

@@ -69,7 +69,7 @@ def test_a_key_that_resembles_nothing_lists_what_is_allowed() -> None:
             {"ports": {"database": 5000, "eventBus": 5000}},
             "marketlake:ports: database and eventBus are both 5000",
         ),
-        ({"target": "moon"}, "marketlake:target: 'moon' should be 'host'"),
+        ({"target": "moon"}, "marketlake:target: 'moon' should be 'host' or 'kubernetes'"),
         ({"dataFolder": "here"}, "marketlake:dataFolder: 'here' must be an absolute path"),
         ({"dataFolder": "/srv"}, "'/srv' must be an absolute path of a folder of its own"),
         ({"venue": {"endpoint": "example.com"}}, "marketlake:venue.endpoint: 'example.com' is no base URL"),
@@ -83,7 +83,7 @@ def test_a_key_that_resembles_nothing_lists_what_is_allowed() -> None:
             {"collection": {"workers": {"secure": 1}}},
             "marketlake:collection.workers: should be a valid integer",
         ),
-        ({"keepData": {"secure": "v1:x"}}, "keepData: is encrypted, but no setting is secret"),
+        ({"keepData": {"secure": "v1:x"}}, "keepData: is encrypted, and it is no secret itself"),
     ],
 )
 def test_an_impossible_value_is_named_with_its_place(config: dict[str, Any], message: str) -> None:
