@@ -8,7 +8,7 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.scheduling.v1 import PriorityClass
 
 from components.component import Component, known_after
-from components.kubernetes.labels import stack_labels
+from components.kubernetes.labels import priority_class, stack_labels
 from components.kubernetes.network import DENY_ALL
 from components.providers.cluster_namespace import ClusterNamespace
 from components.service import Importance
@@ -61,14 +61,17 @@ class ClusterSpace(Component):
         there = known_after(pulumi.Output.from_input(args["namespace"]), self.resource)
         closed = NetworkPolicy(
             f"{name}-deny-all",
-            metadata={"name": "deny-all", "namespace": there, "labels": stack_labels(stack)},
+            metadata={"name": "deny-all", "namespace": there, "labels": stack_labels(stack, "cluster-space")},
             spec=DENY_ALL,
             opts=self._child(),
         )
         classes = [
             PriorityClass(
                 f"{name}-priority-{importance}",
-                metadata={"name": f"{args['namespace']}-{importance}", "labels": stack_labels(stack)},
+                metadata={
+                    "name": priority_class(stack, importance),
+                    "labels": stack_labels(stack, "cluster-space"),
+                },
                 value=value,
                 global_default=False,
                 description=f"marketlake, stack {stack}: {importance}",

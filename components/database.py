@@ -1,17 +1,21 @@
 """The relational database: one PostgreSQL server, with a database and a role of its own for each user of it."""
 
-from typing import NotRequired, TypedDict
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 from marketlake.settings import HealthKind
 
 from components.component import Component, known_after
+from components.external import external_service
 from components.providers.secret import GeneratedSecret
 from components.providers.sql_database import SqlDatabase
 from components.service import Command, File, Health, Importance, Port, Resources, Service, Stop, Tool, Volume
 from components.target import TargetArgs
 from components.targets import target_of
 
+SERVICE = "database"
+_PORT = 5432
 SUPERUSER = "postgres"
 """The role that owns the server; only provisioning uses it."""
 
@@ -36,18 +40,26 @@ log_line_prefix = '%m [%p] %q%u@%d '
 _AUTHENTICATION = "host all all all scram-sha-256\n"
 
 
-def database_service(*, memory_mib: int = 256, volume_mib: int = 1024) -> Service:
+def database_service(
+    *, memory_mib: int = 256, volume_mib: int = 1024, storage_class: str | None = None, cpu_millis: int = 100
+) -> Service:
     """PostgreSQL, reachable by TCP and SCRAM only.
 
     Secrets: ``superuser-password``. It is set anew before every start, so data that outlived the stack's secrets can
     be used with new ones.
     """
     return Service(
-        name="database",
+        name=SERVICE,
         program=Tool(name="postgresql"),
         argv=("{bin:postgres}", "-c", "config_file={file:postgresql.conf}"),
-        ports={"sql": Port(preferred=5432)},
-        volumes={"data": Volume(size_mib=volume_mib)},
+        ports={"sql": Port(preferred=_PORT)},
+        volumes={
+            "data": Volume(
+                size_mib=volume_mib,
+                backup="none: the ledger is rebuilt from the landing bucket, the engine's history is not",
+                storage_class=storage_class,
+            )
+        },
         files={
             "postgresql.conf": File(text=_CONFIGURATION),
             "pg_hba.conf": File(text=_AUTHENTICATION),
@@ -78,11 +90,23 @@ def database_service(*, memory_mib: int = 256, volume_mib: int = 1024) -> Servic
             ),
         ),
         health=Health(kind=HealthKind.TCP, port="sql"),
-        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         importance=Importance.DATA,
         stop=Stop(signal="INT", grace_s=20),  # "fast": roll back what runs, write a checkpoint, end
         refuses_root=True,
     )
+
+
+class ExternalDatabaseArgs(TypedDict):
+    """A PostgreSQL server that somebody else runs."""
+
+    host: pulumi.Input[str]
+    port: NotRequired[pulumi.Input[int]]
+    """Optional: 5432 when omitted."""
+    superuser: pulumi.Input[str]
+    """A role that may create databases and roles."""
+    password: pulumi.Input[str]
+    """A secret: that role's."""
 
 
 class DatabaseArgs(TypedDict):
@@ -96,6 +120,13 @@ class DatabaseArgs(TypedDict):
     """Optional: 256 when omitted; a quarter becomes shared buffers."""
     volume_mib: NotRequired[int]
     """Optional: room that has to be free at first; 1024 when omitted."""
+    storage_class: NotRequired[str]
+    """Optional: of its volume, where the target offers several; the usual one when omitted."""
+    cpu_millis: NotRequired[int]
+    """Optional: thousandths of a core that are set aside for it, where the target can; 100 when omitted."""
+    external: NotRequired[ExternalDatabaseArgs]
+    """Optional: a server to use instead of one of our own. The databases are adopted there, or created, and stay there
+    when the stack is destroyed."""
 
 
 class Database(Component):
@@ -111,17 +142,8 @@ class Database(Component):
     def __init__(self, name: str, args: DatabaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the server and its databases."""
         super().__init__(name, opts)
-        superuser = GeneratedSecret(f"{name}-superuser-password", opts=self._child())
-        deployed = target_of(args["target"]).deploy(
-            name,
-            database_service(memory_mib=args.get("memory_mib", 256), volume_mib=args.get("volume_mib", 1024)),
-            inputs={},
-            secrets={"superuser-password": superuser.value},
-            opts=self._child(),
-        )
-        address = deployed.address("sql")
-        self.host = address.apply(lambda text: text.rpartition(":")[0])
-        self.port = address.apply(lambda text: int(text.rpartition(":")[2]))
+        server = self._external(args["external"]) if "external" in args else self._own(name, args)
+        self.host, self.port, self.service = server.host, server.port, server.service
         passwords: dict[str, pulumi.Output[str]] = {}
         for database in args["databases"]:
             password = GeneratedSecret(f"{name}-{database}-password", opts=self._child())
@@ -130,17 +152,67 @@ class Database(Component):
                 {
                     "host": self.host,
                     "port": self.port,
-                    "superuser": SUPERUSER,
-                    "superuser_password": superuser.value,
+                    "superuser": server.superuser,
+                    "superuser_password": server.password,
                     "name": database,
                     "owner": database,
                     "owner_password": password.value,
                 },
-                self._child(deployed.resource, inside=deployed.resource),
+                self._child(retained=True)
+                if server.resource is None
+                else self._child(server.resource, inside=server.resource),
             )
             passwords[database] = known_after(password.value, declared)
         self.passwords = pulumi.Output.secret(pulumi.Output.all(**passwords))
-        self.service = deployed.info
         self.register_outputs(
             {"host": self.host, "port": self.port, "passwords": self.passwords, "service": self.service}
         )
+
+    def _own(self, name: str, args: DatabaseArgs) -> "_Server":
+        superuser = GeneratedSecret(f"{name}-superuser-password", opts=self._child())
+        deployed = target_of(args["target"]).deploy(
+            name,
+            database_service(
+                memory_mib=args.get("memory_mib", 256),
+                volume_mib=args.get("volume_mib", 1024),
+                storage_class=args.get("storage_class"),
+                cpu_millis=args.get("cpu_millis", 100),
+            ),
+            inputs={},
+            secrets={"superuser-password": superuser.value},
+            opts=self._child(),
+        )
+        address = deployed.address("sql")
+        return _Server(
+            host=address.apply(lambda text: text.rpartition(":")[0]),
+            port=address.apply(lambda text: int(text.rpartition(":")[2])),
+            superuser=SUPERUSER,
+            password=superuser.value,
+            service=deployed.info,
+            resource=deployed.resource,
+        )
+
+    def _external(self, args: ExternalDatabaseArgs) -> "_Server":
+        host = pulumi.Output.from_input(args["host"])
+        port = pulumi.Output.from_input(args.get("port", _PORT)).apply(int)
+        address = pulumi.Output.all(host, port).apply(lambda known: f"{known[0]}:{known[1]}")
+        return _Server(
+            host=host,
+            port=port,
+            superuser=args["superuser"],
+            password=pulumi.Output.secret(args["password"]),
+            service=external_service(SERVICE, address=address, target=address),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Server:
+    """The server, whoever runs it."""
+
+    host: pulumi.Output[str]
+    port: pulumi.Output[int]
+    superuser: pulumi.Input[str]
+    password: pulumi.Output[str]
+    service: pulumi.Output[dict[str, Any]]
+    resource: pulumi.Resource | None = None
+    """What has to be there before it is asked; None for one that was there before."""

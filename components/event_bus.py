@@ -8,11 +8,13 @@ import pulumi
 from marketlake.settings import HealthKind
 
 from components.component import Component, known_after
+from components.external import external_service
 from components.providers.secret import GeneratedSecret
 from components.service import Command, File, Health, Importance, Port, Resources, Service, Stop, Tool, Volume
 from components.target import TargetArgs
 from components.targets import target_of
 
+SERVICE = "event-bus"
 CLIENT_USER = "marketlake"
 BROKER_USER = "broker"
 SECURITY_PROTOCOL = "SASL_PLAINTEXT"
@@ -89,14 +91,22 @@ def cluster_id(name: str) -> str:
     return base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_OID, name).bytes).decode().rstrip("=")
 
 
-def event_bus_service(*, memory_mib: int = 512, volume_mib: int = 1024) -> Service:
+def event_bus_service(
+    *, memory_mib: int = 512, volume_mib: int = 1024, storage_class: str | None = None, cpu_millis: int = 100
+) -> Service:
     """A Kafka broker. Inputs: ``cluster-id``. Secrets: ``broker-password``, ``client-password``."""
     return Service(
-        name="event-bus",
+        name=SERVICE,
         program=Tool(name="kafka", needs=("java",)),
         argv=(*_JAVA, "kafka.Kafka", "{file:server.properties}"),
         ports={"client": Port(preferred=9092), "controller": Port(preferred=9093, private=True)},
-        volumes={"data": Volume(size_mib=volume_mib)},
+        volumes={
+            "data": Volume(
+                size_mib=volume_mib,
+                backup="none: tasks that were lost are dispatched again from the database",
+                storage_class=storage_class,
+            )
+        },
         files={
             "server.properties": File(text=_PROPERTIES, secret=True),
             "log4j2.properties": File(text=_LOGGING),
@@ -116,10 +126,25 @@ def event_bus_service(*, memory_mib: int = 512, volume_mib: int = 1024) -> Servi
             ),
         ),
         health=Health(kind=HealthKind.TCP, port="client", timeout_s=90),
-        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         stop=Stop(grace_s=20),
         importance=Importance.DATA,
     )
+
+
+class ExternalEventBusArgs(TypedDict):
+    """A Kafka cluster that somebody else runs."""
+
+    bootstrap_servers: pulumi.Input[str]
+    """``host:port``, several joined by commas."""
+    security_protocol: NotRequired[pulumi.Input[str]]
+    """Optional: ``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``; the last when omitted."""
+    sasl_mechanism: NotRequired[pulumi.Input[str]]
+    """Needed with SASL: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
+    username: NotRequired[pulumi.Input[str]]
+    """Needed with SASL: somebody who may create topics, write and read them."""
+    password: NotRequired[pulumi.Input[str]]
+    """A secret, needed with SASL."""
 
 
 class EventBusArgs(TypedDict):
@@ -131,29 +156,54 @@ class EventBusArgs(TypedDict):
     """Optional: 512 when omitted; half becomes the Java heap."""
     volume_mib: NotRequired[int]
     """Optional: room that has to be free at first; 1024 when omitted."""
+    storage_class: NotRequired[str]
+    """Optional: of its volume, where the target offers several; the usual one when omitted."""
+    cpu_millis: NotRequired[int]
+    """Optional: thousandths of a core that are set aside for it, where the target can; 100 when omitted."""
+    external: NotRequired[ExternalEventBusArgs]
+    """Optional: a cluster to use instead of a broker of our own."""
 
 
 class EventBus(Component):
-    """A Kafka broker."""
+    """A Kafka broker, or a cluster that somebody else runs."""
 
     bootstrap_servers: pulumi.Output[str]
     security_protocol: pulumi.Output[str]
-    sasl_mechanism: pulumi.Output[str]
-    username: pulumi.Output[str]
-    password: pulumi.Output[str]
-    """A secret."""
+    sasl_mechanism: pulumi.Output[str | None]
+    username: pulumi.Output[str | None]
+    password: pulumi.Output[str | None]
+    """A secret. It, the mechanism and the name are None for an external cluster that asks for none."""
     service: pulumi.Output[dict[str, str]]
     """How `marketlake status` finds it."""
 
     def __init__(self, name: str, args: EventBusArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the broker."""
         super().__init__(name, opts)
+        if "external" in args:
+            self._take(args["external"])
+        else:
+            self._deploy(name, args)
+        self.register_outputs(
+            {
+                "bootstrap_servers": self.bootstrap_servers,
+                "security_protocol": self.security_protocol,
+                "sasl_mechanism": self.sasl_mechanism,
+                "username": self.username,
+                "password": self.password,
+                "service": self.service,
+            }
+        )
+
+    def _deploy(self, name: str, args: EventBusArgs) -> None:
         broker = GeneratedSecret(f"{name}-broker-password", opts=self._child())
         client = GeneratedSecret(f"{name}-client-password", opts=self._child())
         deployed = target_of(args["target"]).deploy(
             name,
             event_bus_service(
-                memory_mib=args.get("memory_mib", 512), volume_mib=args.get("volume_mib", 1024)
+                memory_mib=args.get("memory_mib", 512),
+                volume_mib=args.get("volume_mib", 1024),
+                storage_class=args.get("storage_class"),
+                cpu_millis=args.get("cpu_millis", 100),
             ),
             inputs={"cluster-id": cluster_id(f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}")},
             secrets={"broker-password": broker.value, "client-password": client.value},
@@ -165,13 +215,12 @@ class EventBus(Component):
         self.username = pulumi.Output.from_input(CLIENT_USER)
         self.password = known_after(client.value, deployed.resource)
         self.service = deployed.info
-        self.register_outputs(
-            {
-                "bootstrap_servers": self.bootstrap_servers,
-                "security_protocol": self.security_protocol,
-                "sasl_mechanism": self.sasl_mechanism,
-                "username": self.username,
-                "password": self.password,
-                "service": self.service,
-            }
-        )
+
+    def _take(self, external: ExternalEventBusArgs) -> None:
+        self.bootstrap_servers = pulumi.Output.from_input(external["bootstrap_servers"])
+        self.security_protocol = pulumi.Output.from_input(external.get("security_protocol", "SASL_SSL"))
+        self.sasl_mechanism = pulumi.Output.from_input(external.get("sasl_mechanism"))
+        self.username = pulumi.Output.from_input(external.get("username"))
+        self.password = pulumi.Output.secret(external.get("password"))
+        first = self.bootstrap_servers.apply(lambda servers: servers.split(",")[0])
+        self.service = external_service(SERVICE, address=first, target=first)

@@ -85,6 +85,8 @@ class Volume:
     """Room that has to be free before the service starts for the first time; where volumes have a size, it."""
     scratch: bool = False
     """What is in it may be lost with the process."""
+    backup: str | None = None
+    """How its content is saved, or ``none: …`` and why that is all right; for what is no scratch."""
     storage_class: str | None = None
     """Kind of storage, where a target offers several; None: the target's usual one."""
 

@@ -12,14 +12,14 @@ _STACK, _SERVICE = "marketlake/stack", "marketlake/service"
 """What selects pods: Prefect writes its own values into the usual labels of the Jobs that it starts."""
 
 
-def stack_labels(stack: str) -> dict[str, str]:
-    """Labels of every object of a stack."""
-    return {PART_OF: PLATFORM, INSTANCE: stack, MANAGED_BY: "pulumi"}
+def stack_labels(stack: str, name: str) -> dict[str, str]:
+    """Labels of an object of a stack; `name` says what part of it."""
+    return {NAME: name, PART_OF: PLATFORM, INSTANCE: stack, MANAGED_BY: "pulumi"}
 
 
 def service_labels(stack: str, service: str, version: str) -> dict[str, str]:
     """Labels of every object of one service."""
-    return {**stack_labels(stack), **selector(stack, service), NAME: service, VERSION: version}
+    return {**stack_labels(stack, service), **selector(stack, service), VERSION: version}
 
 
 def selector(stack: str, service: str) -> dict[str, str]:
@@ -30,3 +30,8 @@ def selector(stack: str, service: str) -> dict[str, str]:
 def caller_of(service: str) -> str:
     """The label that a pod carries if it may connect to `service`."""
     return f"marketlake/calls-{service}"
+
+
+def priority_class(stack: str, importance: str) -> str:
+    """Name of the priority class of a stack's pods of that importance; classes belong to the whole cluster."""
+    return f"{PLATFORM}-{stack}-{importance}"

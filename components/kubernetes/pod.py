@@ -1,15 +1,17 @@
 """The pod of a service: its program, held to the restricted pod security standard, its probes, files and volumes."""
 
 import shlex
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from marketlake.settings import HealthKind
 
 from components.kubernetes.layout import FILES, LOGS, SECRET_FILE, SECRET_VARIABLE, TEMPORARY, VOLUMES
-from components.rendering import Placement, RenderedCommand, render_argv, render_environment, render_setup
-from components.service import Service
+from components.rendering import Placement, RenderedCommand, fill, render_setup
+from components.service import Command, Service
 
+BACKUP, API_ACCESS = "marketlake/backup", "marketlake/api-access"
+"""Annotations that declare what a policy would refuse undeclared."""
 NOBODY = 65532
 """User and group of every container: an id that owns nothing on the node."""
 FILES_VOLUME, TEMPORARY_VOLUME, LOGS_VOLUME, TOKEN_VOLUME = "files", "temporary", "logs", "token"
@@ -24,6 +26,17 @@ _PROBE_EVERY_S = 5
 _FIRST_PROBE_EVERY_S = 1
 _PATIENCE_PROBES = 6
 _HEARTBEAT_AGE_S = 90
+
+
+Rendered = TypeVar("Rendered")
+
+
+class Texts(Protocol):
+    """Texts of a service with their placeholders filled in, as early as they can be."""
+
+    def __call__(self, render: Callable[[Placement], Rendered], sources: Iterable[str]) -> Any:
+        """What `render` makes of `sources`: at once, or an output where one of them waits for another resource."""
+        ...
 
 
 def container_security() -> dict[str, Any]:
@@ -47,13 +60,13 @@ def pod_security() -> dict[str, Any]:
     }
 
 
-def container(service: Service, image: str, placement: Placement, *, files: str) -> dict[str, Any]:
+def container(service: Service, image: str, texts: Texts, *, files: str) -> dict[str, Any]:
     """The container of the service's program, without probes.
 
     Args:
         service: what runs.
         image: its reference, with digest.
-        placement: what its placeholders mean.
+        texts: fills in its placeholders.
         files: name of the service's Secret.
     """
     memory = f"{service.resources.memory_mib}Mi"
@@ -61,8 +74,8 @@ def container(service: Service, image: str, placement: Placement, *, files: str)
         "name": service.name,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": list(render_argv(service, placement)),
-        "env": _environment(service, placement, files),
+        "command": [_text(service, texts, argument) for argument in service.argv],
+        "env": _environment(service, texts, files),
         "ports": [
             {"name": name, "containerPort": port.preferred, "protocol": "TCP"}
             for name, port in service.ports.items()
@@ -78,19 +91,19 @@ def container(service: Service, image: str, placement: Placement, *, files: str)
 
 
 def pod_spec(
-    service: Service, image: str, placement: Placement, *, files: str, account: str, priority: str
+    service: Service, image: str, texts: Texts, *, files: str, account: str, priority: str
 ) -> dict[str, Any]:
     """The spec of a pod that runs the service until it is ended.
 
     Args:
         service: what runs.
         image: its reference, with digest.
-        placement: what its placeholders mean.
+        texts: fills in its placeholders.
         files: name of the service's ConfigMap and Secret.
         account: name of its service account; its token is not mounted.
         priority: name of its priority class.
     """
-    main = container(service, image, placement, files=files)
+    main = container(service, image, texts, files=files)
     main |= _probes(service)
     if service.stop.signal != "TERM":
         # Kubernetes says TERM and nothing else, so the program is told in its own way before.
@@ -99,20 +112,20 @@ def pod_spec(
     return {
         **_common(service, files=files, account=account, priority=priority),
         "terminationGracePeriodSeconds": service.stop.grace_s + 5,
-        "initContainers": [_setup_container(command, main) for command in render_setup(service, placement)],
+        "initContainers": [_setup_container(service, command, texts, main) for command in service.setup],
         "containers": [main],
     }
 
 
 def job_spec(
-    service: Service, image: str, placement: Placement, *, files: str, account: str, priority: str
+    service: Service, image: str, texts: Texts, *, files: str, account: str, priority: str
 ) -> dict[str, Any]:
     """The spec of a pod that runs the service once; see :func:`pod_spec`."""
     return {
         **_common(service, files=files, account=account, priority=priority),
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": service.stop.grace_s + 5,
-        "containers": [container(service, image, placement, files=files)],
+        "containers": [container(service, image, texts, files=files)],
     }
 
 
@@ -180,7 +193,7 @@ def claims(service: Service, storage_class: str | None) -> list[dict[str, Any]]:
     """Templates of the volume claims of everything that has to last."""
     return [
         {
-            "metadata": {"name": name},
+            "metadata": {"name": name, "annotations": {BACKUP: volume.backup} if volume.backup else {}},
             "spec": {
                 "accessModes": ["ReadWriteOnce"],
                 "resources": {"requests": {"storage": f"{volume.size_mib}Mi"}},
@@ -203,12 +216,16 @@ def _common(service: Service, *, files: str, account: str, priority: str) -> dic
     }
 
 
-def _environment(service: Service, placement: Placement, files: str) -> list[dict[str, Any]]:
+def _text(service: Service, texts: Texts, source: str) -> Any:
+    return texts(lambda placement: fill(source, service, placement), [source])
+
+
+def _environment(service: Service, texts: Texts, files: str) -> list[dict[str, Any]]:
     plain = {
         "HOME": str(TEMPORARY),
         "TMPDIR": str(TEMPORARY),
         **({service.heartbeat: str(HEARTBEAT_FILE)} if service.heartbeat else {}),
-        **render_environment(service, placement),
+        **{name: _text(service, texts, source) for name, source in service.environment.items()},
     }
     variables: list[dict[str, Any]] = [
         {"name": name, "value": value} for name, value in sorted(plain.items())
@@ -274,8 +291,24 @@ def _probes(service: Service) -> Mapping[str, Any]:
     }
 
 
-def _setup_container(command: RenderedCommand, main: Mapping[str, Any]) -> dict[str, Any]:
+def _setup_container(
+    service: Service, command: Command, texts: Texts, main: Mapping[str, Any]
+) -> dict[str, Any]:
     """A container that runs one command to its end; what it created already is not created again."""
+
+    def line(placement: Placement) -> str:
+        rendered = next(one for one in render_setup(service, placement) if one.name == command.name)
+        return _command_line(rendered)
+
+    shared = ("image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts")
+    return {
+        "name": command.name.replace(" ", "-").replace("'", ""),
+        "command": [_SHELL, "-c", texts(line, [*command.argv, command.creates or ""])],
+        **{key: main[key] for key in shared},
+    }
+
+
+def _command_line(command: RenderedCommand) -> str:
     line = shlex.join(command.argv)
     if command.stdin:
         line += f" < {shlex.quote(str(command.stdin))}"
@@ -285,11 +318,4 @@ def _setup_container(command: RenderedCommand, main: Mapping[str, Any]) -> dict[
             draft = shlex.quote(f"{command.creates}.part")
             line = f"rm -rf {draft} && {line} && mv {draft} {made}"
         line = f"[ -e {made} ] || {{ {line}; }}"
-    return {
-        "name": command.name.replace(" ", "-").replace("'", ""),
-        "command": [_SHELL, "-c", line],
-        **{
-            key: main[key]
-            for key in ("image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts")
-        },
-    }
+    return line

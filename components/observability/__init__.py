@@ -27,6 +27,11 @@ class ObservabilityArgs(TypedDict):
     """Optional: of each of the three stores and of the collector; 256 when omitted."""
     volume_mib: NotRequired[int]
     """Optional: room for each store that has to be free at first; 512 when omitted."""
+    storage_class: NotRequired[str]
+    """Optional: of their volumes, where the target offers several; the usual one when omitted."""
+    cpu_millis: NotRequired[int]
+    """Optional: thousandths of a core that are set aside for each of the four, where the target can; 50 when
+    omitted."""
     metrics_retention_days: NotRequired[int]
     """Optional: 30 when omitted."""
     logs_retention_days: NotRequired[int]
@@ -57,11 +62,16 @@ class Observability(Component):
         super().__init__(name, opts)
         target = target_of(args["target"])
         memory, volume = args.get("memory_mib", 256), args.get("volume_mib", 512)
+        storage, cpu = args.get("storage_class"), args.get("cpu_millis", 50)
         password = GeneratedSecret(f"{name}-password", opts=self._child())
         metrics = target.deploy(
             f"{name}-metrics-store",
             metrics_store_service(
-                memory_mib=memory, volume_mib=volume, retention_days=args.get("metrics_retention_days", 30)
+                memory_mib=memory,
+                volume_mib=volume,
+                storage_class=storage,
+                cpu_millis=cpu,
+                retention_days=args.get("metrics_retention_days", 30),
             ),
             inputs={},
             secrets={"password": password.value},
@@ -70,7 +80,11 @@ class Observability(Component):
         logs = target.deploy(
             f"{name}-log-store",
             log_store_service(
-                memory_mib=memory, volume_mib=volume, retention_days=args.get("logs_retention_days", 14)
+                memory_mib=memory,
+                volume_mib=volume,
+                storage_class=storage,
+                cpu_millis=cpu,
+                retention_days=args.get("logs_retention_days", 14),
             ),
             inputs={},
             secrets={"password": password.value},
@@ -79,7 +93,11 @@ class Observability(Component):
         traces = target.deploy(
             f"{name}-trace-store",
             trace_store_service(
-                memory_mib=memory, volume_mib=volume, retention_hours=args.get("traces_retention_hours", 72)
+                memory_mib=memory,
+                volume_mib=volume,
+                storage_class=storage,
+                cpu_millis=cpu,
+                retention_hours=args.get("traces_retention_hours", 72),
             ),
             inputs={},
             secrets={},
@@ -88,7 +106,7 @@ class Observability(Component):
         authorization = password.value.apply(basic_authorization)
         collector = target.deploy(
             f"{name}-collector",
-            telemetry_collector_service(memory_mib=memory),
+            telemetry_collector_service(memory_mib=memory, storage_class=storage, cpu_millis=cpu),
             inputs={
                 "metrics-url": metrics.url("http"),
                 "logs-url": logs.url("http"),

@@ -96,7 +96,9 @@ service:
 """
 
 
-def telemetry_collector_service(*, memory_mib: int = 256) -> Service:
+def telemetry_collector_service(
+    *, memory_mib: int = 256, storage_class: str | None = None, cpu_millis: int = 50
+) -> Service:
     """The collector; it also reads the services' log files and the host's figures.
 
     Inputs: ``metrics-url``, ``logs-url``, ``traces-url`` (OTLP). Secrets: ``metrics-authorization`` and
@@ -107,10 +109,14 @@ def telemetry_collector_service(*, memory_mib: int = 256) -> Service:
         program=Tool(name="otel-collector"),
         argv=("{bin:otel-collector}", "--config={file:config.yaml}"),
         ports={"otlp": Port(preferred=4318, scheme="http")},
-        volumes={"positions": Volume(size_mib=16)},
+        volumes={
+            "positions": Volume(
+                size_mib=16, backup="none: positions in log files", storage_class=storage_class
+            )
+        },
         files={"config.yaml": File(text=_CONFIGURATION, secret=True)},
         environment={"GOMEMLIMIT": "{memory:80}MiB"},
         health=Health(kind=HealthKind.TCP, port="otlp"),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         calls=("metrics-store", "log-store", "trace-store"),
     )

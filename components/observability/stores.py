@@ -61,7 +61,12 @@ def basic_authorization(password: str) -> str:
 
 
 def metrics_store_service(
-    *, memory_mib: int = 256, volume_mib: int = 512, retention_days: int = 30
+    *,
+    memory_mib: int = 256,
+    volume_mib: int = 512,
+    storage_class: str | None = None,
+    cpu_millis: int = 50,
+    retention_days: int = 30,
 ) -> Service:
     """VictoriaMetrics behind HTTP basic authentication. Secrets: ``password``."""
     return Service(
@@ -76,17 +81,28 @@ def metrics_store_service(
             *_VICTORIA,
         ),
         ports={"http": Port(preferred=8428, scheme="http")},
-        volumes={"data": Volume(size_mib=volume_mib)},
+        volumes={
+            "data": Volume(
+                size_mib=volume_mib, backup="none: telemetry of the past", storage_class=storage_class
+            )
+        },
         files={"password": File(text="{secret:password}", secret=True)},
         environment={"GOMEMLIMIT": "{memory:90}MiB"},
         health=Health(kind=HealthKind.HTTP, port="http", path="/health"),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         importance=Importance.DATA,
         console=("http", "/vmui/"),
     )
 
 
-def log_store_service(*, memory_mib: int = 256, volume_mib: int = 512, retention_days: int = 14) -> Service:
+def log_store_service(
+    *,
+    memory_mib: int = 256,
+    volume_mib: int = 512,
+    storage_class: str | None = None,
+    cpu_millis: int = 50,
+    retention_days: int = 14,
+) -> Service:
     """VictoriaLogs behind HTTP basic authentication. Secrets: ``password``."""
     return Service(
         name="log-store",
@@ -98,18 +114,27 @@ def log_store_service(*, memory_mib: int = 256, volume_mib: int = 512, retention
             *_VICTORIA,
         ),
         ports={"http": Port(preferred=9428, scheme="http")},
-        volumes={"data": Volume(size_mib=volume_mib)},
+        volumes={
+            "data": Volume(
+                size_mib=volume_mib, backup="none: telemetry of the past", storage_class=storage_class
+            )
+        },
         files={"password": File(text="{secret:password}", secret=True)},
         environment={"GOMEMLIMIT": "{memory:90}MiB"},
         health=Health(kind=HealthKind.HTTP, port="http", path="/health"),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         importance=Importance.DATA,
         console=("http", "/select/vmui/"),
     )
 
 
 def trace_store_service(
-    *, memory_mib: int = 256, volume_mib: int = 512, retention_hours: int = 72
+    *,
+    memory_mib: int = 256,
+    volume_mib: int = 512,
+    storage_class: str | None = None,
+    cpu_millis: int = 50,
+    retention_hours: int = 72,
 ) -> Service:
     """Jaeger with badger on a volume: it takes OTLP over HTTP and answers queries over HTTP and gRPC."""
     return Service(
@@ -121,11 +146,15 @@ def trace_store_service(
             "grpc": Port(preferred=16685),
             "otlp": Port(preferred=4328, scheme="http"),
         },
-        volumes={"data": Volume(size_mib=volume_mib)},
+        volumes={
+            "data": Volume(
+                size_mib=volume_mib, backup="none: telemetry of the past", storage_class=storage_class
+            )
+        },
         files={"config.yaml": File(text=_JAEGER % {"retention_hours": retention_hours})},
         environment={"GOMEMLIMIT": "{memory:90}MiB", "OTEL_TRACES_SAMPLER": "always_off"},
         health=Health(kind=HealthKind.HTTP, port="http", path="/api/services"),
-        resources=Resources(memory_mib=memory_mib),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         importance=Importance.DATA,
         console=("http", "/"),
     )

@@ -126,7 +126,7 @@ class ClusterNamespace(Resource, module="marketlake", name="ClusterNamespace"):
 
 def _labels(declared: ClusterNamespaceInputs) -> dict[str, str]:
     standard = {f"{_SECURITY}/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
-    return {**stack_labels(declared.stack), **standard}
+    return {**stack_labels(declared.stack, "cluster-space"), **standard}
 
 
 def _foreign(declared: ClusterNamespaceInputs, owner: str | None) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
 from toolchain.images import Image
 
-from components.kubernetes.labels import caller_of, selector, service_labels
+from components.kubernetes.labels import caller_of, priority_class, selector, service_labels
 from components.kubernetes.layout import LOGS, SECRET_FILE, SECRET_VARIABLE
 from components.kubernetes.network import policy_of
 from components.kubernetes.placing import RUNTIME, Images, place, version_of
 from components.kubernetes.pod import (
+    API_ACCESS,
+    Texts,
     claims,
     job_spec,
     pod_spec,
@@ -60,6 +62,9 @@ _LOG_RULES = [
 ]
 _LOG_READER = ("pod-logs", "--namespace=$(NAMESPACE)", f"--folder={LOGS}")
 
+_OF_OTHERS = frozenset({"address", "input"})
+"""Kinds of placeholders whose values come from other resources."""
+
 Known = Mapping[str, Any]
 
 
@@ -88,6 +93,17 @@ class _Piece:
         if self.service.runs is not None:
             return _JOB_RULES
         return _LOG_RULES if self.reads_logs else ()
+
+    def texts(self, known: pulumi.Output[Known]) -> Texts:
+        """Fills in what is known already at once, so that previews and policies see as much as can be seen."""
+
+        def render(make: Callable[[Placement], Any], sources: Iterable[str]) -> Any:
+            kinds = {match[2] for source in sources for match in PLACEHOLDER.finditer(source)}
+            if kinds & _OF_OTHERS:
+                return known.apply(lambda values: make(_placement(self, values, {})))
+            return make(_placement(self, {"addresses": {}, "inputs": {}}, {}))
+
+        return render
 
     @property
     def lasts(self) -> bool:
@@ -148,26 +164,26 @@ class KubernetesTarget:
         """The Job of one run; see :class:`components.target.Target`."""
         piece = self._piece(service, pulumi.ResourceOptions())
 
-        def manifest(values: Known) -> Mapping[str, Any]:
-            spec = job_spec(
-                service,
-                piece.image.reference,
-                place(service, piece.image, addresses={}, inputs=values["inputs"], secrets={}),
-                files=service.name,
-                account=service.name,
-                priority=_priority(values["namespace"], service),
-            )
-            return {
+        known = pulumi.Output.all(addresses={}, inputs=dict(inputs))
+        spec = job_spec(
+            service,
+            piece.image.reference,
+            piece.texts(known),
+            files=service.name,
+            account=service.name,
+            priority=priority_class(self._stack, service.importance),
+        )
+        return pulumi.Output.from_input(
+            {
                 "apiVersion": "batch/v1",
                 "kind": "Job",
-                "metadata": {"namespace": values["namespace"], "labels": dict(piece.labels)},
+                "metadata": {"namespace": self._namespace, "labels": dict(piece.labels)},
                 "spec": {
                     "backoffLimit": 0,
                     "template": {"metadata": {"labels": _pod_labels(piece)}, "spec": spec},
                 },
             }
-
-        return pulumi.Output.all(namespace=self._namespace, inputs=dict(inputs)).apply(manifest)
+        )
 
     def _piece(self, service: Service, opts: pulumi.ResourceOptions) -> _Piece:
         image = self._images.of(service)
@@ -299,8 +315,7 @@ class KubernetesTarget:
     ) -> Deployment | StatefulSet:
         service = piece.service
         labels = selector(self._stack, service.name)
-        everything = pulumi.Output.all(known=known, namespace=self._namespace, digest=digest)
-        template = everything.apply(lambda values: self._template(piece, values))
+        template = self._template(piece, piece.texts(known), digest)
         opts = pulumi.ResourceOptions.merge(
             piece.opts,
             pulumi.ResourceOptions(
@@ -341,16 +356,17 @@ class KubernetesTarget:
             opts=opts,
         )
 
-    def _template(self, piece: _Piece, values: Known) -> dict[str, Any]:
+    def _template(self, piece: _Piece, texts: Texts, digest: pulumi.Output[str]) -> dict[str, Any]:
         service = piece.service
         spec = pod_spec(
             service,
             piece.image.reference,
-            _placement(piece, values["known"], {}),
+            texts,
             files=service.name,
             account=service.name,
-            priority=_priority(values["namespace"], service),
+            priority=priority_class(self._stack, service.importance),
         )
+        annotations: dict[str, Any] = {"marketlake/configuration": digest}
         if piece.reads_logs:
             runtime = self._images.named(RUNTIME)
             program = runtime.executables["marketlake"]
@@ -368,7 +384,8 @@ class KubernetesTarget:
                     "labelSelector": {"matchLabels": selector(self._stack, service.name)},
                 }
             ]
-        annotations = {"marketlake/configuration": values["digest"]}
+        if piece.rules:
+            annotations[API_ACCESS] = "reads the logs of its namespace" if piece.reads_logs else "starts Jobs"
         return {"metadata": {"labels": _pod_labels(piece), "annotations": annotations}, "spec": spec}
 
     def _budget(self, name: str, piece: _Piece, workload: pulumi.Resource) -> None:
@@ -459,10 +476,6 @@ def _digest(piece: _Piece, hidden: pulumi.Output[Known]) -> pulumi.Output[str]:
 
 def _pod_labels(piece: _Piece) -> dict[str, str]:
     return {**piece.labels, **{caller_of(called): "true" for called in piece.service.calls}}
-
-
-def _priority(namespace: str, service: Service) -> str:
-    return f"{namespace}-{service.importance}"
 
 
 def _deadline_s(service: Service) -> int:
