@@ -1,11 +1,12 @@
 """The data lake: buckets for files and tables, topics for what happens to them, and the flow that fills it."""
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
 from components.component import Component, known_after
-from components.providers.bucket import Access, Bucket
+from components.providers.bucket import Access, Bucket, BucketArgs
 from components.providers.connections import (
     EventBusConnectionArgs,
     ObjectStoreConnectionArgs,
@@ -16,11 +17,18 @@ from components.providers.secret import GeneratedSecret
 from components.providers.store_user import StoreUser
 from components.providers.topic import Topic
 from components.providers.work_pool import WorkPool
+from policies.rules import require
+from policies.rules.buckets import OURS as BUCKET_TYPE
+from policies.rules.marks import EXPOSED, VERSIONS
 
 _HOUR_MS = 3_600_000
 
 
 _RUNTIME_USER = "marketlake-runtime"
+_STAND_IN_MARKS = {
+    EXPOSED: "stands in for the public archive of a venue",
+    VERSIONS: "none: a copy of files that are published elsewhere",
+}
 
 
 class BucketsArgs(TypedDict):
@@ -103,10 +111,15 @@ class DataLake(Component):
         self._inside = opts.deleted_with if opts else None
         buckets, topics, flow = args["buckets"], args["topics"], args["flow"]
         self.landing_bucket = self._bucket(f"{name}-landing", args, buckets["landing"], versioning=True)
-        self.lake_bucket = self._bucket(f"{name}-lake", args, buckets["lake"])
+        self.lake_bucket = self._bucket(
+            f"{name}-lake",
+            args,
+            buckets["lake"],
+            marks={VERSIONS: "none: the log of a Delta table keeps them"},
+        )
         stand_in = buckets.get("stand_in")
         self.stand_in_bucket = (
-            self._bucket(f"{name}-stand-in", args, stand_in, stand_in=True)
+            self._bucket(f"{name}-stand-in", args, stand_in, stand_in=True, marks=_STAND_IN_MARKS)
             if stand_in
             else pulumi.Output.from_input(None)
         )
@@ -163,18 +176,18 @@ class DataLake(Component):
         *,
         versioning: bool = False,
         stand_in: bool = False,
+        marks: Mapping[str, str] | None = None,
     ) -> pulumi.Output[str]:
-        declared = Bucket(
-            name,
-            {
-                "connection": args["object_store"],
-                "bucket": bucket,
-                "versioning": versioning,
-                "access": (Access.PUBLIC_READ if stand_in else Access.PRIVATE).value,
-                "force_destroy": stand_in,
-            },
-            self._child(inside=self._inside),
-        )
+        inputs: BucketArgs = {
+            "connection": args["object_store"],
+            "bucket": bucket,
+            "versioning": versioning,
+            "access": (Access.PUBLIC_READ if stand_in else Access.PRIVATE).value,
+            "tags": marks or {},
+            "force_destroy": stand_in,
+        }
+        require(BUCKET_TYPE, inputs, name=name)
+        declared = Bucket(name, inputs, self._child(inside=self._inside))
         return known_after(pulumi.Output.from_input(bucket), declared)
 
     def _runtime_user(self, name: str, args: DataLakeArgs) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
