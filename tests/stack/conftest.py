@@ -1,6 +1,4 @@
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,19 +15,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[LiveStack]:
+def platform() -> Iterator[LiveStack]:
     """The stack, up and with the samples collected; destroyed at the end, whatever happened."""
-    # Short, since a UNIX socket lies below it, and open to traversal: PostgreSQL drops root's rights.
-    home = Path(tempfile.mkdtemp(prefix="mlk-"))
-    home.chmod(0o711)
-    live = LiveStack(home)
-    live.config_file.write_text("config:\n  marketlake:target: host\n")
+    stack = LiveStack.somewhere()
     try:
-        live.make("up")
-        yield live
+        stack.make("up")
+        yield stack
     finally:
-        if live.folder.exists() or live.processes():
-            live.make("down", check=False)
-        for process in live.processes():
-            process.kill()
-        live.remove()
+        stack.discard()
