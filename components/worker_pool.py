@@ -23,7 +23,7 @@ PROCESS, KUBERNETES = "process", "kubernetes"
 """Prefect's types of workers: one starts a run as its child process, the other as a Job."""
 
 
-def flow_run_service(*, memory_mib: int = 512) -> Service:
+def flow_run_service(*, memory_mib: int = 512, cpu_millis: int = 100) -> Service:
     """One run of a flow.
 
     Inputs: ``environment``, ``api-url``. Secrets: ``settings`` (the platform file's text), ``auth``.
@@ -36,7 +36,7 @@ def flow_run_service(*, memory_mib: int = 512) -> Service:
         environment={**QUIET_PREFECT, **_FOUND_BY, "PREFECT_API_URL": "{input:api-url}"},
         secret_environment={_AUTH: "{secret:auth}"},
         health=Health(kind=HealthKind.PROCESS),
-        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         stop=Stop(grace_s=15),
         importance=Importance.WORK,
         calls=_LAKE,
@@ -44,12 +44,14 @@ def flow_run_service(*, memory_mib: int = 512) -> Service:
     )
 
 
-def workflow_worker_service(*, worker_type: str = PROCESS, memory_mib: int = 512) -> Service:
+def workflow_worker_service(
+    *, worker_type: str = PROCESS, memory_mib: int = 512, cpu_millis: int = 100
+) -> Service:
     """A Prefect worker that starts each flow run as a process, or as a job, of its own.
 
     Inputs: ``environment``, ``work-pool``, ``api-url``. Secrets: ``settings`` (the platform file's text), ``auth``.
     """
-    run = flow_run_service(memory_mib=memory_mib)
+    run = flow_run_service(memory_mib=memory_mib, cpu_millis=cpu_millis)
     return Service(
         name="workflow-worker",
         program=Distribution(name="prefect"),
@@ -73,7 +75,7 @@ def workflow_worker_service(*, worker_type: str = PROCESS, memory_mib: int = 512
         },
         secret_environment={_AUTH: "{secret:auth}"},
         health=Health(kind=HealthKind.PROCESS),
-        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         stop=Stop(grace_s=15),
         calls=("workflow-engine",),
         runs=run,
@@ -120,10 +122,13 @@ def flow_runs(
     environment: pulumi.Input[str],
     api_url: pulumi.Input[str],
     memory_mib: int = 512,
+    cpu_millis: int = 100,
 ) -> FlowRuns:
     """How runs are started in a place: as Jobs where it knows such, as child processes of the worker elsewhere."""
     inputs = {"environment": environment, "api-url": api_url}
-    manifest = target_of(target).job(flow_run_service(memory_mib=memory_mib), inputs=inputs)
+    manifest = target_of(target).job(
+        flow_run_service(memory_mib=memory_mib, cpu_millis=cpu_millis), inputs=inputs
+    )
     if manifest is None:
         return {"worker_type": PROCESS}
     return {"worker_type": KUBERNETES, "base_job_template": manifest.apply(base_job_template)}
@@ -146,6 +151,8 @@ class WorkflowWorkerArgs(TypedDict):
     """A secret."""
     memory_mib: NotRequired[int]
     """Optional: 512 when omitted."""
+    cpu_millis: NotRequired[int]
+    """Optional: thousandths of a core that are set aside for it, where the target can; 100 when omitted."""
 
 
 class WorkflowWorker(Component):
@@ -162,7 +169,9 @@ class WorkflowWorker(Component):
         deployed = target_of(args["target"]).deploy(
             name,
             workflow_worker_service(
-                worker_type=args.get("worker_type", PROCESS), memory_mib=args.get("memory_mib", 512)
+                worker_type=args.get("worker_type", PROCESS),
+                memory_mib=args.get("memory_mib", 512),
+                cpu_millis=args.get("cpu_millis", 100),
             ),
             inputs={
                 "environment": args["environment"],
@@ -191,6 +200,8 @@ class CollectionWorkersArgs(TypedDict):
     """Optional: how many there may be under load, where that can be measured; `replicas` when omitted."""
     memory_mib: NotRequired[int]
     """Optional: of each; 768 when omitted."""
+    cpu_millis: NotRequired[int]
+    """Optional: thousandths of a core that are set aside for each, where the target can; 200 when omitted."""
 
 
 class CollectionWorkers(Component):
@@ -210,6 +221,7 @@ class CollectionWorkers(Component):
                 replicas=args.get("replicas", 2),
                 max_replicas=args.get("max_replicas"),
                 memory_mib=args.get("memory_mib", 768),
+                cpu_millis=args.get("cpu_millis", 200),
             ),
             inputs={"environment": args["environment"]},
             secrets={"settings": args["settings"]},

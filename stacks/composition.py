@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 from operator import itemgetter
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 from marketlake import settings as runtime
@@ -14,12 +14,25 @@ from components.event_bus import EventBus
 from components.object_store import ObjectStore
 from components.observability import Observability
 from components.providers.platform_file import PlatformFile
-from components.providers.supervisor import SupervisorDaemon
-from components.target import TargetArgs, TargetKind
-from components.worker_pool import CollectionWorkers, WorkflowWorker
+from components.worker_pool import CollectionWorkers, FlowRuns, WorkflowWorker, flow_runs
 from components.workflow_engine import WorkflowEngine
+from stacks.external import (
+    buckets_elsewhere,
+    database_instead,
+    event_bus_instead,
+    object_store_instead,
+    runtime_instead,
+    topics_elsewhere,
+)
+from stacks.place import place_of
 from stacks.runtime_settings import LEDGER, runtime_settings
-from stacks.settings import EnvironmentSettings
+from stacks.settings import (
+    DatabaseSettings,
+    EnvironmentSettings,
+    EventBusSettings,
+    ObjectStoreSettings,
+    TelemetrySettings,
+)
 
 _WORKFLOWS = "prefect"
 """Database of the workflow engine's state."""
@@ -33,15 +46,14 @@ class Platform:
     def __init__(self, environment: str, settings: EnvironmentSettings) -> None:
         self._environment = environment
         self._settings = settings
-        self._supervisor = SupervisorDaemon(
-            "supervisor", {"folder": str(settings.folder(environment)), "keep_data": settings.keep_data}
-        )
-        self._target = self._host()
+        self._place = place_of(environment, settings)
+        self._target = self._place.target
         self.observability = self._observability()
         self.database = self._database()
         self.object_store = self._object_store()
         self.event_bus = self._event_bus()
         self.workflow_engine = self._workflow_engine()
+        self._flow_runs = self._flow_runs_there()
         self.data_lake = self._data_lake()
         self.runtime_settings = runtime_settings(
             environment,
@@ -67,27 +79,18 @@ class Platform:
         pulumi.export("consoles", self.services.apply(lambda all_: _column(all_, "console")))
         pulumi.export("otlpEndpoint", self.observability.otlp_endpoint)
 
-    def _host(self) -> TargetArgs:
-        return {
-            "kind": TargetKind(self._settings.target.value),
-            "folder": self._supervisor.folder,
-            "supervisor": self._supervisor.socket,
-            "ports": self._settings.ports.by_service(),
-            "keep_data": self._settings.keep_data,
-        }
-
     def _observability(self) -> Observability:
         settings = self._settings.telemetry
         return Observability(
             "observability",
             {
                 "target": self._target,
-                "memory_mib": settings.memory,
-                "volume_mib": settings.disk,
+                **_sizes(settings),
                 "metrics_retention_days": settings.metrics_retention_days,
                 "logs_retention_days": settings.logs_retention_days,
                 "traces_retention_hours": settings.traces_retention_hours,
             },
+            self._place.opts,
         )
 
     def _database(self) -> Database:
@@ -97,23 +100,26 @@ class Platform:
             {
                 "target": self._target,
                 "databases": [LEDGER, _WORKFLOWS],
-                "memory_mib": settings.memory,
-                "volume_mib": settings.disk,
+                **_sizes(settings),
+                **database_instead(settings),
             },
+            self._place.opts,
         )
 
     def _object_store(self) -> ObjectStore:
         settings = self._settings.object_store
         return ObjectStore(
             "object-store",
-            {"target": self._target, "memory_mib": settings.memory, "volume_mib": settings.disk},
+            {"target": self._target, **_sizes(settings), **object_store_instead(settings)},
+            self._place.opts,
         )
 
     def _event_bus(self) -> EventBus:
         settings = self._settings.event_bus
         return EventBus(
             "event-bus",
-            {"target": self._target, "memory_mib": settings.memory, "volume_mib": settings.disk},
+            {"target": self._target, **_sizes(settings), **event_bus_instead(settings)},
+            self._place.opts,
         )
 
     def _workflow_engine(self) -> WorkflowEngine:
@@ -127,15 +133,31 @@ class Platform:
                     "name": _WORKFLOWS,
                     "user": _WORKFLOWS,
                     "password": self.database.passwords.apply(itemgetter(_WORKFLOWS)),
+                    "external": self._settings.database.external is not None,
                 },
                 "memory_mib": self._settings.workflow_engine.memory,
+                "cpu_millis": self._settings.workflow_engine.cpu,
             },
+            self._place.opts,
+        )
+
+    def _flow_runs_there(self) -> FlowRuns:
+        return flow_runs(
+            self._target,
+            environment=self._environment,
+            api_url=self.workflow_engine.api_url,
+            memory_mib=self._settings.workflow_engine.worker_memory,
+            cpu_millis=self._settings.workflow_engine.worker_cpu,
         )
 
     def _data_lake(self) -> DataLake:
         settings = self._settings
         store, bus, engine = self.object_store, self.event_bus, self.workflow_engine
-        buckets: BucketsArgs = {"landing": settings.buckets.landing, "lake": settings.buckets.lake}
+        buckets: BucketsArgs = {
+            "landing": settings.buckets.landing,
+            "lake": settings.buckets.lake,
+            **buckets_elsewhere(settings.object_store),
+        }
         if settings.venue.stand_in:
             buckets["stand_in"] = settings.buckets.stand_in
         return DataLake(
@@ -154,6 +176,7 @@ class Platform:
                     "username": bus.username,
                     "password": bus.password,
                 },
+                **runtime_instead(settings.object_store),
                 "workflow_engine": {"api_url": engine.api_url, "auth_string": engine.auth_string},
                 "buckets": buckets,
                 "topics": {
@@ -162,6 +185,7 @@ class Platform:
                     "dead_letters": _default(runtime.EventBus, "dead_letters_topic"),
                     "partitions": settings.event_bus.partitions,
                     "retention_hours": settings.event_bus.retention_hours,
+                    **topics_elsewhere(settings.event_bus),
                 },
                 "flow": {
                     "work_pool": _default(runtime.WorkflowEngine, "work_pool"),
@@ -169,9 +193,10 @@ class Platform:
                     "entrypoint": _ENTRYPOINT,
                     "release": version("marketlake"),
                     "concurrent_runs": settings.workflow_engine.concurrent_runs,
+                    **self._flow_runs,
                 },
             },
-            pulumi.ResourceOptions(deleted_with=self._supervisor),
+            pulumi.ResourceOptions(deleted_with=self._place.root),
         )
 
     def _workflow_worker(self) -> WorkflowWorker:
@@ -182,13 +207,17 @@ class Platform:
                 "environment": self._environment,
                 "settings": self.runtime_settings.apply(runtime.Settings.to_json),
                 "work_pool": self.data_lake.work_pool,
+                "worker_type": self._flow_runs["worker_type"],
                 "api_url": self.workflow_engine.api_url,
                 "auth_string": self.workflow_engine.auth_string,
                 "memory_mib": self._settings.workflow_engine.worker_memory,
+                "cpu_millis": self._settings.workflow_engine.worker_cpu,
             },
+            self._place.opts,
         )
 
     def _collection_workers(self) -> CollectionWorkers:
+        most = self._settings.collection.max_workers
         return CollectionWorkers(
             "collection-workers",
             {
@@ -196,8 +225,11 @@ class Platform:
                 "environment": self._environment,
                 "settings": self.runtime_settings.apply(runtime.Settings.to_json),
                 "replicas": self._settings.collection.workers,
+                **({"max_replicas": most} if most is not None else {}),
                 "memory_mib": self._settings.collection.memory,
+                "cpu_millis": self._settings.collection.cpu,
             },
+            self._place.opts,
         )
 
     def _services(self) -> pulumi.Output[list[dict[str, Any]]]:
@@ -216,7 +248,9 @@ class Platform:
         def text(values: list[Any]) -> str:
             settings: runtime.Settings = values[0]
             services = tuple(runtime.ServiceInfo(**service) for service in values[1])
-            return settings.model_copy(update={"services": services}).to_json()
+            return settings.model_copy(
+                update={"services": services, "cluster": self._place.cluster}
+            ).to_json()
 
         return PlatformFile(
             "platform-file",
@@ -225,6 +259,20 @@ class Platform:
                 "settings": pulumi.Output.all(self.runtime_settings, self.services).apply(text),
             },
         )
+
+
+class _Sizes(TypedDict):
+    memory_mib: int
+    cpu_millis: int
+    volume_mib: int
+    storage_class: NotRequired[str]
+
+
+def _sizes(settings: DatabaseSettings | ObjectStoreSettings | EventBusSettings | TelemetrySettings) -> _Sizes:
+    sizes: _Sizes = {"memory_mib": settings.memory, "cpu_millis": settings.cpu, "volume_mib": settings.disk}
+    if settings.storage_class is not None:
+        sizes["storage_class"] = settings.storage_class
+    return sizes
 
 
 def _default(part: type[BaseModel], name: str) -> str:
