@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from policies.rules.pods import Container, Pod, containers_of, pod_of
-from policies.rules.reading import UNKNOWN, at, differs, items_at
+from policies.rules.reading import UNKNOWN, at, differs, is_known, items_at
 from policies.rules.rule import Properties, Rule, Violation
 
 _SECURITY = "securityContext"
@@ -39,7 +39,7 @@ def _privileges_of(container: Container) -> Iterator[Violation]:
     if differs(at(container.spec, _SECURITY, "allowPrivilegeEscalation"), False):
         yield container.violation("must be false", _SECURITY, "allowPrivilegeEscalation")
     dropped = at(container.spec, _SECURITY, "capabilities", "drop")
-    if dropped is not UNKNOWN and "ALL" not in (dropped or ()):
+    if dropped is not UNKNOWN and not any(item == "ALL" or not is_known(item) for item in dropped or ()):
         yield container.violation('must be ["ALL"]', _SECURITY, "capabilities", "drop")
     for index, added in items_at(container.spec, _SECURITY, "capabilities", "add"):
         if added != _MAY_ADD:
