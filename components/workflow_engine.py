@@ -29,7 +29,7 @@ def database_url(database: settings.Database) -> str:
     return database.dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
-def workflow_engine_service(*, memory_mib: int = 512) -> Service:
+def workflow_engine_service(*, memory_mib: int = 512, cpu_millis: int = 100) -> Service:
     """A Prefect server in one process, with its web page.
 
     Secrets: ``database-url`` (``postgresql+asyncpg://…``) and ``auth`` (``user:password`` of its API).
@@ -55,7 +55,7 @@ def workflow_engine_service(*, memory_mib: int = 512) -> Service:
             "PREFECT_API_AUTH_STRING": "{secret:auth}",
         },
         health=Health(kind=HealthKind.HTTP, port="api", path="/api/health", timeout_s=120),
-        resources=Resources(memory_mib=memory_mib, cpu_millis=100),
+        resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         calls=("database",),
         console=("api", "/"),
     )
@@ -81,6 +81,8 @@ class WorkflowEngineArgs(TypedDict):
     """Where it keeps its state."""
     memory_mib: NotRequired[int]
     """Optional: 512 when omitted."""
+    cpu_millis: NotRequired[int]
+    """Optional: thousandths of a core that are set aside for it, where the target can; 100 when omitted."""
 
 
 class WorkflowEngine(Component):
@@ -105,7 +107,9 @@ class WorkflowEngine(Component):
         url = database.apply(lambda values: database_url(settings.Database(**values)))
         deployed = target_of(args["target"]).deploy(
             name,
-            workflow_engine_service(memory_mib=args.get("memory_mib", 512)),
+            workflow_engine_service(
+                memory_mib=args.get("memory_mib", 512), cpu_millis=args.get("cpu_millis", 100)
+            ),
             inputs={},
             secrets={"database-url": url, "auth": auth},
             opts=self._child(),

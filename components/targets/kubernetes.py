@@ -279,7 +279,7 @@ class KubernetesTarget:
         )
         return [account, role, binding]
 
-    def _network_policy(self, name: str, piece: _Piece) -> pulumi.Resource:
+    def _network_policy(self, name: str, piece: _Piece) -> NetworkPolicy:
         return NetworkPolicy(
             f"{name}-network-policy",
             metadata=self._metadata(piece),

@@ -141,7 +141,19 @@ class ServiceInfo(_Part):
     target: str | None = None
     """What the health check asks; None for HealthKind.PROCESS."""
     control: str | None = None
-    """Where its process is looked up: ``supervisor:<socket path>#<program or group>``."""
+    """Where its processes are looked up: ``supervisor:<socket path>#<program or group>``, or
+    ``kubernetes:<namespace>/<deployment|statefulset>/<name>`` in the settings' `cluster`; None for a server that
+    somebody else runs."""
+
+
+class Cluster(_Part):
+    """The Kubernetes cluster that the services run in."""
+
+    kubeconfig: str | None = None
+    """Path of the kubeconfig file; None: the usual places."""
+    context: str | None = None
+    """None: the file's current one."""
+    namespace: str
 
 
 class Settings(BaseSettings):
@@ -167,6 +179,8 @@ class Settings(BaseSettings):
     """By venue name. A venue without an entry is read at its public address."""
     services: tuple[ServiceInfo, ...] = ()
     """Only in the platform file: what `marketlake status` looks at."""
+    cluster: Cluster | None = None
+    """Only in the platform file: where it finds services that run in a cluster."""
 
     @classmethod
     def settings_customise_sources(
@@ -185,8 +199,8 @@ class Settings(BaseSettings):
         return json.dumps(_reveal(self.model_dump()), indent=1, sort_keys=True)
 
     def to_env(self) -> dict[str, str]:
-        """Environment variables from which :meth:`load` rebuilds these settings, without `services`."""
-        tree = _reveal(self.model_dump(exclude={"services"}, exclude_none=True))
+        """Environment variables from which :meth:`load` rebuilds these settings, without `services` and `cluster`."""
+        tree = _reveal(self.model_dump(exclude={"services", "cluster"}, exclude_none=True))
         return dict(_flatten(tree))
 
     @classmethod
