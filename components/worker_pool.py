@@ -196,7 +196,7 @@ class CollectionWorkersArgs(TypedDict):
     """A secret: the runtime's settings as JSON."""
     replicas: NotRequired[int]
     """Optional: how many; 2 when omitted."""
-    max_replicas: NotRequired[int]
+    max_replicas: NotRequired[int | None]
     """Optional: how many there may be under load, where that can be measured; `replicas` when omitted."""
     memory_mib: NotRequired[int]
     """Optional: of each; 768 when omitted."""

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from toolchain.images import Image, VendorImage, locate
-
 from components.kubernetes.layout import FILES, LOGS, TEMPORARY, VOLUMES
 from components.rendering import Placement
 from components.service import Distribution, Service
 from components.target import VendorImageArgs
+from toolchain.images import RUNTIME, Image, VendorImage, locate
 
-RUNTIME = "marketlake"
-"""The image of every Python distribution: they are all installed with the runtime."""
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's addresses are its own, and its network policy says who gets there
 LOOPBACK = "127.0.0.1"
 

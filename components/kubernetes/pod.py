@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from marketlake.settings import HealthKind
 
@@ -28,15 +28,9 @@ _PATIENCE_PROBES = 6
 _HEARTBEAT_AGE_S = 90
 
 
-Rendered = TypeVar("Rendered")
-
-
-class Texts(Protocol):
-    """Texts of a service with their placeholders filled in, as early as they can be."""
-
-    def __call__(self, render: Callable[[Placement], Rendered], sources: Iterable[str]) -> Any:
-        """What `render` makes of `sources`: at once, or an output where one of them waits for another resource."""
-        ...
+Texts = Callable[[Callable[[Placement], Any], Iterable[str]], Any]
+"""Fills placeholders in as early as it can be done: gives what the first argument makes of the texts in the second, at
+once, or as an output where one of these waits for another resource."""
 
 
 def container_security() -> dict[str, Any]:

@@ -15,12 +15,11 @@ from pulumi_kubernetes.core.v1 import Service as ClusterService
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
-from toolchain.images import Image
 
 from components.kubernetes.labels import caller_of, priority_class, selector, service_labels
 from components.kubernetes.layout import LOGS, SECRET_FILE, SECRET_VARIABLE
 from components.kubernetes.network import policy_of
-from components.kubernetes.placing import RUNTIME, Images, place, version_of
+from components.kubernetes.placing import Images, place, version_of
 from components.kubernetes.pod import (
     API_ACCESS,
     Texts,
@@ -40,6 +39,7 @@ from components.rendering import (
 )
 from components.service import PLACEHOLDER, Service
 from components.target import Deployed, KubernetesArgs
+from toolchain.images import RUNTIME, Image
 
 _ROLLOUT_SPARE_S = 120
 """What scheduling and fetching an image may take, beyond the service's own time to start."""
