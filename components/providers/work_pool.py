@@ -24,6 +24,8 @@ class WorkPoolArgs(TypedDict):
     description: NotRequired[pulumi.Input[str]]
     concurrency_limit: NotRequired[pulumi.Input[int]]
     """Optional: runs at the same time; unlimited when omitted."""
+    base_job_template: NotRequired[pulumi.Input[dict[str, Any] | None]]
+    """Optional: what its workers make a run's infrastructure from; when omitted, the worker registers its own."""
 
 
 class WorkPoolInputs(Inputs):
@@ -34,15 +36,17 @@ class WorkPoolInputs(Inputs):
     worker_type: str = "process"
     description: str = ""
     concurrency_limit: int | None = Field(default=None, ge=1)
+    base_job_template: dict[str, Any] | None = None
 
 
 class WorkPoolProvider(Provider[WorkPoolInputs]):
     """Work pools, through Prefect's REST API.
 
-    The base job template is left to the worker: it registers the one of its own version when it starts.
+    Where no base job template is declared, it is left to the worker, which registers the one of its own version when
+    it starts.
     """
 
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
     model = WorkPoolInputs
     identity = frozenset({"work_pool", "worker_type"})
 
@@ -52,11 +56,13 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
 
     def apply(self, declared: WorkPoolInputs) -> Mapping[str, Any]:
         """Create or adopt the work pool; a paused one goes on."""
-        settings = {
+        settings: dict[str, Any] = {
             "description": declared.description,
             "concurrency_limit": declared.concurrency_limit,
             "is_paused": False,
         }
+        if declared.base_job_template is not None:
+            settings["base_job_template"] = _whole(declared.base_job_template)
         with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
             live = prefect.get(_path(declared))
             if live is not None and live["type"] != declared.worker_type:
@@ -75,11 +81,14 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
             live = prefect.get(_path(declared))
         if live is None:
             return None
-        return {
+        seen = {
             "worker_type": live["type"],
             "description": live["description"] or "",
             "concurrency_limit": live["concurrency_limit"],
         }
+        if declared.base_job_template is not None:
+            seen["base_job_template"] = live["base_job_template"]
+        return seen
 
     def remove(self, declared: WorkPoolInputs) -> None:
         """Delete the work pool."""
@@ -99,3 +108,16 @@ class WorkPool(Resource, module="marketlake", name="WorkPool"):
 
 def _path(declared: WorkPoolInputs) -> str:
     return f"/work_pools/{declared.work_pool}"
+
+
+def _whole(value: Any) -> Any:
+    """`value` with whole numbers as such: Pulumi hands every number on as a float, which Kubernetes refuses."""
+    match value:
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value

@@ -39,6 +39,7 @@ from components.rendering import (
 )
 from components.service import PLACEHOLDER, Service
 from components.target import Deployed, KubernetesArgs
+from policies.rules import require
 from toolchain.images import RUNTIME, Image
 
 _ROLLOUT_SPARE_S = 120
@@ -314,7 +315,6 @@ class KubernetesTarget:
         before: Sequence[pulumi.Resource],
     ) -> Deployment | StatefulSet:
         service = piece.service
-        labels = selector(self._stack, service.name)
         template = self._template(piece, piece.texts(known), digest)
         opts = pulumi.ResourceOptions.merge(
             piece.opts,
@@ -325,36 +325,35 @@ class KubernetesTarget:
                 ignore_changes=["spec.replicas"] if service.max_replicas is not None else None,
             ),
         )
-        metadata = self._metadata(piece)
-        if piece.lasts:
-            return StatefulSet(
-                f"{name}-workload",
-                metadata=metadata,
-                spec={
-                    "serviceName": service.name,
-                    "replicas": service.replicas,
-                    "selector": {"matchLabels": labels},
-                    "template": template,
-                    "podManagementPolicy": "Parallel",
-                    "volumeClaimTemplates": claims(service, self._storage_class),
-                    # Data goes with the namespace, and with that only if whoever destroys wants it to.
-                    "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
-                },
-                opts=opts,
-            )
-        return Deployment(
-            f"{name}-workload",
-            metadata=metadata,
-            spec={
-                "replicas": service.replicas,
-                "selector": {"matchLabels": labels},
-                "template": template,
-                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-                "progressDeadlineSeconds": _deadline_s(service),
-                "revisionHistoryLimit": 3,
-            },
-            opts=opts,
+        kind = StatefulSet if piece.lasts else Deployment
+        spec = (
+            self._stateful_spec(service, template) if piece.lasts else self._stateless_spec(service, template)
         )
+        spec |= {
+            "replicas": service.replicas,
+            "selector": {"matchLabels": selector(self._stack, service.name)},
+        }
+        metadata = self._metadata(piece)
+        require(f"kubernetes:apps/v1:{kind.__name__}", {"metadata": metadata, "spec": spec}, name=name)
+        return kind(f"{name}-workload", metadata=metadata, spec=spec, opts=opts)
+
+    def _stateful_spec(self, service: Service, template: Known) -> dict[str, Any]:
+        return {
+            "serviceName": service.name,
+            "template": template,
+            "podManagementPolicy": "Parallel",
+            "volumeClaimTemplates": claims(service, self._storage_class),
+            # Data goes with the namespace, and with that only if whoever destroys wants it to.
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+        }
+
+    def _stateless_spec(self, service: Service, template: Known) -> dict[str, Any]:
+        return {
+            "template": template,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "progressDeadlineSeconds": _deadline_s(service),
+            "revisionHistoryLimit": 3,
+        }
 
     def _template(self, piece: _Piece, texts: Texts, digest: pulumi.Output[str]) -> dict[str, Any]:
         service = piece.service
