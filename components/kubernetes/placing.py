@@ -9,7 +9,8 @@ from components.kubernetes.layout import FILES, LOGS, TEMPORARY, VOLUMES
 from components.rendering import Placement
 from components.service import Distribution, Service
 from components.target import VendorImageArgs
-from toolchain.images import RUNTIME, Image, VendorImage, locate
+from toolchain.images import Image, VendorImage, locate
+from toolchain.images.catalogue import RUNTIME
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's addresses are its own, and its network policy says who gets there
 LOOPBACK = "127.0.0.1"

@@ -40,7 +40,8 @@ from components.rendering import (
 from components.service import PLACEHOLDER, Service
 from components.target import Deployed, KubernetesArgs
 from policies.rules import require
-from toolchain.images import RUNTIME, Image
+from toolchain.images import Image
+from toolchain.images.catalogue import RUNTIME
 
 _ROLLOUT_SPARE_S = 120
 """What scheduling and fetching an image may take, beyond the service's own time to start."""
