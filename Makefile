@@ -12,7 +12,7 @@ STACKS := $(RUN) -m stacks.cli
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview refresh down status tools env check format validate reference test test-unit test-integration test-stack bench clean
+.PHONY: help up preview preview-report policy golden refresh down status tools env check format validate reference test test-unit test-integration test-stack bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ up: tools ## tools, environment, pulumi up, a first collection of the sample fil
 
 preview: tools ## what `up` would change
 	@$(STACKS) preview --env $(ENV)
+
+preview-report: tools ## the same as Markdown for a pull request (OUT=file)
+	@$(STACKS) preview-report --env $(ENV) $(if $(OUT),--out $(OUT))
+
+policy: tools ## hold the recorded state to the policies (STATE=file: one that `pulumi stack export` wrote)
+	@$(STACKS) policy --env $(ENV) $(if $(STATE),--state $(STATE))
 
 refresh: tools ## compare the state with what really runs
 	@$(STACKS) refresh --env $(ENV)

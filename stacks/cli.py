@@ -15,7 +15,9 @@ from rich.console import Console
 from stacks.engine import InterruptError, ProgramError
 from stacks.lifecycle import LeftoverError, LockedError, Stack
 from stacks.needs import NotEnoughError
+from stacks.policing import PoliciesUnavailableError
 from stacks.reference import REFERENCE, write_reference
+from stacks.report import report
 from stacks.validation import InvalidSettingsError
 from stacks.workspace import PassphraseLostError, Workspace
 from toolchain import ToolchainError
@@ -65,6 +67,42 @@ def preview(env: Environment = "local", config_file: ConfigFile = None) -> None:
     """Show what `up` would change."""
     with _told():
         _stack(env, config_file).preview()
+
+
+@app.command(name="preview-report")
+def preview_report(
+    env: Environment = "local",
+    config_file: ConfigFile = None,
+    out: Annotated[Path | None, typer.Option(help="File for the report; it is printed when omitted.")] = None,
+    refresh: Annotated[bool, typer.Option(help="Look at what really runs first.")] = False,
+) -> None:
+    """Write what `up` would change as Markdown; exit code 1 if it could not be done or a policy forbids it."""
+    with _told():
+        told = Console(stderr=True)  # standard output is the report's
+        seen = _stack(env, config_file, console=told).previewed(refresh=refresh)
+        if out:
+            out.write_text(report(seen))
+        else:
+            sys.stdout.write(report(seen))
+    if not seen.good:
+        raise _exit(FAILED, f"{env}: the preview failed or breaks a policy: see the report")
+
+
+@app.command()
+def policy(
+    env: Environment = "local",
+    config_file: ConfigFile = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A state that `pulumi stack export` wrote."),
+    ] = None,
+) -> None:
+    """Hold the recorded state of an environment to the policies."""
+    with _told():
+        try:
+            _stack(env, config_file).check_policies(state)
+        except ProgramError as error:
+            raise _exit(FAILED, f"{error}: what it says is above, and docs/policies.md what to do") from None
 
 
 @app.command()
@@ -134,6 +172,7 @@ def _told() -> Iterator[None]:
         LeftoverError,
         NotEnoughError,
         PassphraseLostError,
+        PoliciesUnavailableError,
         SettingsError,
         ToolchainError,
     ) as error:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,11 +48,26 @@ def read(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> str:
     Raises:
         ProgramError: it ended with an error.
     """
+    done = finish(argv, env=env, cwd=cwd)
+    if done.code:
+        sys.stderr.write(done.errors or done.out)
+        raise ProgramError(" ".join([Path(argv[0]).name, *argv[1:3]]), done.code)
+    return done.out
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A program that ran out of sight to its end."""
+
+    code: int
+    out: str
+    errors: str
+
+
+def finish(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Ended:
+    """Run a program out of sight to its end, whether it succeeds or not."""
     done = subprocess.run(argv, env=dict(env), cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.stderr.write(done.stderr or done.stdout)
-        raise ProgramError(" ".join([Path(argv[0]).name, *argv[1:3]]), done.returncode)
-    return done.stdout
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 @contextmanager

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from marketlake.settings import Settings, SettingsError, platform_file
 from rich.console import Console
 
 from components.supervision.layout import KEEP_DATA_VARIABLE
 from stacks import leftovers
-from stacks.engine import read, run
+from stacks.engine import finish, read, run
 from stacks.locks import heal_locks, locks
 from stacks.needs import Machine, check_needs, needs_of
 from stacks.outcome import console_table, outcome_table, rows_of, silver_tables
+from stacks.policing import PoliciesUnavailableError, levels_file, policy_arguments, why_no_policies
+from stacks.report import Preview
 from stacks.salt import take_out_salt
 from stacks.settings import EnvironmentSettings
 from stacks.validation import read_environment
@@ -90,10 +93,75 @@ class Stack:
         self._say(f"up after {time.monotonic() - began:.0f} s")
 
     def preview(self) -> None:
-        """Show what :meth:`up` would change. Raises as :meth:`up`."""
+        """Show what :meth:`up` would change, and what the policies find in it. Raises as :meth:`up`."""
         self.validate()
         self._prepare(changing=False)
-        self._pulumi("preview", "--refresh")
+        self._pulumi("preview", "--refresh", *self._policies())
+
+    def previewed(self, *, refresh: bool = False) -> Preview:
+        """What :meth:`up` would change, for a report. A preview that fails is one, too.
+
+        Args:
+            refresh: look at what really runs first, which needs every server to be reachable.
+
+        Raises:
+            InvalidSettingsError: the settings are wrong.
+            ToolMissingError: Pulumi is not installed.
+        """
+        self.validate()
+        self._prepare(changing=False)
+        with TemporaryDirectory(prefix="marketlake-preview-") as folder:
+            events = Path(folder, "events.json")
+            arguments = ["--json", "--event-log", str(events), *(["--refresh"] if refresh else [])]
+            # Findings of policies are among the engine's events alone, and `--event-log` is a developer's option.
+            environment = self.workspace.environment() | {"PULUMI_DEBUG_COMMANDS": "true"}
+            try:
+                ended = finish(
+                    self._argv("preview", *arguments, *self._policies()),
+                    env=environment,
+                    cwd=self.workspace.project,
+                )
+            finally:
+                take_out_salt(self.settings_file, self.workspace.state_file(self.name))
+            return Preview.of(
+                self.name,
+                ended.out,
+                events.read_text() if events.exists() else "",
+                failed=ended.code != 0,
+                errors=ended.errors,
+                without_policies=why_no_policies(),
+                refreshed=refresh,
+            )
+
+    def check_policies(self, state: Path | None = None) -> None:
+        """Hold a recorded state to the policies.
+
+        Args:
+            state: a file that `pulumi stack export` wrote; the stack's own state when omitted.
+
+        Raises:
+            PoliciesUnavailableError: they cannot run here, or there is no state.
+            ProgramError: a mandatory rule is broken.
+        """
+        if why := why_no_policies():
+            raise PoliciesUnavailableError(f"Policies cannot be checked: {why}.")
+        if state is None and not self.exists:
+            raise PoliciesUnavailableError(
+                f"There is no stack {self.name!r} whose state could be checked: `make up ENV={self.name}` makes one."
+            )
+        self.workspace.prepare()
+        with TemporaryDirectory(prefix="marketlake-state-") as folder:
+            if state is None:
+                state = Path(folder, "state.json")
+                self._quietly("stack", "export", "--stack", self.name, "--file", str(state))
+            levels = levels_file(self.settings_file, self.name)
+            self._say(f"checking the policies over {state.name} of {self.name!r}")
+            policies = policy_arguments(self.workspace.project, levels)
+            run(
+                ["pulumi", "policy", "analyze", "--file", str(state.absolute()), *policies],
+                env=self.workspace.environment(),
+                cwd=self.workspace.project,
+            )
 
     def refresh(self) -> None:
         """Bring Pulumi's state to what really runs. Raises as :meth:`up`."""
@@ -172,9 +240,19 @@ class Stack:
                 file.write_bytes(before)
         self._say(f"made the stack {self.name!r}; its state is in {self.workspace.backend}")
 
-    def _pulumi(self, command: str, *arguments: str, variables: dict[str, str] | None = None) -> None:
+    def _policies(self) -> list[str]:
+        """Arguments by which Pulumi runs the policies; none, and a word about it, where it cannot."""
+        if why := why_no_policies():
+            self._say(f"warning: the policies are not run: {why}")
+            return []
+        return policy_arguments(self.workspace.project, levels_file(self.settings_file, self.name))
+
+    def _argv(self, command: str, *arguments: str) -> list[str]:
         chosen = ["--config-file", str(self.config_file.absolute())] if self.config_file else []
-        argv = ["pulumi", command, "--stack", self.name, *chosen, *arguments]
+        return ["pulumi", command, "--stack", self.name, *chosen, *arguments]
+
+    def _pulumi(self, command: str, *arguments: str, variables: dict[str, str] | None = None) -> None:
+        argv = self._argv(command, *arguments)
         environment = self.workspace.environment() | (variables or {})
         self._say(f"pulumi {command}")
         try:

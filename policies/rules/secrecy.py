@@ -8,8 +8,6 @@ from policies.rules.reading import items_at, pairs_at, written
 from policies.rules.rule import Properties, Rule, Violation
 
 _SECRET_WORDS = ("PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "CREDENTIALS")
-"""Ends of a name's last word, which says what a value is: POSTGRES_PASSWORD is a secret, POSTGRES_PASSWORD_FILE and
-TOKEN_LIFETIME are none."""
 _OPEN_KEYS = frozenset({"PUBLIC", "PARTITION", "ROUTING", "SORT", "CACHE", "PRIMARY", "FOREIGN"})
 _FILE = re.compile(r"(?:/[\w.-]+)+")
 _WORDS = "password|passwd|passphrase|secret|token|secret[_-]?key|api[_-]?key"
@@ -25,7 +23,7 @@ def plain_secrets(resource_type: str, properties: Properties) -> Iterator[Violat
     variables = list(literals_of(resource_type, properties))
     names = {name for _, name, _ in variables}
     for where, name, value in variables:
-        if value and _names_secret(name, value, names):
+        if value and _holds_secret(name, value, names):
             yield Violation(where, f"{name} has its value written out; take it from a Secret (valueFrom)")
         elif _URL_WITH_PASSWORD.search(value):
             yield Violation(
@@ -42,20 +40,22 @@ def plain_secrets(resource_type: str, properties: Properties) -> Iterator[Violat
         yield from _in_files(properties)
 
 
-def _names_secret(name: str, value: str, names: set[str]) -> bool:
+def names_secret(name: str) -> bool:
+    """Whether a variable, a setting or a property of this name holds a secret itself.
+
+    The last word decides: POSTGRES_PASSWORD and secretAccessKey do, POSTGRES_PASSWORD_FILE, TOKEN_LIFETIME and
+    PUBLIC_KEY do not.
+    """
     words = re.split(r"[^A-Z0-9]+", name.upper())
-    if not (words[-1].endswith(_SECRET_WORDS) or words[-2:] == ["AUTH", "STRING"]):
-        return False
-    if (
-        words[-1] == "KEY"
-        and (
-            _OPEN_KEYS.intersection(words[-2:-1])
-            # Which entry of which Secret: `X_SECRET_NAME` and `X_SECRET_KEY`.
-            or f"{name[:-3]}NAME" in names
-        )
-    ):
-        return False
-    return not _FILE.fullmatch(value)
+    if words[-1] == "KEY":
+        return len(words) > 1 and words[-2] not in _OPEN_KEYS
+    return words[-1].endswith(_SECRET_WORDS) or words[-2:] == ["AUTH", "STRING"]
+
+
+def _holds_secret(name: str, value: str, names: set[str]) -> bool:
+    # Which entry of which Secret: `X_SECRET_NAME` and `X_SECRET_KEY`.
+    is_reference = name.endswith("KEY") and f"{name[:-3]}NAME" in names
+    return names_secret(name) and not is_reference and not _FILE.fullmatch(value)
 
 
 def _in_files(properties: Properties) -> Iterator[Violation]:
