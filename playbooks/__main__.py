@@ -1,0 +1,5 @@
+"""Entry point of ``python -m playbooks``."""
+
+from playbooks.cli import app
+
+app()

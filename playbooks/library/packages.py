@@ -1,0 +1,131 @@
+"""Ansible module: programs that the distribution's packages bring.
+
+Asked for by program, not by package, so that another vendor's containerd is taken as it is. Which packages came
+is written down, dependencies included, so that they can go again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from playbooks.memory import read_memory, write_memory
+
+_BEFORE = "packages_before"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class PackageError(Exception):
+    """Packages cannot be installed or removed; the message holds apt's own words."""
+
+
+def lacking(wanted: dict[str, list[str]]) -> list[str]:
+    """The packages of which a program is not there; programs are names on PATH or absolute paths."""
+    return [
+        package
+        for package, programs in wanted.items()
+        if not all(shutil.which(program, path=PATH) for program in programs)
+    ]
+
+
+def apt(*arguments: str) -> None:
+    """Run apt-get without questions.
+
+    Raises:
+        PackageError: it failed.
+    """
+    said = subprocess.run(
+        ["apt-get", "--quiet", "--yes", "-o", "DPkg::Lock::Timeout=120", *arguments],
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if said.returncode:
+        last = "\n".join(said.stdout.strip().splitlines()[-6:])
+        raise PackageError(f"`apt-get {' '.join(arguments)}` failed:\n{last}")
+
+
+def installed() -> set[str]:
+    """Names of the packages that are installed."""
+    said = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${binary:Package}\n"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    rows = (line.split() for line in said.stdout.splitlines())
+    return {row[-1] for row in rows if row[0].startswith("ii")}
+
+
+def ensure(memory_file: Path, wanted: dict[str, list[str]]) -> list[str]:
+    """Install what lacks.
+
+    Returns:
+        The packages that were asked for.
+
+    Raises:
+        PackageError: apt cannot.
+    """
+    memory = read_memory(memory_file)
+    missing = lacking(wanted)
+    if not missing and _BEFORE not in memory:
+        return []
+    before = set(memory.setdefault(_BEFORE, sorted(installed())))  # a killed run's count is continued
+    write_memory(memory_file, memory)
+    try:
+        apt("install", "--no-install-recommends", *missing)
+    except PackageError:
+        apt("update")
+        apt("install", "--no-install-recommends", *missing)
+    memory["packages"] = sorted({*memory.get("packages", []), *(installed() - before)})
+    del memory[_BEFORE]
+    write_memory(memory_file, memory)
+    if still := lacking(wanted):
+        programs = ", ".join(program for package in still for program in wanted[package])
+        raise PackageError(f"after installing {', '.join(still)}, not all of {programs} are there")
+    return missing
+
+
+def remove(memory_file: Path) -> list[str]:
+    """Remove the packages that `ensure` brought.
+
+    Returns:
+        Their names.
+    """
+    memory = read_memory(memory_file)
+    came = set(memory.get("packages", []))
+    if _BEFORE in memory:  # killed while apt was at work
+        came |= installed() - set(memory[_BEFORE])
+    ours = sorted(came & installed()) if came else []
+    if ours:
+        apt("purge", *ours)
+    return ours
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        {
+            "state": {"choices": ["present", "absent"], "default": "present"},
+            "memory": {"type": "path", "required": True},
+            "wanted": {"type": "dict", "default": {}},
+        }
+    )
+    asked: dict[str, Any] = module.params
+    memory = Path(asked["memory"])
+    try:
+        changed = remove(memory) if asked["state"] == "absent" else ensure(memory, asked["wanted"])
+    except (OSError, PackageError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=bool(changed), packages=changed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""What this machine was before it became a node, written down so that it can be put back."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def read_memory(path: Path) -> dict[str, Any]:
+    """What was written down; empty if nothing."""
+    try:
+        memory: dict[str, Any] = json.loads(path.read_text())
+    except OSError:
+        return {}
+    return memory
+
+
+def write_memory(path: Path, memory: dict[str, Any]) -> None:
+    """Write it down, whole or not at all, so that a power cut costs nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_suffix(".part")
+    with part.open("w") as file:
+        json.dump(memory, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

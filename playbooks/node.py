@@ -1,0 +1,146 @@
+"""What the playbooks are told of the node: where things lie, which addresses it has, what runs on it."""
+
+import ipaddress
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playbooks.machine import Machine
+
+ETC = Path("/etc/kubernetes")
+DATA = Path("/var/lib/marketlake-cluster")
+RUN = Path("/run/marketlake-cluster")
+LOGS = Path("/var/log/marketlake-cluster")
+PROGRAMS = Path("/opt/marketlake-cluster")
+KUBECONFIG = ETC / "admin.conf"
+MEMORY = DATA / "before.json"
+API_PORT = 6443
+
+PODS = ipaddress.IPv4Network("10.244.0.0/16")
+SERVICES = ipaddress.IPv4Network("10.96.0.0/16")
+DEFAULT_ADDRESS = "198.51.100.10"
+"""From a block that is kept for documentation (RFC 5737), so no network has it; it exists on this machine only."""
+
+PACKAGES = {
+    "containerd": ["containerd", "ctr", "containerd-shim-runc-v2"],
+    "runc": ["runc"],
+    "containernetworking-plugins": [],
+    "nftables": ["nft"],
+    "iptables": ["iptables", "iptables-save", "iptables-restore"],
+    "ipset": ["ipset"],
+    "conntrack": ["conntrack"],
+    "iproute2": ["ip"],
+}
+"""The distribution's packages, and the programs that they are wanted for."""
+CNI_PROGRAMS = Path("/usr/lib/cni")
+
+IMAGES = ("pause", "coredns", "metrics-server", "local-path-provisioner", "busybox")
+"""What the node itself needs; by their names in toolchain.images."""
+
+
+class NodeArgumentError(ValueError):
+    """An argument that no node can be made with; the message says what is allowed."""
+
+
+@dataclass(frozen=True)
+class NodeImage:
+    """An image of the cluster's own, and its program."""
+
+    reference: str
+    program: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node."""
+
+    machine: Machine
+    address: ipaddress.IPv4Address
+    programs: dict[str, Path]
+    """Name → where the toolchain installed it; the versions are part of the path."""
+    images: dict[str, NodeImage]
+
+    @property
+    def server(self) -> str:
+        """Address of the API."""
+        return f"https://{self.address}:{API_PORT}"
+
+    def variables(self) -> dict[str, Any]:
+        """What cluster.yaml refers to."""
+        return {
+            **places(),
+            "name": self.machine.name,
+            "address": str(self.address),
+            "server": self.server,
+            "port": API_PORT,
+            "pods": str(PODS),
+            "node_pods": str(next(PODS.subnets(new_prefix=24))),
+            "services": str(SERVICES),
+            "api_service": str(SERVICES[1]),
+            "dns": str(SERVICES[10]),
+            "name_servers": list(self.machine.name_servers),
+            "systemd": self.machine.systemd,
+            "oom_restricted": self.machine.oom_restricted,
+            "cni_programs": str(CNI_PROGRAMS),
+            "packages": {**PACKAGES, "containernetworking-plugins": _cni_programs()},
+            "folders": [str(DATA), str(RUN), str(LOGS), str(ETC)],
+            "programs": {str(PROGRAMS / name): str(path) for name, path in self.programs.items()},
+            "kubectl": str(PROGRAMS / "kubectl"),
+            "images": {
+                "pause": self.images["pause"].reference,
+                **{
+                    name: {"reference": image.reference, "program": image.program}
+                    for name, image in self.images.items()
+                    if name != "pause"
+                },
+            },
+        }
+
+
+def places() -> dict[str, Any]:
+    """Where everything of the node lies: all that cluster-down.yaml is told."""
+    return {
+        "python": sys.executable,
+        "etc": str(ETC),
+        "pki": str(ETC / "pki"),
+        "data": str(DATA),
+        "run": str(RUN),
+        "logs": str(LOGS),
+        "bin": str(PROGRAMS),
+        "memory": str(MEMORY),
+        "kubeconfig": str(KUBECONFIG),
+    }
+
+
+def node_address(text: str) -> ipaddress.IPv4Address:
+    """The node's address.
+
+    Raises:
+        NodeArgumentError: it is none that a node can have.
+    """
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise NodeArgumentError(f"--address {text!r} is no IPv4 address, e.g. {DEFAULT_ADDRESS}") from error
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
+        raise NodeArgumentError(
+            f"--address {address} cannot be a node's: pods must reach it, so neither loopback, unspecified nor "
+            f"multicast. Leave it out to have {DEFAULT_ADDRESS}, which exists on this machine only."
+        )
+    for name, block in (("pods", PODS), ("Services", SERVICES)):
+        if address in block:
+            raise NodeArgumentError(f"--address {address} lies in {block}, which is for {name}")
+    return address
+
+
+def node_name(host_name: str) -> str:
+    """The host's name as Kubernetes takes it: lower case letters, digits, hyphens and dots."""
+    name = re.sub(r"[^a-z0-9.-]+", "-", host_name.lower()).strip("-.")
+    return name[:63].strip("-.") or "node"
+
+
+def _cni_programs() -> list[str]:
+    return [str(CNI_PROGRAMS / program) for program in ("bridge", "host-local", "portmap", "loopback")]
+
