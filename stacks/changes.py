@@ -229,8 +229,8 @@ def _masked(value: Any) -> Any:
             }
         case list() | tuple():
             return [_masked(item) for item in value]
-        case str():
-            return LATER if value in _UNKNOWN else value
+        case str():  # before it is quoted, and what is inside with it
+            return LATER if value in _UNKNOWN else clean(value)
         case _:
             return value
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from policies.rules.reading import at, pairs_at
+
 Inputs = Mapping[str, Any]
 
 _OURS = "pulumi-python:dynamic/marketlake"
@@ -24,7 +26,7 @@ def _bucket(inputs: Inputs) -> str:
 
 
 def _process(inputs: Inputs) -> str | None:
-    volumes = sorted(inputs.get("volumes") or {})
+    volumes = sorted(name for name, _ in pairs_at(inputs, "volumes"))
     if not volumes:
         return None
     if inputs.get("keep_data"):
@@ -39,8 +41,7 @@ def _whole_stack(inputs: Inputs) -> str:
 
 
 def _stateful_set(inputs: Inputs) -> str:
-    spec = inputs.get("spec") or {}
-    retention = (spec.get("persistentVolumeClaimRetentionPolicy") or {}).get("whenDeleted")
+    retention = at(inputs, "spec", "persistentVolumeClaimRetentionPolicy", "whenDeleted")
     if retention == "Delete":
         return "its volumes"
     return "nothing but the time without its pods: its volumes stay"

@@ -24,7 +24,7 @@ _PATTERNS = (
     ),
     (
         re.compile(
-            r"(?P<keep>\b[\w-]*(?:password|passwd|secret(?:_access_key)?|token|passphrase)['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&}]+",
+            r"(?P<keep>\b[\w-]*(?:password|passwd|secret(?:_access_key)?|token|passphrase)\\*['\"]?\s*[:=]\s*\\*['\"]?)[^\s'\",;&}]+",
             re.IGNORECASE,
         ),
         rf"\g<keep>{MASK}",
