@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from playbooks.machine import (
     MachineError,
     refuse_all_but_root,
+    refuse_foreign_configuration,
     refuse_foreign_kubelet,
     refuse_taken_ports,
     refuse_unfit,
@@ -22,6 +24,7 @@ from playbooks.node import (
     API_PORT,
     DEFAULT_ADDRESS,
     KUBECONFIG,
+    MEMORY,
     Node,
     NodeArgumentError,
     node_address,
@@ -31,10 +34,13 @@ from playbooks.running import PlaybookError, PlaybookInterrupted, Run, Step, run
 from playbooks.supplies import node_images, node_programs
 from toolchain.errors import ToolchainError
 
-LOCK = Path("/run/lock/marketlake-cluster")
+LOCK = Path("/run")
+"""A folder that is there anyway: a lock file of our own would be a trace that stays."""
 _LOOPBACK = "127.0.0.1"
 
-app = typer.Typer(help="Make this machine a Kubernetes cluster of one node, or undo it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make this machine a Kubernetes cluster of one node, or undo it.", no_args_is_help=True
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")]
 
 
@@ -50,6 +56,7 @@ def up(
         refuse_unfit()
         given = node_address(address)
         refuse_foreign_kubelet()
+        refuse_foreign_configuration(KUBECONFIG, MEMORY)
         refuse_taken_ports(_ports(str(given)))
         node = Node(this_machine(), given, node_programs(), node_images())
         with _alone():
@@ -114,13 +121,16 @@ def _tell(run: Run, as_json: bool, facts: dict[str, Any]) -> None:
 @contextmanager
 def _alone() -> Iterator[None]:
     """One run at a time on a machine; a killed run's lock ends with it."""
-    with LOCK.open("a") as file:
+    file = os.open(LOCK, os.O_RDONLY)
+    try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             Console(stderr=True).print("waiting for another `make cluster` or `make cluster-down` to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(file)
 
 
 @contextmanager

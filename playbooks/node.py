@@ -14,6 +14,12 @@ DATA = Path("/var/lib/marketlake-cluster")
 RUN = Path("/run/marketlake-cluster")
 LOGS = Path("/var/log/marketlake-cluster")
 PROGRAMS = Path("/opt/marketlake-cluster")
+CONTAINERD_SOCKET = RUN / "containerd" / "containerd.sock"
+"""Not the usual one: there another containerd, Docker's for instance, may answer."""
+KUBELET_FOLDERS = (Path("/var/lib/kubelet"), Path("/var/log/pods"), Path("/var/log/containers"))
+"""Nobody else's, for only one kubelet can run on a machine."""
+SHARED_FOLDERS = (Path("/run/containerd"), Path("/var/lib/cni"), Path("/usr/libexec/kubernetes"))
+"""Made by the node's programs, or by others before."""
 KUBECONFIG = ETC / "admin.conf"
 MEMORY = DATA / "before.json"
 API_PORT = 6443
@@ -85,9 +91,13 @@ class Node:
             "oom_restricted": self.machine.oom_restricted,
             "cni_programs": str(CNI_PROGRAMS),
             "packages": {**PACKAGES, "containernetworking-plugins": _cni_programs()},
-            "folders": [str(DATA), str(RUN), str(LOGS), str(ETC)],
+            "private_folders": [str(DATA), str(RUN), str(LOGS), str(ETC)],
             "programs": {str(PROGRAMS / name): str(path) for name, path in self.programs.items()},
-            "kubectl": str(PROGRAMS / "kubectl"),
+            "kubectl": [
+                str(PROGRAMS / "kubectl"),
+                f"--kubeconfig={KUBECONFIG}",
+                f"--cache-dir={RUN / 'kubectl'}",
+            ],
             "images": {
                 "pause": self.images["pause"].reference,
                 **{
@@ -111,6 +121,9 @@ def places() -> dict[str, Any]:
         "bin": str(PROGRAMS),
         "memory": str(MEMORY),
         "kubeconfig": str(KUBECONFIG),
+        "containerd_socket": str(CONTAINERD_SOCKET),
+        "folders": [str(path) for path in (ETC, DATA, RUN, LOGS, PROGRAMS, *KUBELET_FOLDERS)],
+        "shared_folders": [str(path) for path in SHARED_FOLDERS],
     }
 
 
@@ -143,4 +156,3 @@ def node_name(host_name: str) -> str:
 
 def _cni_programs() -> list[str]:
     return [str(CNI_PROGRAMS / program) for program in ("bridge", "host-local", "portmap", "loopback")]
-

@@ -78,7 +78,9 @@ def run_playbook(
     if result.status == "canceled":
         raise PlaybookInterrupted
     if result.status != "successful":
-        raise PlaybookError(run.failure or f"Ansible ended with status {result.status}: {said.strip()[-2000:]}")
+        raise PlaybookError(
+            run.failure or f"Ansible ended with status {result.status}: {said.strip()[-2000:]}"
+        )
     return run
 
 

@@ -15,9 +15,7 @@ def node_programs() -> dict[str, Path]:
     Raises:
         ToolMissingError: one is not installed.
     """
-    return {
-        program: path for name in _TOOLS for program, path in locate_tool(name).executables.items()
-    }
+    return {program: path for name in _TOOLS for program, path in locate_tool(name).executables.items()}
 
 
 def node_images() -> dict[str, NodeImage]:

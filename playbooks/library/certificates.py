@@ -10,7 +10,7 @@ import ipaddress
 import json
 import os
 import tempfile
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +112,14 @@ class Folder:
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         made = builder.sign(self.key(wanted["authority"]), hashes.SHA256())
-        self.write(
-            self.path / f"{wanted['name']}.crt", made.public_bytes(serialization.Encoding.PEM)
-        )
+        self.write(self.path / f"{wanted['name']}.crt", made.public_bytes(serialization.Encoding.PEM))
 
     def signing_key(self, name: str) -> None:
         """A key pair that signs tokens: ``NAME.key`` and ``NAME.pub``."""
         public = self.key(name).public_key()
         self.write(
             self.path / f"{name}.pub",
-            public.public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            ),
+            public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
         )
 
     def kubeconfig(self, name: str, path: Path, wanted: dict[str, Any]) -> None:
@@ -132,7 +128,10 @@ class Folder:
         def data(file: str) -> str:
             return base64.b64encode((self.path / file).read_bytes()).decode()
 
-        cluster = {"server": wanted["server"], "certificate-authority-data": data(f"{wanted['authority']}.crt")}
+        cluster = {
+            "server": wanted["server"],
+            "certificate-authority-data": data(f"{wanted['authority']}.crt"),
+        }
         user = {"client-certificate-data": data(f"{name}.crt"), "client-key-data": data(f"{name}.key")}
         context = {"cluster": wanted["cluster"], "user": name}
         document = {
@@ -157,7 +156,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, life: timedelta
 ) -> x509.CertificateBuilder:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -206,7 +205,7 @@ def _usages_of(certificate: x509.Certificate) -> set[str]:
 
 
 def _fresh(certificate: x509.Certificate) -> bool:
-    return certificate.not_valid_after_utc - datetime.now(timezone.utc) > RENEWED_BEFORE
+    return certificate.not_valid_after_utc - datetime.now(UTC) > RENEWED_BEFORE
 
 
 def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -94,11 +94,15 @@ class Daemons:
         """The supervisor's configuration."""
         sections = [
             f"[unix_http_server]\nfile={self._socket}\nchmod=0600\n",
-            f"[supervisord]\nlogfile={self._logs / 'supervisor.log'}\nlogfile_maxbytes=1MB\nlogfile_backups=1\n"
-            f"pidfile={self._pid_file}\nchildlogdir={self._logs}\nloglevel=info\nuser=root\numask=022\n"
-            f"minfds={_files()}\ndirectory=/\nenvironment={MARK}=\"supervisor\"\n",
-            "[rpcinterface:supervisor]\n"
-            "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
+            (
+                f"[supervisord]\nlogfile={self._logs / 'supervisor.log'}\nlogfile_maxbytes=1MB\nlogfile_backups=1\n"
+                f"pidfile={self._pid_file}\nchildlogdir={self._logs}\nloglevel=info\nuser=root\numask=022\n"
+                f'minfds={_files()}\ndirectory=/\nenvironment={MARK}="supervisor"\n'
+            ),
+            (
+                "[rpcinterface:supervisor]\n"
+                "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
+            ),
         ]
         return "\n".join([*sections, *(self._section(program) for program in programs)])
 

@@ -66,9 +66,7 @@ def ensure(
             changed.append(folder)
     files = files | {path: content for path, content in kept.items() if not Path(path).exists()}
     changed += [path for path, content in files.items() if write(Path(path), content, mode)]
-    return changed + [
-        target for target, program in programs.items() if place(Path(program), Path(target))
-    ]
+    return changed + [target for target, program in programs.items() if place(Path(program), Path(target))]
 
 
 def _below(folder: str, files: dict[str, str]) -> dict[str, str]:

@@ -97,8 +97,17 @@ def tables() -> list[str]:
     return [line.removeprefix("table ").strip() for line in run("nft", "list", "tables").splitlines()]
 
 
-def ensure(memory_file: Path, *, address: str, pods: str, settings: dict[str, str]) -> list[str]:
+def ensure(
+    memory_file: Path, *, address: str, pods: str, settings: dict[str, str], shared: list[str]
+) -> list[str]:
     """Bring all of it about.
+
+    Args:
+        memory_file: where what was before is written down.
+        address: the node's.
+        pods: the block of all pods' addresses.
+        settings: of the kernel.
+        shared: folders that the node's programs make unless somebody else has made them before.
 
     Returns:
         What changed, in words.
@@ -106,6 +115,7 @@ def ensure(memory_file: Path, *, address: str, pods: str, settings: dict[str, st
     memory = read_memory(memory_file)
     if "tables" not in memory:
         memory["tables"] = tables()
+        memory["paths"] = [path for path in shared if Path(path).exists()]
         write_memory(memory_file, memory)
     remembered = memory.setdefault("settings", {})
     for name, value in settings.items():  # first on disk: a killed run must not forget what it changed
@@ -133,12 +143,17 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "pods": {"type": "str", "required": True},
             "settings": {"type": "dict", "default": {}},
+            "shared": {"type": "list", "elements": "str", "default": []},
         }
     )
     asked = module.params
     try:
         changed = ensure(
-            Path(asked["memory"]), address=asked["address"], pods=asked["pods"], settings=asked["settings"]
+            Path(asked["memory"]),
+            address=asked["address"],
+            pods=asked["pods"],
+            settings=asked["settings"],
+            shared=asked["shared"],
         )
     except (OSError, NetworkError) as error:
         module.fail_json(msg=str(error))
