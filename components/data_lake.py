@@ -40,6 +40,8 @@ class BucketsArgs(TypedDict):
     """Delta tables."""
     stand_in: NotRequired[str]
     """Optional: a bucket that stands in for a venue's public archive; everybody on this machine may read it."""
+    external: NotRequired[bool]
+    """Optional: they lie in somebody else's store, and stay there when the stack is destroyed; False when omitted."""
 
 
 class TopicsArgs(TypedDict):
@@ -55,6 +57,20 @@ class TopicsArgs(TypedDict):
     """Optional: of the tasks; 8 when omitted. At most as many workers get tasks at the same time."""
     retention_hours: NotRequired[int]
     """Optional: 168 when omitted."""
+    replication_factor: NotRequired[int | None]
+    """Optional: 1 when omitted; None: the cluster's own default."""
+    external: NotRequired[bool]
+    """Optional: they lie in somebody else's cluster, and stay there when the stack is destroyed; False when
+    omitted."""
+
+
+class RuntimeIdentityArgs(TypedDict):
+    """Whom the runtime is to an object store."""
+
+    access_key_id: pulumi.Input[str]
+    """Of an identity that may read and write objects in the buckets."""
+    secret_access_key: pulumi.Input[str]
+    """A secret."""
 
 
 class CollectionFlowArgs(TypedDict):
@@ -79,6 +95,8 @@ class DataLakeArgs(TypedDict):
     """What is declared of the data lake."""
 
     object_store: ObjectStoreConnectionArgs
+    runtime_identity: NotRequired[RuntimeIdentityArgs]
+    """Optional: of a store that is no MinIO of ours; when omitted, one is made in the store, which is MinIO then."""
     event_bus: EventBusConnectionArgs
     workflow_engine: WorkflowEngineConnectionArgs
     buckets: BucketsArgs
@@ -96,7 +114,7 @@ class DataLake(Component):
     lake_bucket: pulumi.Output[str]
     stand_in_bucket: pulumi.Output[str | None]
     access_key_id: pulumi.Output[str]
-    """Of an identity that may read and write objects in these buckets and nothing else."""
+    """Of an identity that may read and write objects in these buckets and, if it was made here, nothing else."""
     secret_access_key: pulumi.Output[str]
     """A secret."""
     tasks_topic: pulumi.Output[str]
@@ -123,7 +141,12 @@ class DataLake(Component):
             if stand_in
             else pulumi.Output.from_input(None)
         )
-        self.access_key_id, self.secret_access_key = self._runtime_user(name, args)
+        if "runtime_identity" in args:
+            given = args["runtime_identity"]
+            self.access_key_id = pulumi.Output.from_input(given["access_key_id"])
+            self.secret_access_key = pulumi.Output.secret(given["secret_access_key"])
+        else:
+            self.access_key_id, self.secret_access_key = self._runtime_user(name, args)
         self.tasks_topic = self._topic(f"{name}-tasks", args, topics["tasks"], topics.get("partitions", 8))
         self.events_topic = self._topic(f"{name}-events", args, topics["events"], 1)
         self.dead_letters_topic = self._topic(f"{name}-dead-letters", args, topics["dead_letters"], 1)
@@ -187,7 +210,9 @@ class DataLake(Component):
             "force_destroy": stand_in,
         }
         require(BUCKET_TYPE, inputs, name=name)
-        declared = Bucket(name, inputs, self._child(inside=self._inside))
+        declared = Bucket(
+            name, inputs, self._child(inside=self._inside, retained=args["buckets"].get("external", False))
+        )
         return known_after(pulumi.Output.from_input(bucket), declared)
 
     def _runtime_user(self, name: str, args: DataLakeArgs) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
@@ -212,8 +237,9 @@ class DataLake(Component):
                 "connection": args["event_bus"],
                 "topic": topic,
                 "partitions": partitions,
+                "replication_factor": args["topics"].get("replication_factor", 1),
                 "config": {"retention.ms": str(retention)},
             },
-            self._child(inside=self._inside),
+            self._child(inside=self._inside, retained=args["topics"].get("external", False)),
         )
         return known_after(pulumi.Output.from_input(topic), declared)

@@ -29,8 +29,15 @@ def database_url(database: settings.Database) -> str:
     return database.dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
-def workflow_engine_service(*, memory_mib: int = 512, cpu_millis: int = 100) -> Service:
+def workflow_engine_service(
+    *, memory_mib: int = 512, cpu_millis: int = 100, calls_world: bool = False
+) -> Service:
     """A Prefect server in one process, with its web page.
+
+    Args:
+        memory_mib: what it is given.
+        cpu_millis: thousandths of a core that are set aside for it.
+        calls_world: its database lies outside the platform.
 
     Secrets: ``database-url`` (``postgresql+asyncpg://…``) and ``auth`` (``user:password`` of its API).
     """
@@ -57,6 +64,7 @@ def workflow_engine_service(*, memory_mib: int = 512, cpu_millis: int = 100) -> 
         health=Health(kind=HealthKind.HTTP, port="api", path="/api/health", timeout_s=120),
         resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         calls=("database",),
+        calls_world=calls_world,
         console=("api", "/"),
     )
 
@@ -70,6 +78,8 @@ class StateDatabaseArgs(TypedDict):
     user: pulumi.Input[str]
     password: pulumi.Input[str]
     """A secret."""
+    external: NotRequired[bool]
+    """Optional: its server is no service of the platform; False when omitted."""
 
 
 class WorkflowEngineArgs(TypedDict):
@@ -103,12 +113,21 @@ class WorkflowEngine(Component):
         super().__init__(name, opts)
         password = GeneratedSecret(f"{name}-password", opts=self._child())
         auth = password.value.apply(lambda text: f"{USER}:{text}")
-        database = pulumi.Output.all(**args["database"])
+        state = args["database"]
+        database = pulumi.Output.all(
+            host=state["host"],
+            port=state["port"],
+            name=state["name"],
+            user=state["user"],
+            password=state["password"],
+        )
         url = database.apply(lambda values: database_url(settings.Database(**values)))
         deployed = target_of(args["target"]).deploy(
             name,
             workflow_engine_service(
-                memory_mib=args.get("memory_mib", 512), cpu_millis=args.get("cpu_millis", 100)
+                memory_mib=args.get("memory_mib", 512),
+                cpu_millis=args.get("cpu_millis", 100),
+                calls_world=state.get("external", False),
             ),
             inputs={},
             secrets={"database-url": url, "auth": auth},

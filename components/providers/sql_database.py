@@ -67,6 +67,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs]):
             connection.execute(
                 sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(declared.owner_password))
             )
+            _join(connection, role)
             if not _exists(connection, "pg_database", "datname", declared.name):
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, role))
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, role))
@@ -112,6 +113,13 @@ class SqlDatabase(Resource, module="marketlake", name="SqlDatabase"):
             {**args, "version": SqlDatabaseProvider.VERSION},
             pulumi.ResourceOptions.merge(opts, secret),
         )
+
+
+def _join(connection: Connection, role: sql.Identifier) -> None:
+    """Let whoever provisions give something to the role: a superuser may, everybody else has to be a member of it."""
+    is_superuser = "SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper"
+    if connection.execute(is_superuser).fetchone() is None:
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
 
 
 def _exists(connection: Connection, catalogue: str, column: str, name: str) -> bool:

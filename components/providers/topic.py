@@ -38,6 +38,8 @@ _STARTING = frozenset(
         KafkaError.INVALID_REPLICATION_FACTOR,  # fewer brokers than replicas have registered so far
     }
 )
+_OF_THE_CLUSTER = -1
+"""Number of replicas by which Kafka's protocol means the brokers' default (KIP-464)."""
 _ABSENT = KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
@@ -49,8 +51,9 @@ class TopicArgs(TypedDict):
     """The topic's name."""
     partitions: NotRequired[pulumi.Input[int]]
     """Optional: 1 when omitted. They can grow; fewer means a new topic without the events of the old."""
-    replication_factor: NotRequired[pulumi.Input[int]]
-    """Optional: 1 when omitted. Another one means a new topic."""
+    replication_factor: NotRequired[pulumi.Input[int | None]]
+    """Optional: when omitted, whatever it has or, for a new one, the cluster's own default. Another one means a new
+    topic."""
     config: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
     """Optional: topic configuration such as ``retention.ms``; the rest stays at the broker's default."""
 
@@ -61,7 +64,7 @@ class TopicInputs(Inputs):
     connection: EventBusConnection
     topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")
     partitions: int = Field(default=1, ge=1)
-    replication_factor: int = Field(default=1, ge=1)
+    replication_factor: int | None = Field(default=None, ge=1)
     config: dict[str, str] = Field(default_factory=dict)
 
 
@@ -70,22 +73,24 @@ class TopicProvider(Provider[TopicInputs]):
 
     VERSION: ClassVar[str] = "1"
     model = TopicInputs
-    identity = frozenset({"topic", "replication_factor"})
+    identity = frozenset({"topic"})
 
     def resource_id(self, declared: TopicInputs) -> str:
         """The topic's name."""
         return declared.topic
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
-        """Fewer partitions than there are need a new topic."""
+        """Fewer partitions than there are need a new topic, and so does another number of replicas."""
+        replicas = declared.get("replication_factor")
+        others = ["replication_factor"] if replicas not in (None, recorded.get("replication_factor")) else []
         before, after = recorded.get("partitions"), declared.get("partitions")
         if not (isinstance(before, int) and isinstance(after, int) and after < before):
-            return []
+            return others
         warn(
             f"{declared.get('topic')!r}: Kafka cannot take partitions away ({before} → {after}), so the "
             f"topic is replaced and the events in it are lost. Declare {before} partitions to keep it."
         )
-        return ["partitions"]
+        return [*others, "partitions"]
 
     def apply(self, declared: TopicInputs) -> Mapping[str, Any]:
         """Create or adopt the topic, grow it, and set its configuration to exactly what is declared."""
@@ -109,7 +114,10 @@ class TopicProvider(Provider[TopicInputs]):
     def observe(self, declared: TopicInputs) -> Mapping[str, Any] | None:
         """Partitions, replicas, and the configuration that was set on the topic itself."""
         with _Cluster(declared.connection, LOOK_PATIENCE_S) as cluster:
-            return cluster.ask(lambda: cluster.live(declared.topic))
+            live = cluster.ask(lambda: cluster.live(declared.topic))
+        if live is not None and declared.replication_factor is None:
+            live["replication_factor"] = None
+        return live
 
     def remove(self, declared: TopicInputs) -> None:
         """Delete the topic and wait until it is gone."""
@@ -212,7 +220,7 @@ class _Cluster:
         new = NewTopic(
             declared.topic,
             num_partitions=declared.partitions,
-            replication_factor=declared.replication_factor,
+            replication_factor=declared.replication_factor or _OF_THE_CLUSTER,
             config=declared.config,
         )
         try:

@@ -307,7 +307,8 @@ def _partitions(client: dict[str, str], topic: str) -> int | None:
 
 def test_a_topic_has_what_is_declared_and_a_repetition_changes_nothing(bus: Any, client: Any) -> None:
     declared = {
-        "connection": bus, "topic": "topic-a", "partitions": 3, "config": {"retention.ms": "3600000"},
+        "connection": bus, "topic": "topic-a", "partitions": 3, "replication_factor": 1,
+        "config": {"retention.ms": "3600000"},
     }  # fmt: skip
     topic = Recorded(TopicProvider(), **declared)
 

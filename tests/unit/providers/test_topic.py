@@ -92,7 +92,14 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> type[Admin]:
 def test_only_what_was_set_on_the_topic_itself_counts_as_its_configuration(admin: type[Admin]) -> None:
     admin.topics["tasks"] = 2
     live = TopicProvider().observe(DECLARED)
-    assert live == {"partitions": 2, "replication_factor": 1, "config": {"retention.ms": "5"}}
+    assert live == {"partitions": 2, "replication_factor": None, "config": {"retention.ms": "5"}}
+    declared = DECLARED.model_copy(update={"replication_factor": 3})
+    live = TopicProvider().observe(declared)
+    assert live is not None
+    assert live["replication_factor"] == 1, "what is declared is compared with what is there"
+    before, after = live, declared.model_dump()
+    assert TopicProvider().replaced_by(before, after) == ["replication_factor"]
+    assert TopicProvider().replaced_by(before, {**after, "replication_factor": None}) == []
 
 
 def test_a_topic_that_is_listed_and_has_no_configuration_yet_is_looked_at_again(admin: type[Admin]) -> None:
