@@ -64,6 +64,9 @@ validate: .venv/.synced ## check an environment's settings without touching anyt
 reference: .venv/.synced ## write docs/reference from the schemas
 	@$(STACKS) reference
 
+golden: .venv/.synced ## write tests/golden: what each environment consists of, to be reviewed and committed
+	@$(RUN) -m tests.golden
+
 test: tools ## everything that can be tested on this machine
 	@.venv/bin/coverage erase
 	@.venv/bin/coverage run -m pytest tests

@@ -1,0 +1,117 @@
+"""What an environment consists of, computed from its settings alone: no tool, server or cluster is needed."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import mocks
+
+from components.kubernetes import placing as pods
+from policies.rules import Declared
+from stacks.composition import Platform
+from stacks.validation import read_environment
+from stacks.workspace import PROJECT_FOLDER
+from tests.unit.stacks.engine import Engine, all_tools_installed
+from toolchain.images import Image
+
+ENVIRONMENTS = PROJECT_FOLDER / "stacks" / "environments"
+_DIGEST = "sha256:" + "0" * 64
+_PROGRAMS = ("minio", "java", "postgres", "initdb", "prefect", "marketlake", "otel-collector", "jaeger")
+
+
+def environments() -> list[str]:
+    """All environments that have settings."""
+    return sorted(path.name.split(".")[1] for path in ENVIRONMENTS.glob("Pulumi.*.yaml"))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A resource of the plan."""
+
+    declared: Declared
+    parent: str
+    """Name of what it is a part of; empty for the stack."""
+
+
+class _Cluster(Engine):
+    """Gives every Service an address."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        id_, outputs = super().new_resource(args)
+        if args.typ == "kubernetes:core/v1:Service":
+            outputs["spec"] = {**outputs["spec"], "clusterIP": "10.96.0.99"}
+        return id_, outputs
+
+
+class _Monitor(mocks.MockMonitor):
+    """Remembers whose child each resource is."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.parents: dict[str, str] = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        parent = "" if "::pulumi:pulumi:Stack::" in request.parent else request.parent.rpartition("::")[2]
+        self.parents[f"{request.type} {request.name}"] = parent
+        return super().RegisterResource(request)
+
+
+def plan_of(environment: str) -> list[Planned]:
+    """The resources of an environment, by component and name.
+
+    Values that only a server would give are made up, the same each time.
+    """
+    settings = read_environment(ENVIRONMENTS / f"Pulumi.{environment}.yaml")
+    engine = _Cluster()
+    monitor = _Monitor(engine)
+    with _pretended_machine():
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        mocks.set_mocks(engine, project="marketlake", stack=environment, monitor=monitor)
+        try:
+            pulumi.runtime.test(lambda: Platform(environment, settings).export())()
+        finally:
+            asyncio.get_event_loop().close()
+    planned = [
+        Planned(_declared(key, properties), monitor.parents.get(key, ""))
+        for key, properties in engine.declared.items()
+    ]
+    return sorted(planned, key=lambda one: (one.parent, one.declared.type, one.declared.name))
+
+
+def _declared(key: str, properties: Mapping[str, Any]) -> Declared:
+    kind, _, name = key.partition(" ")
+    return Declared(urn=f"urn:{kind}::{name}", type=kind, name=name, properties=properties)
+
+
+@contextmanager
+def _pretended_machine() -> Any:
+    """Tools, images and a kubeconfig that are the same everywhere."""
+
+    def locate(name: str, *, registry: str | None = None, vendor: Any = None) -> Image:
+        given = (vendor or {}).get(name)
+        return Image(
+            name=name,
+            version="0",
+            reference=given.reference if given else f"{registry or 'marketlake.local'}/{name}@{_DIGEST}",
+            digest=_DIGEST,
+            executables={program: f"/opt/{name}/bin/{program}" for program in (*_PROGRAMS, name)},
+            roots={"kafka": "/opt/kafka"},
+            has_pages=True,
+            architecture="amd64",
+        )
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        kubeconfig = Path(folder, "kubeconfig")
+        kubeconfig.write_text("{}")
+        all_tools_installed(patch)
+        patch.setattr(pods, "locate", locate)
+        patch.setenv("MARKETLAKE_HOME", "/srv/marketlake")
+        patch.setenv("HOME", folder)
+        patch.setenv("KUBECONFIG", str(kubeconfig))
+        yield
