@@ -16,7 +16,8 @@ from stacks.engine import InterruptError, ProgramError
 from stacks.lifecycle import LeftoverError, LockedError, Stack
 from stacks.needs import NotEnoughError
 from stacks.policing import PoliciesUnavailableError
-from stacks.reference import REFERENCE, write_reference
+from stacks.policy_reference import POLICIES, policies_reference
+from stacks.reference import REFERENCE, write_page, write_reference
 from stacks.report import report
 from stacks.validation import InvalidSettingsError
 from stacks.workspace import PassphraseLostError, Workspace
@@ -142,9 +143,12 @@ def validate(env: Environment = "local", config_file: ConfigFile = None) -> None
 
 @app.command()
 def reference() -> None:
-    """Write docs/reference/settings.md from the schema."""
-    changed = write_reference()
-    sys.stdout.write(f"{REFERENCE}: {'written' if changed else 'up to date'}\n")
+    """Write docs/reference: the settings from their schema, the policies from their rules."""
+    for path, changed in (
+        (REFERENCE, write_reference()),
+        (POLICIES, write_page(POLICIES, policies_reference())),
+    ):
+        sys.stdout.write(f"{path}: {'written' if changed else 'up to date'}\n")
 
 
 def _stack(env: str, config_file: Path | None, *, console: Console | None = None) -> Stack:

@@ -48,7 +48,11 @@ def settings_reference() -> str:
 
 def write_reference(path: Path = REFERENCE) -> bool:
     """Write the page; True if that changed it."""
-    page = settings_reference()
+    return write_page(path, settings_reference())
+
+
+def write_page(path: Path, page: str) -> bool:
+    """Write a generated page; True if that changed it."""
     if path.exists() and path.read_text() == page:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
