@@ -78,6 +78,7 @@ class Member:
     ) -> None:
         self.stop = threading.Event()
         self.unfinished: int | None = None
+        self.beats = 0
         consumer = Consumer(
             bus,
             topic=bus.tasks_topic,
@@ -86,12 +87,16 @@ class Member:
             concurrency=concurrency,
             work=work,
             bury=DeadLetters(producer, bus.dead_letters_topic).bury,
+            pulse=self._beat,
         )
 
         def run() -> None:
             self.unfinished = consumer.run(self.stop, grace_s=5)
 
         self._thread = threading.Thread(target=run, daemon=True)
+
+    def _beat(self) -> None:
+        self.beats += 1
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -116,6 +121,11 @@ def test_an_event_arrives_as_it_was_sent_with_its_trace_context(bus: EventBus, p
         Message(key=raw.key().decode(), value=raw.value(), headers=tuple(raw.headers()))
     )
     assert received == sent
+
+
+def test_a_member_without_work_still_gives_signs_of_life(bus: EventBus, producer: Producer) -> None:
+    with Member(bus, producer, lambda _: None) as member:
+        eventually(lambda: member.beats >= 3)
 
 
 def test_events_of_one_key_keep_their_order(bus: EventBus, producer: Producer) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from marketlake.collection import assignments
 from marketlake.collection.collector import Collector, Copy, Ingest
+from marketlake.collection.pulse import Pulse
 from marketlake.database import DatabaseUnavailableError, Postgres, migrate
 from marketlake.events.consumer import Consumer
 from marketlake.events.dead_letters import DeadLetters
@@ -23,7 +24,7 @@ GROUP = "collection-workers"
 GRACE_S = 10.0
 """How long files in hand may take to end after SIGTERM; less than the service's stop grace of 15 s."""
 _M_ARENA_MAX = -8
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 5.0
 
 
 def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event) -> int:
@@ -47,8 +48,9 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
     worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     bus = settings.event_bus
     producer = Producer(bus, client_id=worker)
+    pulse = Pulse.of_process()
     with Postgres(settings.database, application=worker) as postgres:
-        if not _migrated(postgres, stop):
+        if not _migrated(postgres, stop, pulse):
             return 0
         collector = Collector(settings, postgres, worker=worker, stop=stop, copy=copy, ingest=ingest)
         beside = threading.Event()
@@ -68,6 +70,7 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
                 concurrency=concurrency,
                 work=collector.work,
                 bury=DeadLetters(producer, bus.dead_letters_topic).bury,
+                pulse=pulse.beat,
             ).run(stop, grace_s=GRACE_S)
         finally:
             beside.set()
@@ -87,10 +90,11 @@ def limit_arenas() -> None:
         log.debug("this C library has no mallopt")
 
 
-def _migrated(postgres: Postgres, stop: threading.Event) -> bool:
+def _migrated(postgres: Postgres, stop: threading.Event, pulse: Pulse) -> bool:
     """Bring the schema up to date, waiting for the database; False when the process ends before that."""
     pause = 0.5
     while not stop.is_set():
+        pulse.beat()  # waiting is no hanging: starting again would not bring the database back
         try:
             migrate(postgres)
             return True

@@ -57,6 +57,7 @@ class Consumer:
         concurrency: messages that are worked on at the same time.
         work: does what an event asks for; any exception but :class:`RetryLaterError` makes it a dead letter.
         bury: keeps a message that cannot be worked on, and returns when it is safe.
+        pulse: called each time that the main loop comes round, every few seconds at least.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Consumer:
         concurrency: int,
         work: Callable[[Event], None],
         bury: Callable[[Delivery, Exception], None],
+        pulse: Callable[[], None] = lambda: None,
     ) -> None:
         self._bus = bus
         self._topic = topic
         self._concurrency = concurrency
         self._work = work
         self._bury = bury
+        self._pulse = pulse
         self._configuration: dict[str, Any] = client_configuration(bus, client_id=client_id) | {
             "group.id": group,
             "enable.auto.commit": False,
@@ -114,6 +117,7 @@ class Consumer:
         paused = False
         try:
             while not stop.is_set():
+                self._pulse()
                 paused = self._paced(client, paused=paused)
                 # a message ends the wait at once; while work goes on, its end must be seen soon, too
                 self._take(client.poll(_POLL_S if self._positions.open_count() else _IDLE_POLL_S))
@@ -192,6 +196,7 @@ class Consumer:
         client.pause(client.assignment())
         deadline = time.monotonic() + grace_s
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+            self._pulse()
             self._take(client.poll(_POLL_S))
 
     def _commit(self, client: KafkaConsumer, *, wait: bool, only: set[int] | None = None) -> None:

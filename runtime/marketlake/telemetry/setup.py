@@ -1,11 +1,13 @@
 """Setting telemetry up in a process, so that a collector that is down costs nothing but the telemetry."""
 
 import logging
+import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -16,6 +18,8 @@ from marketlake.telemetry.tracing import current_trace_id
 
 _EXPORT_TIMEOUT_S = 3.0
 _METRICS_EVERY_S = 10.0
+_DEAD_S = 1.5
+"""How long a collector may take to accept a connection at the end of a process."""
 _CHATTY = ("opentelemetry", "httpx", "httpcore", "urllib3", "botocore", "boto3")
 
 _SEVERITIES = {
@@ -32,6 +36,7 @@ class _Providers:
     traces: Any
     metrics: Any
     logs: Any
+    endpoint: str
 
 
 _configured: _Providers | None = None
@@ -67,20 +72,37 @@ def configure(
         root.addHandler(_Export(providers.logs, redaction))
 
 
-def flush(timeout_s: float = 1.5) -> None:
-    """Send what is still here, for `timeout_s` seconds at most; what is left then is lost."""
+def flush(timeout_s: float = 5.0) -> None:
+    """Send what is still here; what is left after `timeout_s` seconds is lost.
+
+    A collector that takes no connection costs :data:`_DEAD_S` at most: the exporters would ask it again and again.
+    """
     providers = _configured
     if providers is None:
         return
+    deadline = time.monotonic() + timeout_s
+    if not _answers(providers.endpoint, min(timeout_s, _DEAD_S)):
+        return
+    left_ms = max(1, int((deadline - time.monotonic()) * 1000))
     senders = [
-        threading.Thread(target=provider.force_flush, args=(int(timeout_s * 1000),), daemon=True)
+        threading.Thread(target=provider.force_flush, args=(left_ms,), daemon=True)
         for provider in (providers.traces, providers.logs, providers.metrics)
     ]
     for sender in senders:
         sender.start()
-    deadline = time.monotonic() + timeout_s
     for sender in senders:
         sender.join(max(0.0, deadline - time.monotonic()))
+
+
+def _answers(endpoint: str, timeout_s: float) -> bool:
+    """Whether somebody takes connections there."""
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname or "", port), timeout=timeout_s):
+            return True
+    except OSError:
+        return False
 
 
 class _Ours(logging.Handler):
@@ -185,5 +207,5 @@ def _providers(service: str, settings: Settings) -> _Providers:
     trace.set_tracer_provider(traces)
     metrics.set_meter_provider(meters)
     _logs.set_logger_provider(logs)
-    _configured = _Providers(traces, meters, logs)
+    _configured = _Providers(traces, meters, logs, base)
     return _configured
