@@ -4,25 +4,24 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from marketlake.settings import Settings, SettingsError, platform_file
+from marketlake.settings import Settings, platform_file
 from rich.console import Console
 
 from components.supervision.layout import KEEP_DATA_VARIABLE
-from stacks import leftovers
 from stacks.engine import finish, read, run
 from stacks.locks import heal_locks, locks
-from stacks.needs import Machine, check_needs, needs_of
 from stacks.outcome import console_table, outcome_table, rows_of, silver_tables
+from stacks.pending import pending_creates
 from stacks.policing import PoliciesUnavailableError, levels_file, policy_arguments, why_no_policies
+from stacks.premises import Premises, premises_of
 from stacks.report import Preview
 from stacks.salt import take_out_salt
 from stacks.settings import EnvironmentSettings
-from stacks.validation import read_environment
+from stacks.validation import read_environment, require_secrets
 from stacks.workspace import Workspace
 
 SAMPLES = "samples"
@@ -72,19 +71,20 @@ class Stack:
         """Bring the stack to its settings, repair what drifted, and collect the sample files.
 
         Raises:
-            InvalidSettingsError: the settings are wrong.
-            NotEnoughError: the machine is too small.
+            InvalidSettingsError: the settings are wrong, or a secret is missing.
+            NotEnoughError: the machine, or the cluster, is too small or lacks something.
+            KubeconfigMissingError: nothing opens the cluster.
+            ClusterUnreachableError: it does not answer.
             LockedError: another command is changing the stack.
             ProgramError: a step failed; repeating the command goes on from there.
             InterruptError: the user stopped it; so does that.
         """
         began = time.monotonic()
         settings = self.validate()
-        folder = settings.folder(self.name)
-        needs = needs_of(settings, is_new=not folder.exists())
-        for warning in check_needs(needs, Machine.this(folder), folder):
-            self._say(f"warning: {warning}")
+        require_secrets(settings, self.name, source=str(self.settings_file))
+        premises = self._checked(settings)
         self._prepare()
+        self._settle(premises)
         # Refreshed first, because an unchanged program would not notice that, say, a supervisor was killed.
         self._pulumi("up", "--yes", "--skip-preview", "--refresh", "--suppress-outputs")
         if collect:
@@ -94,7 +94,9 @@ class Stack:
 
     def preview(self) -> None:
         """Show what :meth:`up` would change, and what the policies find in it. Raises as :meth:`up`."""
-        self.validate()
+        settings = self.validate()
+        require_secrets(settings, self.name, source=str(self.settings_file))
+        self._checked(settings)
         self._prepare(changing=False)
         self._pulumi("preview", "--refresh", *self._policies())
 
@@ -156,18 +158,19 @@ class Stack:
                 self._quietly("stack", "export", "--stack", self.name, "--file", str(state))
             levels = levels_file(self.settings_file, self.name)
             self._say(f"checking the policies over {state.name} of {self.name!r}")
-            policies = policy_arguments(self.workspace.project, levels)
             run(
-                ["pulumi", "policy", "analyze", "--file", str(state.absolute()), *policies],
+                ["pulumi", "policy", "analyze", "--file", str(state.absolute()), *policy_arguments(levels)],
                 env=self.workspace.environment(),
                 cwd=self.workspace.project,
             )
 
     def refresh(self) -> None:
         """Bring Pulumi's state to what really runs. Raises as :meth:`up`."""
-        self.validate()
+        premises = premises_of(self.name, self.validate())
+        premises.reach()
         self._prepare()
-        self._pulumi("refresh", "--yes", "--skip-preview")
+        if not self._settle(premises):
+            self._pulumi("refresh", "--yes", "--skip-preview")
 
     def down(self, *, keep_data: bool) -> None:
         """Destroy the stack and prove that nothing of it stayed.
@@ -177,25 +180,29 @@ class Stack:
             LockedError: another command is changing the stack.
             ProgramError: Pulumi could not destroy something; repeating the command goes on from there.
             LeftoverError: something stayed.
+            KubeconfigMissingError: nothing opens the cluster.
+            ClusterUnreachableError: it does not answer.
         """
         settings = self.validate()
         keep = keep_data or settings.keep_data
-        folder = settings.folder(self.name)
-        addresses = self._addresses()
+        premises = premises_of(self.name, settings)
+        premises.reach()
         if self.exists:
             self._prepare()
+            self._settle(premises)
             self._pulumi(
                 "destroy", "--yes", "--skip-preview", variables={KEEP_DATA_VARIABLE: "keep"} if keep else {}
             )
         else:
             self._say(f"there is no stack {self.name!r}; looking for what may be left of one")
-        for name in leftovers.stop_processes(folder):
-            self._say(f"stopped what was still running: {name}")
-        foreign = leftovers.remove_folder(folder, keep_data=keep)
+        for line in premises.clear(keep_data=keep):
+            self._say(line)
         if self.exists:
             self._quietly("stack", "rm", self.name, "--yes", "--preserve-config")
         self.workspace.forget(self.name)
-        self._prove_gone(folder, addresses, foreign, keep=keep)
+        self._prove_gone(premises, keep=keep)
+        if elsewhere := _elsewhere(settings):
+            self._say(f"what it made in servers of somebody else's stays there: {', '.join(elsewhere)}")
 
     def exports(self) -> str:
         """Shell commands after which plain `pulumi` works on this stack; the stack is selected.
@@ -245,7 +252,7 @@ class Stack:
         if why := why_no_policies():
             self._say(f"warning: the policies are not run: {why}")
             return []
-        return policy_arguments(self.workspace.project, levels_file(self.settings_file, self.name))
+        return policy_arguments(levels_file(self.settings_file, self.name))
 
     def _argv(self, command: str, *arguments: str) -> list[str]:
         chosen = ["--config-file", str(self.config_file.absolute())] if self.config_file else []
@@ -290,24 +297,47 @@ class Stack:
     def _for_runtime(self) -> dict[str, str]:
         return {**os.environ, "MARKETLAKE_ENV": self.name}
 
-    def _addresses(self) -> list[tuple[str, int]]:
-        with suppress(SettingsError):
-            return leftovers.addresses(Settings.load(self.name).services)
-        return []
+    def _checked(self, settings: EnvironmentSettings) -> Premises:
+        """Where the stack runs, which can take it."""
+        premises = premises_of(self.name, settings)
+        for warning in premises.check():
+            self._say(f"warning: {warning}")
+        return premises
 
-    def _prove_gone(
-        self, folder: Path, addresses: list[tuple[str, int]], foreign: list[Path], *, keep: bool
-    ) -> None:
-        problems = [f"process {process.pid} runs" for process in leftovers.processes(folder)]
-        problems += [f"port {port} of {host} answers" for host, port in leftovers.listening(addresses)]
-        problems += [f"{path} is no file of the stack: remove it yourself" for path in foreign]
+    def _settle(self, premises: Premises) -> bool:
+        """Let Pulumi know what became of what a killed command began to create; True if there was something."""
+        there, absent = premises.settle(pending_creates(self.workspace.state_file(self.name)))
+        if not there and not absent:
+            return False
+        taken = ", ".join(create.name for create in there) or "none"
+        self._say(
+            f"a killed command was creating {len(there) + len(absent)} objects; taken over as they are: {taken}"
+        )
+        arguments = [f"--import-pending-creates={create.urn},{create.id}" for create in there]
+        arguments += ["--clear-pending-creates"] if absent else []
+        self._pulumi("refresh", "--yes", "--skip-preview", *arguments)
+        return True
+
+    def _prove_gone(self, premises: Premises, *, keep: bool) -> None:
+        problems = premises.left(keep_data=keep)
         if self.exists:
             problems.append(f"its state is in {self.workspace.state_file(self.name)}")
         if problems:
             lines = "".join(f"\n  {problem}" for problem in problems)
             raise LeftoverError(f"Of the stack {self.name!r} something is left:{lines}")
-        data = f"its data is kept in {folder}" if keep and folder.exists() else f"{folder} is gone"
-        self._say(f"nothing of {self.name!r} is left: no process, no port, no state; {data}")
+        self._say(f"nothing of {self.name!r} is left: {premises.fate(keep_data=keep)}")
 
     def _say(self, line: str) -> None:
         self.console.print(f"» {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _elsewhere(settings: EnvironmentSettings) -> list[str]:
+    """What lies in servers that the stack does not own."""
+    found = []
+    if database := settings.database.external:
+        found.append(f"databases at {database.host}")
+    if store := settings.object_store.external:
+        found.append(f"buckets at {store.endpoint}")
+    if bus := settings.event_bus.external:
+        found.append(f"topics at {bus.bootstrap_servers}")
+    return found

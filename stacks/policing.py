@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import policies
 from toolchain import ToolMissingError, locate
 
+_PACK = Path(policies.__file__).parent
 _HOST, _FIRST = "pulumi-language-python", (3, 250)
 """The language host runs policy packs from this version on; the stand-in from the Go registry is older."""
 
@@ -32,7 +34,7 @@ def levels_file(settings_file: Path, environment: str) -> Path:
     return settings_file.parent / f"policies.{environment}.json"
 
 
-def policy_arguments(project: Path, levels: Path) -> list[str]:
+def policy_arguments(levels: Path) -> list[str]:
     """What `pulumi preview` and `pulumi policy analyze` are told."""
-    told = ["--policy-pack", str(project / "policies")]
+    told = ["--policy-pack", str(_PACK)]
     return [*told, "--policy-pack-config", str(levels)] if levels.exists() else told

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -175,10 +176,18 @@ def test_the_next_report_edits_it(comments: Comments) -> None:
     assert edited["body"] == comments.text
 
 
-def test_only_the_comments_of_bots_are_ever_edited(comments: Comments) -> None:
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed; gh has its own")
+def test_only_the_first_lines_of_bots_comments_are_asked_for(comments: Comments) -> None:
     comments.write()
     argv = comments.calls[0]["argv"]
-    assert 'select(.user.type == "Bot")' in argv[argv.index("--jq") + 1]
+    answer = [
+        {"id": 1, "user": {"type": "User"}, "body": "<!-- a -->\nby hand"},
+        {"id": 2, "user": {"type": "Bot"}, "body": "<!-- a -->\r\nours\tindeed"},
+        {"id": 3, "user": {"type": "Bot"}, "body": ""},
+    ]
+    jq = ["jq", "--raw-output", argv[argv.index("--jq") + 1]]
+    done = subprocess.run(jq, input=json.dumps(answer), capture_output=True, text=True, check=True)
+    assert done.stdout == "2\t<!-- a -->\n3\t\n"
 
 
 def test_without_a_report_nothing_is_written(comments: Comments) -> None:

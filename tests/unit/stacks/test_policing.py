@@ -14,7 +14,7 @@ from stacks import cli, lifecycle, policing
 from stacks.engine import Ended, ProgramError, finish
 from stacks.lifecycle import Stack
 from stacks.policing import PoliciesUnavailableError, levels_file, policy_arguments, why_no_policies
-from stacks.workspace import Workspace
+from stacks.workspace import PROJECT_FOLDER, Workspace
 from toolchain import ToolMissingError
 
 SETTINGS = "config:\n  marketlake:target: host\n"
@@ -103,9 +103,9 @@ def test_without_a_host_the_toolchain_says_what_to_do(monkeypatch: pytest.Monkey
 def test_an_environments_levels_are_handed_over_if_there_are_any(tmp_path: Path) -> None:
     levels = levels_file(tmp_path / "Pulumi.blue.yaml", "blue")
     assert levels == tmp_path / "policies.blue.json"
-    assert policy_arguments(tmp_path, levels) == ["--policy-pack", f"{tmp_path}/policies"]
+    assert policy_arguments(levels) == ["--policy-pack", str(PROJECT_FOLDER / "policies")]
     levels.write_text("{}")
-    assert policy_arguments(tmp_path, levels)[2:] == ["--policy-pack-config", str(levels)]
+    assert policy_arguments(levels)[2:] == ["--policy-pack-config", str(levels)]
 
 
 def test_a_preview_runs_the_policies(stack: Stack, runs: Runs) -> None:
