@@ -6,7 +6,15 @@ from typing import Any
 
 from marketlake.settings import HealthKind
 
-from components.kubernetes.layout import FILES, LOGS, SECRET_FILE, SECRET_VARIABLE, TEMPORARY, VOLUMES
+from components.kubernetes.layout import (
+    FILES,
+    LOGS,
+    NAMESPACE_VARIABLE,
+    SECRET_FILE,
+    SECRET_VARIABLE,
+    TEMPORARY,
+    VOLUMES,
+)
 from components.rendering import Placement, RenderedCommand, fill, render_setup
 from components.service import Command, Service
 
@@ -26,7 +34,10 @@ _PROBE_EVERY_S = 5
 _FIRST_PROBE_EVERY_S = 1
 _PATIENCE_PROBES = 6
 _HEARTBEAT_AGE_S = 90
-
+_OWN_NAMESPACE = {
+    "name": NAMESPACE_VARIABLE,
+    "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+}
 
 Texts = Callable[[Callable[[Placement], Any], Iterable[str]], Any]
 """Fills placeholders in as early as it can be done: gives what the first argument makes of the texts in the second, at
@@ -166,10 +177,7 @@ def with_log_reader(
         "command": list(command),
         "env": [
             {"name": "HOME", "value": str(TEMPORARY)},
-            {
-                "name": "NAMESPACE",
-                "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
-            },
+            _OWN_NAMESPACE,
         ],
         "resources": {
             "requests": {"cpu": "20m", "memory": f"{memory_mib}Mi"},
@@ -221,9 +229,9 @@ def _environment(service: Service, texts: Texts, files: str) -> list[dict[str, A
         **({service.heartbeat: str(HEARTBEAT_FILE)} if service.heartbeat else {}),
         **{name: _text(service, texts, source) for name, source in service.environment.items()},
     }
-    variables: list[dict[str, Any]] = [
-        {"name": name, "value": value} for name, value in sorted(plain.items())
-    ]
+    # Only variables that stand before another one can be taken up in it.
+    variables: list[dict[str, Any]] = [_OWN_NAMESPACE] if service.runs is not None else []
+    variables += [{"name": name, "value": value} for name, value in sorted(plain.items())]
     variables += [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": files, "key": f"{SECRET_VARIABLE}{name}"}}}
         for name in sorted(service.secret_environment)
