@@ -12,7 +12,7 @@ STACKS := $(RUN) -m stacks.cli
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview preview-report policy golden refresh down status tools env check format validate reference test test-unit test-integration test-stack bench clean
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools env check format validate reference test test-unit test-integration test-stack bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,26 +20,29 @@ help: ## show this list
 	@echo "  ENV=local    the environment (stack); a file stacks/environments/Pulumi.<ENV>.yaml"
 	@echo "  DATA=keep    with 'down': keep the data folder"
 
-up: tools ## tools, environment, pulumi up, a first collection of the sample files
+up: stack-tools ## tools, environment, pulumi up, a first collection of the sample files
 	@$(STACKS) up --env $(ENV)
 
-preview: tools ## what `up` would change
+preview: stack-tools ## what `up` would change
 	@$(STACKS) preview --env $(ENV)
 
-preview-report: tools ## the same as Markdown for a pull request (OUT=file)
+preview-report: stack-tools ## the same as Markdown for a pull request (OUT=file)
 	@$(STACKS) preview-report --env $(ENV) $(if $(OUT),--out $(OUT))
 
-policy: tools ## hold the recorded state to the policies (STATE=file: one that `pulumi stack export` wrote)
+policy: stack-tools ## hold the recorded state to the policies (STATE=file: one that `pulumi stack export` wrote)
 	@$(STACKS) policy --env $(ENV) $(if $(STATE),--state $(STATE))
 
-refresh: tools ## compare the state with what really runs
+refresh: stack-tools ## compare the state with what really runs
 	@$(STACKS) refresh --env $(ENV)
 
-down: tools ## destroy the stack: no process, port or file stays (DATA=keep: the data does)
+down: stack-tools ## destroy the stack: no process, port or file stays (DATA=keep: the data does)
 	@$(STACKS) down --env $(ENV) --data $(DATA)
 
 status: .venv/.synced ## every service, its health, address, version, memory
 	@.venv/bin/marketlake --env $(ENV) status
+
+stack-tools: .venv/.synced
+	@$(RUN) -m toolchain install $$($(STACKS) groups --env $(ENV) | sed 's/^/--group /')
 
 tools: .venv/.synced ## install every pinned tool; costs nothing when they are there
 	@$(RUN) -m toolchain install
@@ -58,8 +61,8 @@ format: .venv/.synced ## format the code and mend what the linter can
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-validate: .venv/.synced ## check an environment's settings without touching anything
-	@$(STACKS) validate --env $(ENV)
+validate: .venv/.synced ## check the settings of all environments, or of ENV, without touching anything
+	@$(STACKS) validate $(if $(filter command line environment,$(origin ENV)),--env $(ENV))
 
 reference: .venv/.synced ## write docs/reference from the schemas
 	@$(STACKS) reference

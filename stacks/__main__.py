@@ -5,18 +5,39 @@ import signal
 from types import FrameType
 
 import pulumi
-from pulumi.runtime.config import get_config_env
+from pulumi.runtime.config import get_config_env, get_config_secret_keys_env
 
+from stacks.cluster import ClusterUnreachableError
 from stacks.composition import Platform
-from stacks.validation import InvalidSettingsError, settings_from
-from toolchain import ToolMissingError
+from stacks.needs import NotEnoughError
+from stacks.premises import premises_of
+from stacks.settings import EnvironmentSettings, Target
+from stacks.target_settings import KubeconfigMissingError
+from stacks.validation import InvalidSettingsError, require_secrets, settings_from
+from toolchain import ToolchainError
 
 
 def main() -> None:
     """Build the platform of the selected stack from its settings."""
     environment = pulumi.get_stack()
-    settings = settings_from(get_config_env(), source=f"the configuration of the stack {environment!r}")
+    source = f"the configuration of the stack {environment!r}"
+    settings = settings_from(get_config_env(), source=source, encrypted=get_config_secret_keys_env())
+    require_secrets(settings, environment, source=source)
+    if settings.target is Target.KUBERNETES:
+        _check_cluster(environment, settings)
     Platform(environment, settings).export()
+
+
+def _check_cluster(environment: str, settings: EnvironmentSettings) -> None:
+    """Look whether the cluster can take the stack; in a preview, one that cannot be seen is no reason to stop."""
+    try:
+        warnings = premises_of(environment, settings).check()
+    except ClusterUnreachableError as error:
+        if not pulumi.runtime.is_dry_run():
+            raise
+        warnings = [f"{error} The preview goes on without it"]
+    for warning in warnings:
+        pulumi.log.warn(warning)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
@@ -27,5 +48,11 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 signal.signal(signal.SIGINT, _leave)
 try:
     main()
-except (InvalidSettingsError, ToolMissingError) as error:
+except (
+    ClusterUnreachableError,
+    InvalidSettingsError,
+    KubeconfigMissingError,
+    NotEnoughError,
+    ToolchainError,
+) as error:
     raise pulumi.RunError(str(error)) from None  # the user's to mend: no stack trace

@@ -12,6 +12,7 @@ import typer
 from marketlake.settings import SettingsError
 from rich.console import Console
 
+from stacks.cluster import ClusterUnreachableError
 from stacks.engine import InterruptError, ProgramError
 from stacks.lifecycle import LeftoverError, LockedError, Stack
 from stacks.needs import NotEnoughError
@@ -19,11 +20,13 @@ from stacks.policing import PoliciesUnavailableError
 from stacks.policy_reference import POLICIES, policies_reference
 from stacks.reference import REFERENCE, write_page, write_reference
 from stacks.report import report
+from stacks.settings import Target
+from stacks.target_settings import KubeconfigMissingError
 from stacks.validation import InvalidSettingsError
 from stacks.workspace import PassphraseLostError, Workspace
 from toolchain import ToolchainError
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 
 app = typer.Typer(
@@ -133,12 +136,40 @@ def exports(env: Environment = "local") -> None:
 
 
 @app.command()
-def validate(env: Environment = "local", config_file: ConfigFile = None) -> None:
-    """Check an environment's settings without touching anything."""
+def validate(
+    env: Annotated[
+        str | None, typer.Option("--env", help="Name of the environment; every environment when omitted.")
+    ] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Check settings without touching anything: no tool, server, cluster or passphrase is needed."""
+    given = env or config_file
+    names = [env or "local"] if given else Workspace.of_user().environments()
+    wrong = [name for name in names if not _is_valid(name, config_file)]
+    if wrong:
+        raise typer.Exit(USAGE)
+
+
+@app.command()
+def groups(env: Environment = "local", config_file: ConfigFile = None) -> None:
+    """Print the groups of tools that an environment needs beyond the usual ones, one a line."""
     with _told():
-        stack = _stack(env, config_file)
-        stack.validate()
-        stack.console.print(f"{stack.settings_file} is valid", markup=False, highlight=False, soft_wrap=True)
+        settings = _stack(env, config_file).validate()
+        if settings.target is Target.KUBERNETES:
+            sys.stdout.write("kubernetes\n")
+
+
+def _is_valid(env: str, config_file: Path | None) -> bool:
+    try:
+        with _told():
+            stack = _stack(env, config_file)
+            stack.validate()
+            stack.console.print(
+                f"{stack.settings_file} is valid", markup=False, highlight=False, soft_wrap=True
+            )
+    except typer.Exit:
+        return False
+    return True
 
 
 @app.command()
@@ -166,12 +197,15 @@ def _told() -> Iterator[None]:
         yield
     except InvalidSettingsError as error:
         raise _exit(USAGE, str(error)) from None
+    except ClusterUnreachableError as error:
+        raise _exit(UNREACHABLE, str(error)) from None
     except InterruptError:
         raise _exit(INTERRUPTED, "interrupted: the same command goes on from here") from None
     except ProgramError as error:
         code = error.code if error.code > 0 else FAILED
         raise _exit(code, f"{error}; what it says is above. The same command goes on from there.") from None
     except (
+        KubeconfigMissingError,
         LockedError,
         LeftoverError,
         NotEnoughError,

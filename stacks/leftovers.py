@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import psutil
 from marketlake.settings import ServiceInfo
 
+from components.external import VERSION as EXTERNAL
 from components.supervision.layout import STACK_MARK, StackFolder
 
 _GRACE_S = 10.0
@@ -41,10 +42,9 @@ def stop_processes(folder: Path, *, grace_s: float = _GRACE_S) -> list[str]:
 
 
 def addresses(services: Iterable[ServiceInfo]) -> list[tuple[str, int]]:
-    """Host and port of every address that the services were known by."""
-    texts = [
-        text for service in services for text in (service.address, service.console, service.target) if text
-    ]
+    """Host and port of every address that the services were known by; those that others run, live on."""
+    own = [service for service in services if service.version != EXTERNAL]
+    texts = [text for service in own for text in (service.address, service.console, service.target) if text]
     parts = [urlsplit(text if "://" in text else f"tcp://{text}") for text in texts]
     return sorted({(part.hostname, part.port) for part in parts if part.hostname and part.port})
 

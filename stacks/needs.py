@@ -9,6 +9,9 @@ import psutil
 from stacks.settings import EnvironmentSettings
 
 _CPUS = 2
+_STORES = 3
+_TELEMETRY = _STORES + 1
+"""The stores of metrics, logs and traces, and the collector."""
 _ROOM_TO_RUN_MIB = 512
 """Free disk without which a stack that is already set up is not started: logs and write-ahead logs need
 room."""
@@ -26,6 +29,8 @@ class Needs:
     cpus: int
     memory_mib: int
     disk_mib: int
+    cpu_millis: int = 0
+    """Thousandths of a core that its services ask a cluster to set aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,22 +62,33 @@ def needs_of(settings: EnvironmentSettings, *, is_new: bool) -> Needs:
         settings: the environment's settings.
         is_new: nothing of it is on the disk yet, so room for all its data is needed.
     """
+    servers = [
+        section
+        for section in (settings.database, settings.object_store, settings.event_bus)
+        if section.external is None
+    ]
+    engine, collection, telemetry = settings.workflow_engine, settings.collection, settings.telemetry
     memory = (
-        settings.database.memory
-        + settings.object_store.memory
-        + settings.event_bus.memory
-        + settings.workflow_engine.memory
-        + settings.workflow_engine.worker_memory
-        + settings.collection.workers * settings.collection.memory
-        + 4 * settings.telemetry.memory
+        sum(server.memory for server in servers)
+        + engine.memory
+        + engine.worker_memory
+        + collection.workers * collection.memory
+        + _TELEMETRY * telemetry.memory
     )
-    disk = (
-        settings.database.disk
-        + settings.object_store.disk
-        + settings.event_bus.disk
-        + 3 * settings.telemetry.disk
+    cpu = (
+        sum(server.cpu for server in servers)
+        + engine.cpu
+        + engine.worker_cpu
+        + collection.workers * collection.cpu
+        + _TELEMETRY * telemetry.cpu
     )
-    return Needs(cpus=_CPUS, memory_mib=memory, disk_mib=disk if is_new else _ROOM_TO_RUN_MIB)
+    disk = sum(server.disk for server in servers) + _STORES * telemetry.disk
+    return Needs(
+        cpus=_CPUS,
+        memory_mib=memory,
+        disk_mib=disk if is_new else _ROOM_TO_RUN_MIB,
+        cpu_millis=cpu,
+    )
 
 
 def check_needs(needs: Needs, machine: Machine, folder: Path) -> list[str]:

@@ -72,6 +72,11 @@ class Workspace:
         """The environment's committed settings."""
         return self.project / "stacks" / "environments" / f"Pulumi.{stack}.yaml"
 
+    def environments(self) -> list[str]:
+        """Names of the environments that have committed settings."""
+        files = self.settings_file("any").parent.glob("Pulumi.*.yaml")
+        return sorted(file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in files)
+
     def prepare(self) -> None:
         """Make the folders (mode 0700) and, the first time, the passphrase.
 

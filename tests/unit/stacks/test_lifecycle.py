@@ -15,6 +15,7 @@ from rich.console import Console
 
 from components.supervision.layout import STACK_MARK
 from stacks import lifecycle, workspace
+from stacks.premises import host
 from stacks.lifecycle import LeftoverError, Stack
 from stacks.needs import Machine, NotEnoughError
 from stacks.workspace import Workspace
@@ -92,7 +93,7 @@ def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fixture:
     monkeypatch.setattr(workspace, "bin_folder", lambda: tmp_path)
     monkeypatch.setattr(lifecycle, "run", fixture.run)
     monkeypatch.setattr(lifecycle, "read", fixture.read)
-    monkeypatch.setattr(lifecycle.Machine, "this", lambda _: fixture.machine)
+    monkeypatch.setattr(host.Machine, "this", lambda _: fixture.machine)
     return fixture
 
 

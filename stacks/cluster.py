@@ -1,0 +1,292 @@
+"""Looking at a Kubernetes cluster from outside of Pulumi: whether it can take a stack, and what is left of one."""
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import yaml
+
+from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM
+
+PATIENCE_S = 5.0
+"""How long a cluster may take to answer at first."""
+_ASK_S = 30.0
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_METRICS = "v1beta1.metrics.k8s.io"
+_FORBIDDEN = 403
+_UNITS: Mapping[str, float] = {
+    "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3,
+}  # fmt: skip
+_MIB = 1024**2
+
+Result = TypeVar("Result")
+Api = Any
+"""kr8s' client, which has no types."""
+
+
+class ClusterUnreachableError(Exception):
+    """A cluster does not answer; the message says where, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """CPU and memory of all nodes together."""
+
+    cpu_millis: int
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What was seen of a cluster. None: whoever looks may not see it."""
+
+    version: tuple[int, int]
+    """Of its API server."""
+    storage_classes: Mapping[str, bool] | None
+    """By name: whether it is the default one."""
+    owner: str | None
+    """The stack that the namespace belongs to; an empty text for a namespace of somebody else's, None for none."""
+    allocatable: Room | None
+    """What pods may be given."""
+    taken: Room | None
+    """What pods of other namespaces have been given."""
+    has_metrics: bool | None
+    """It measures what pods use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterAccess:
+    """The way to a cluster, and to one namespace of it."""
+
+    kubeconfig: Path
+    context: str | None
+    namespace: str
+
+    @property
+    def server(self) -> str:
+        """URL of its API server, as the kubeconfig file says."""
+        try:
+            config = yaml.safe_load(self.kubeconfig.read_text())
+            context = self.context or config["current-context"]
+            named = {entry["name"]: entry for entry in config["contexts"]}
+            clusters = {entry["name"]: entry for entry in config["clusters"]}
+            return str(clusters[named[context]["context"]["cluster"]]["cluster"]["server"])
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            chosen = repr(self.context) if self.context else "that is its current one"
+            raise ClusterUnreachableError(
+                f"{self.kubeconfig} knows no cluster of the context {chosen}: {error!r}. "
+                "`kubectl config get-contexts` lists those that it has; `pulumi config set --path "
+                "marketlake:kubernetes.context NAME` chooses one."
+            ) from None
+
+    def survey(self) -> Survey:
+        """Look at what a stack needs of the cluster.
+
+        Raises:
+            ClusterUnreachableError: it does not answer.
+        """
+
+        async def look(api: Api) -> Survey:
+            namespaces = await _list(api, "v1", "namespaces")
+            nodes, pods = await _list(api, "v1", "nodes"), await _list(api, "v1", "pods")
+            classes = await _list(api, "storage.k8s.io/v1", "storageclasses")
+            services = await _list(api, "apiregistration.k8s.io/v1", "apiservices")
+            return Survey(
+                version=await _version(api),
+                storage_classes=None if classes is None else dict(map(_storage_class, classes)),
+                owner=_owner(namespaces or [], self.namespace),
+                allocatable=None if nodes is None else _allocatable(nodes),
+                taken=None if pods is None else _taken(pods, besides=self.namespace),
+                has_metrics=None
+                if services is None
+                else any(item["metadata"]["name"] == _METRICS for item in services),
+            )
+
+        return self._ask(look)
+
+    def existing(self, objects: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Whether each of the objects, of which kind and name count, is there.
+
+        Raises:
+            ClusterUnreachableError: the cluster does not answer.
+        """
+
+        async def look(api: Api) -> list[bool]:
+            from kr8s.asyncio.objects import object_from_spec
+
+            found = [object_from_spec(dict(item), api=api, allow_unknown_type=True) for item in objects]
+            return [bool(await item.exists()) for item in found]
+
+        return self._ask(look)
+
+    def remains(self, stack: str) -> list[str]:
+        """What there still is of a stack: its namespace, and objects outside of any. Volumes count with them.
+
+        Raises:
+            ClusterUnreachableError: the cluster does not answer.
+        """
+
+        async def look(api: Api) -> list[str]:
+            namespaces = await _list(api, "v1", "namespaces") or []
+            found = [f"namespace {self.namespace}"] if _owner(namespaces, self.namespace) == stack else []
+            classes = await _list(api, "scheduling.k8s.io/v1", "priorityclasses", labels=_labels(stack)) or []
+            found += [f"priorityclass {item['metadata']['name']}" for item in classes]
+            volumes = await _list(api, "v1", "persistentvolumes") or []
+            found += [
+                f"persistentvolume {item['metadata']['name']}"
+                for item in volumes
+                if (item["spec"].get("claimRef") or {}).get("namespace") == self.namespace
+            ]
+            return found
+
+        return self._ask(look)
+
+    def working(self) -> list[str]:
+        """The pods in the namespace.
+
+        Raises:
+            ClusterUnreachableError: the cluster does not answer.
+        """
+
+        async def look(api: Api) -> list[str]:
+            pods = await _list(api, "v1", "pods", namespace=self.namespace) or []
+            return [f"pod {item['metadata']['name']}" for item in pods]
+
+        return self._ask(look)
+
+    def remove(self, stack: str, *, keep_data: bool) -> list[str]:
+        """Delete what there is of a stack whose state is gone, and tell what; it is not waited for.
+
+        Raises:
+            ClusterUnreachableError: the cluster does not answer.
+        """
+
+        async def delete(api: Api) -> list[str]:
+            gone = []
+            namespaces = await _list(api, "v1", "namespaces") or []
+            if _owner(namespaces, self.namespace) == stack and not keep_data:
+                await _delete(api, "v1", f"namespaces/{self.namespace}")
+                gone.append(f"namespace {self.namespace}")
+            for item in (
+                await _list(api, "scheduling.k8s.io/v1", "priorityclasses", labels=_labels(stack)) or []
+            ):
+                name = item["metadata"]["name"]
+                await _delete(api, "scheduling.k8s.io/v1", f"priorityclasses/{name}")
+                gone.append(f"priorityclass {name}")
+            return gone
+
+        return self._ask(delete)
+
+    def _ask(self, action: Callable[[Api], Awaitable[Result]]) -> Result:
+        server = self.server
+        try:
+            # A thread of its own: Pulumi runs programs inside an event loop.
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(asyncio.run, self._session(action)).result()
+        except (OSError, TimeoutError, httpx.HTTPError, ValueError) as error:
+            reason = (
+                f"no answer within {PATIENCE_S:.0f} s"
+                if isinstance(error, TimeoutError)
+                else str(error).partition("\n")[0]
+            )
+        except Exception as error:
+            if not _is_of_the_client(error):
+                raise
+            reason = str(error)
+        raise ClusterUnreachableError(
+            f"The cluster at {server} ({self.kubeconfig}) does not answer as it should: {reason or 'no reason given'}. "
+            "Look whether it runs: `kubectl cluster-info`; `make cluster` starts the one of this machine. Another one "
+            "is chosen with `pulumi config set --path marketlake:kubernetes.kubeconfig PATH`."
+        )
+
+    async def _session(self, action: Callable[[Api], Awaitable[Result]]) -> Result:
+        import kr8s  # takes a second, and a host needs none of it
+
+        # It tells everybody whom it was not tested with; what the platform needs of a version is checked here.
+        warnings.filterwarnings("ignore", message="Kubernetes version", category=UserWarning)
+        async with asyncio.timeout(PATIENCE_S):
+            api = await kr8s.asyncio.api(kubeconfig=str(self.kubeconfig), context=self.context)
+        api.timeout = _ASK_S
+        return await action(api)
+
+
+def _is_of_the_client(error: Exception) -> bool:
+    return type(error).__module__.startswith("kr8s.")
+
+
+def _labels(stack: str) -> str:
+    return f"{PART_OF}={PLATFORM},{INSTANCE}={stack}"
+
+
+async def _version(api: Api) -> tuple[int, int]:
+    told = await api.version()
+    return int(told["major"]), int(told["minor"].rstrip("+"))
+
+
+async def _list(
+    api: Api, version: str, plural: str, *, namespace: str | None = None, labels: str | None = None
+) -> list[dict[str, Any]] | None:
+    """All objects of a kind; None if whoever asks may not see them."""
+    params = {"labelSelector": labels} if labels else {}
+    async with api.call_api(
+        "GET", version=version, url=plural, namespace=namespace, params=params, raise_for_status=False
+    ) as response:
+        if response.status_code == _FORBIDDEN:
+            return None
+        response.raise_for_status()
+        return list(response.json()["items"])
+
+
+async def _delete(api: Api, version: str, url: str) -> None:
+    async with api.call_api("DELETE", version=version, url=url):
+        return
+
+
+def _storage_class(item: Mapping[str, Any]) -> tuple[str, bool]:
+    metadata = item["metadata"]
+    return metadata["name"], (metadata.get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+
+
+def _owner(namespaces: Sequence[Mapping[str, Any]], name: str) -> str | None:
+    for item in namespaces:
+        if item["metadata"]["name"] == name:
+            return str((item["metadata"].get("labels") or {}).get(INSTANCE, ""))
+    return None
+
+
+def _allocatable(nodes: Sequence[Mapping[str, Any]]) -> Room:
+    usable = [node for node in nodes if not node["spec"].get("unschedulable")]
+    return _sum(node["status"].get("allocatable", {}) for node in usable)
+
+
+def _taken(pods: Sequence[Mapping[str, Any]], *, besides: str) -> Room:
+    return _sum(
+        container.get("resources", {}).get("requests", {})
+        for pod in pods
+        if pod["metadata"]["namespace"] != besides
+        and pod["status"].get("phase") not in ("Succeeded", "Failed")
+        for container in pod["spec"]["containers"]
+    )
+
+
+def _sum(amounts: Any) -> Room:
+    known = list(amounts)
+    cpu = sum(quantity(amount.get("cpu", "0")) for amount in known)
+    memory = sum(quantity(amount.get("memory", "0")) for amount in known)
+    return Room(cpu_millis=round(cpu * 1000), memory_mib=int(memory // _MIB))
+
+
+def quantity(text: str) -> float:
+    """A quantity in Kubernetes' notation, e.g. ``500m``, ``2Gi``.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+    """
+    for suffix, factor in _UNITS.items():
+        if text.endswith(suffix):
+            return float(text.removesuffix(suffix)) * factor
+    return float(text)

@@ -1,0 +1,57 @@
+"""What a stack stands on, as the commands of the Makefile see it: this machine, or a cluster."""
+
+from typing import Protocol
+
+from stacks.pending import PendingCreate
+from stacks.settings import EnvironmentSettings, Target
+
+
+class Premises(Protocol):
+    """A place that is looked at before and after Pulumi works in it."""
+
+    def check(self) -> list[str]:
+        """Whether the stack can be brought up; what may do comes back as warnings.
+
+        Raises:
+            NotEnoughError: it cannot.
+            KubeconfigMissingError: nothing opens the cluster.
+            ClusterUnreachableError: nobody can tell.
+        """
+
+    def reach(self) -> None:
+        """Make sure that it answers.
+
+        Raises:
+            ClusterUnreachableError: it does not.
+        """
+
+    def settle(self, pending: list[PendingCreate]) -> tuple[list[PendingCreate], list[PendingCreate]]:
+        """Sort what a killed command began to create: what is there, and what Pulumi shall forget and make anew.
+
+        Raises:
+            ClusterUnreachableError: nobody can tell.
+        """
+
+    def clear(self, *, keep_data: bool) -> list[str]:
+        """Take away what is left after Pulumi destroyed the stack, and tell what it was."""
+
+    def left(self, *, keep_data: bool) -> list[str]:
+        """What is still there then."""
+
+    def fate(self, *, keep_data: bool) -> str:
+        """What became of the data, for the user."""
+
+
+def premises_of(environment: str, settings: EnvironmentSettings) -> Premises:
+    """The premises of an environment.
+
+    Raises:
+        KubeconfigMissingError: it is a cluster, and nothing opens it.
+    """
+    if settings.target is Target.KUBERNETES:
+        from stacks.premises.kubernetes import ClusterPremises
+
+        return ClusterPremises.of(environment, settings)
+    from stacks.premises.host import HostPremises
+
+    return HostPremises(environment, settings)

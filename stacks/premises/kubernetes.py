@@ -1,0 +1,111 @@
+"""A namespace of a cluster."""
+
+import time
+from dataclasses import dataclass
+
+from stacks import leftovers
+from stacks.cluster import ClusterAccess
+from stacks.fitness import check_fitness
+from stacks.needs import NotEnoughError, needs_of
+from stacks.pending import PendingCreate
+from stacks.settings import EnvironmentSettings
+from stacks.target_settings import Program
+from toolchain import ToolchainError
+from toolchain.images import VendorImage, locate
+
+_GONE_S = 120.0
+"""How long volumes may take to follow their namespace."""
+_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPremises:
+    """A namespace of a cluster; see :class:`stacks.premises.Premises`."""
+
+    environment: str
+    settings: EnvironmentSettings
+    access: ClusterAccess
+
+    @classmethod
+    def of(cls, environment: str, settings: EnvironmentSettings) -> "ClusterPremises":
+        """Where the settings say.
+
+        Raises:
+            KubeconfigMissingError: nothing opens the cluster.
+        """
+        kubernetes = settings.kubernetes
+        access = ClusterAccess(
+            kubeconfig=kubernetes.kubeconfig_file(),
+            context=kubernetes.context,
+            namespace=kubernetes.namespace_of(environment),
+        )
+        return cls(environment, settings, access)
+
+    def check(self) -> list[str]:
+        """Look at the cluster's version, room, storage classes and namespace, and for the images."""
+        survey = self.access.survey()
+        needs = needs_of(self.settings, is_new=True)
+        warnings = check_fitness(survey, needs, self.settings, self.environment)
+        if missing := self._missing_images():
+            lines = "".join(f"\n  {line}" for line in missing)
+            raise NotEnoughError(f"Images are missing:{lines}")
+        return warnings
+
+    def reach(self) -> None:
+        """Ask the cluster for anything."""
+        self.access.working()
+
+    def settle(self, pending: list[PendingCreate]) -> tuple[list[PendingCreate], list[PendingCreate]]:
+        """Look at the cluster for each object."""
+        objects = [create for create in pending if create.is_of_the_cluster]
+        there = self.access.existing([create.inputs for create in objects])
+        found = [create for create, exists in zip(objects, there, strict=True) if exists]
+        return found, [create for create in pending if create not in found]
+
+    def clear(self, *, keep_data: bool) -> list[str]:
+        """Delete the namespace, unless its data is kept, and what lies outside of it."""
+        leftovers.remove_folder(self.settings.folder(self.environment), keep_data=False)
+        gone = self.access.remove(self.environment, keep_data=keep_data)
+        return [f"deleted what was still there: {name}" for name in gone]
+
+    def left(self, *, keep_data: bool) -> list[str]:
+        """Objects in the cluster, once it had time to follow."""
+        deadline = time.monotonic() + _GONE_S
+        while True:
+            found = self.access.working() if keep_data else self.access.remains(self.environment)
+            if not found or time.monotonic() > deadline:
+                return [f"{name} is still in the cluster" for name in found]
+            time.sleep(_PAUSE_S)
+
+    def fate(self, *, keep_data: bool) -> str:
+        """Where the data is, if it is anywhere."""
+        namespace = self.access.namespace
+        if keep_data:
+            return f"no pod, no state; its volumes are kept in the namespace {namespace}"
+        return f"no object in the cluster, no state; the namespace {namespace} is gone"
+
+    def _missing_images(self) -> list[str]:
+        images = self.settings.images
+        vendor = {
+            program.value: VendorImage(
+                reference=image.reference, executables=image.executables, roots=image.roots
+            )
+            for program, image in images.vendor.items()
+        }
+        missing = []
+        for program in _programs(self.settings):
+            try:
+                locate(program.value, registry=images.registry, vendor=vendor)
+            except ToolchainError as error:
+                missing.append(str(error))
+        return missing
+
+
+def _programs(settings: EnvironmentSettings) -> list[Program]:
+    """The programs that run in the cluster."""
+    elsewhere = {
+        Program.POSTGRESQL: settings.database.external,
+        Program.MINIO: settings.object_store.external,
+        Program.KAFKA: settings.event_bus.external,
+    }
+    return [program for program in Program if elsewhere.get(program) is None]
