@@ -151,6 +151,18 @@ def worker(ctx: typer.Context) -> None:
     raise typer.Exit(command.run(ctx.obj))
 
 
+@app.command("pod-logs", hidden=True)
+@reporting
+def pod_logs(
+    namespace: Annotated[str, typer.Option("--namespace", help="The stack's namespace.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where the files go: one for each service.")],
+) -> None:
+    """Write the logs of a namespace's pods to files; a stack on Kubernetes starts this itself."""
+    from marketlake.cli import pod_logs as command
+
+    raise typer.Exit(command.run(namespace, folder))
+
+
 @venue_app.command()
 @reporting
 def publish(
