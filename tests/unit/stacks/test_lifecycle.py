@@ -15,9 +15,9 @@ from rich.console import Console
 
 from components.supervision.layout import STACK_MARK
 from stacks import lifecycle, workspace
-from stacks.premises import host
 from stacks.lifecycle import LeftoverError, Stack
 from stacks.needs import Machine, NotEnoughError
+from stacks.premises import host
 from stacks.workspace import Workspace
 
 AMPLE = Machine(cpus=8, memory_mib=64_000, memory_available_mib=64_000, disk_free_mib=500_000)
