@@ -5,12 +5,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from pydantic_core import PydanticUndefined
 
+from components.kubernetes import placing
 from stacks.composition import Platform
 from stacks.needs import needs_of
 from stacks.settings import EnvironmentSettings
+from stacks.target_settings import KubernetesSettings
 from stacks.validation import section_at, settings_from
 from tests.unit.stacks.engine import all_tools_installed, declare
+from toolchain.images import Image
 
 CHANGED: Mapping[str, Any] = {
     "dataFolder": "/srv/marketlake/other",
@@ -25,17 +29,77 @@ CHANGED: Mapping[str, Any] = {
     "telemetry.tracesRetentionHours": 73,
 }
 """Values that are not simply the default plus something."""
-NEEDS: Mapping[str, dict[str, Any]] = {"venue.bucket": {"venue": {"endpoint": "https://s3.example.com"}}}
-"""What has to be set besides for a setting to mean anything."""
+CHANGED = {
+    **CHANGED,
+    "kubernetes.kubeconfig": "/etc/other.conf",
+    "kubernetes.context": "other",
+    "kubernetes.namespace": "other",
+    "images.registry": "registry.example.com/lake",
+    "images.vendor": {"minio": {"reference": f"vendor/minio@sha256:{'1' * 64}"}},
+    "collection.maxWorkers": 5,
+    "database.external.host": "other.example.com",
+    "objectStore.external.endpoint": "https://other.example.com",
+    "eventBus.external.bootstrapServers": "other.example.com:9092",
+    "eventBus.external.securityProtocol": "SASL_PLAINTEXT",
+    "eventBus.external.saslMechanism": "PLAIN",
+    "eventBus.external.replicationFactor": 3,
+}
+EXTERNAL: Mapping[str, dict[str, Any]] = {
+    "database": {"database": {"external": {"host": "db.example.com", "password": "s"}}},
+    "objectStore": {
+        "objectStore": {
+            "external": {
+                "endpoint": "https://s3.example.com",
+                "accessKeyId": "A",
+                "secretAccessKey": "s",
+                "runtime": {"accessKeyId": "R", "secretAccessKey": "s"},
+            }
+        },
+        "venue": {"standIn": False},
+    },
+    "eventBus": {"eventBus": {"external": {"bootstrapServers": "a:9092", "username": "u", "password": "s"}}},
+}
+"""A whole server of somebody else's, by section."""
+IN_A_CLUSTER = ("kubernetes.", "images.")
+ALSO_IN_A_CLUSTER = (".cpu", ".workerCpu", ".storageClass", ".maxWorkers")
+
+
+def needed(place: str) -> dict[str, Any]:
+    """What has to be set besides for a setting to mean anything."""
+    if ".external." in place:
+        return EXTERNAL[place.partition(".")[0]]
+    if place.startswith(IN_A_CLUSTER) or place.endswith(ALSO_IN_A_CLUSTER):
+        return {"target": "kubernetes", "kubernetes": {"kubeconfig": "/etc/cluster.conf"}}
+    if place == "venue.bucket":
+        return {"venue": {"endpoint": "https://s3.example.com"}}
+    return {}
+
+
 COUNTED = {"workflowEngine.memory", "workflowEngine.workerMemory", "collection.memory"}
 """Settings that only the check of the machine's size uses: these programs have no limit that could be set."""
-ONE_VALUE = {"target"}
-"""Settings that allow a single value so far."""
+THE_REST = {"target"}
+"""What the tests of the program show: every other target declares other resources."""
 
 
 @pytest.fixture(autouse=True)
 def tools(monkeypatch: pytest.MonkeyPatch) -> None:
     all_tools_installed(monkeypatch)
+    monkeypatch.setattr(KubernetesSettings, "kubeconfig_file", lambda self: self.kubeconfig)
+    monkeypatch.setattr(placing, "locate", _image)
+
+
+def _image(name: str, *, registry: str | None = None, vendor: Any = None) -> Image:
+    given = (vendor or {}).get(name)
+    return Image(
+        name=name,
+        version="1",
+        reference=given.reference if given else f"{registry or 'local'}/{name}@sha256:{'0' * 64}",
+        digest=f"sha256:{'0' * 64}",
+        executables=dict.fromkeys(("initdb", "postgres", "java", "prefect", name), "/opt/x"),
+        roots={name: "/opt", "java": "/opt"},
+        has_pages=True,
+        architecture="amd64",
+    )
 
 
 def declared(settings: EnvironmentSettings) -> str:
@@ -59,7 +123,8 @@ def default_of(place: str) -> Any:
     *sections, key = place.split(".")
     section = section_at(tuple(sections))
     assert section is not None
-    return next(field.default for field in section.model_fields.values() if field.alias == key)
+    default = next(field.default for field in section.model_fields.values() if field.alias == key)
+    return "" if default is None or default is PydanticUndefined else default
 
 
 def other_value(place: str) -> Any:
@@ -68,21 +133,25 @@ def other_value(place: str) -> Any:
     if place.startswith("ports."):
         return 23456
     default = default_of(place)
-    return f"other-{default}" if isinstance(default, str) else default * 2
+    return f"other{default}" if isinstance(default, str) else default * 2
 
 
 def nested(place: str, value: Any) -> dict[str, Any]:
     section, _, key = place.rpartition(".")
-    return {section: {key: value}} if section else {key: value}
+    return nested(section, {key: value}) if section else {key: value}
 
 
 def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    return {key: {**base.get(key, {}), **more.get(key, {})} for key in base | more} if base else more
+    both = {**base, **more}
+    for key in base.keys() & more.keys():
+        if isinstance(base[key], dict) and isinstance(more[key], dict):
+            both[key] = merged(base[key], more[key])
+    return both
 
 
-@pytest.mark.parametrize("place", [place for place in leaves() if place not in ONE_VALUE | COUNTED])
+@pytest.mark.parametrize("place", [place for place in leaves() if place not in THE_REST | COUNTED])
 def test_a_setting_changes_what_is_declared(place: str) -> None:
-    before = NEEDS.get(place, {})
+    before = needed(place)
     after = merged(before, nested(place, other_value(place)))
     assert declared(settings_from(before, source="before")) != declared(settings_from(after, source="after"))
 
