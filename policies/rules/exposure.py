@@ -10,6 +10,7 @@ from policies.rules.rule import Declared, Properties, Rule, Violation
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 _GATES = frozenset({"kubernetes:networking.k8s.io/v1:Ingress", "kubernetes:extensions/v1beta1:Ingress"})
 _OUTWARD = ("LoadBalancer", "NodePort")
+_DEFAULT = "default"
 _POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy"
 _NAMESPACE = "kubernetes:core/v1:Namespace"
 _STANDARD = "pod-security.kubernetes.io/enforce"
@@ -93,7 +94,10 @@ def closed_namespaces(resources: Sequence[Declared]) -> Iterator[tuple[Declared,
 
 def _namespace(resource: Declared) -> object:
     namespace = at(resource.properties, "metadata", "namespace")
-    return "default" if namespace is None else namespace
+    if namespace in (None, _DEFAULT):
+        # In a preview the Kubernetes provider fills this in for a namespace that another resource will name.
+        return UNKNOWN if resource.dependencies.get("metadata") else _DEFAULT
+    return namespace
 
 
 def _closes(resource: Declared) -> bool:

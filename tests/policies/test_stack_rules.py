@@ -71,6 +71,14 @@ def test_namespaces_that_only_the_update_will_know_are_not_judged() -> None:
     assert broken("namespace-closed", resource(DEPLOYMENT, later)) == []
 
 
+def test_a_namespace_that_a_preview_filled_in_is_not_judged_but_one_that_is_meant_is() -> None:
+    pods = deployment()
+    pods["metadata"]["namespace"] = "default"
+    later = resource(DEPLOYMENT, pods, dependencies={"metadata": ["urn:space"]})
+    assert broken("namespace-closed", later) == []
+    assert len(broken("namespace-closed", resource(DEPLOYMENT, pods))) == 1
+
+
 AWS = [
     ("bucket-access-blocked", BLOCK, {"bucket": "lake"}, marks.EXPOSED),
     ("aws-bucket-versioned", VERSIONING, ENABLED, marks.VERSIONS),
