@@ -15,7 +15,8 @@ import psutil
 import pytest
 from marketlake.cli import status
 from marketlake.cli.outcome import ExitCode, UsageProblem
-from marketlake.cli.status import look_at
+from marketlake.cli.status import ServiceStatus
+from marketlake.cli.supervised import Supervised
 from marketlake.settings import HealthKind, ServiceInfo
 
 from tests.unit.settings.samples import settings
@@ -24,6 +25,10 @@ from tests.unit.settings.samples import settings
 def service(**changes: Any) -> ServiceInfo:
     values: dict[str, Any] = {"name": "one", "version": "1.2", "health": HealthKind.PROCESS}
     return ServiceInfo(**(values | changes))
+
+
+def look_at(one: ServiceInfo) -> ServiceStatus:
+    return status.look_at(one, Supervised())
 
 
 @contextmanager
