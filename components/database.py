@@ -67,7 +67,7 @@ def database_service(
                 text=f"ALTER ROLE {SUPERUSER} PASSWORD '{{secret:superuser-password}}';\n", secret=True
             ),
         },
-        environment={"PGDATA": "{volume:data}/cluster", "LC_ALL": "C.UTF-8"},
+        environment={"PGDATA": "{volume:data}/cluster", "LC_ALL": "C"},
         setup=(
             Command(
                 name="create the cluster",
@@ -77,7 +77,10 @@ def database_service(
                     f"--username={SUPERUSER}",
                     "--auth=reject",
                     "--encoding=UTF8",
-                    "--locale=C.UTF-8",
+                    # The server's own C.UTF-8 sorts alike everywhere; the system's is not in every image.
+                    "--locale=C",
+                    "--locale-provider=builtin",
+                    "--builtin-locale=C.UTF-8",
                     "--no-instructions",
                 ),
                 creates="{volume:data}/cluster",

@@ -17,7 +17,6 @@ from components.providers.platform_file import PlatformFile
 from components.worker_pool import CollectionWorkers, FlowRuns, WorkflowWorker, flow_runs
 from components.workflow_engine import WorkflowEngine
 from stacks.external import (
-    buckets_elsewhere,
     database_instead,
     event_bus_instead,
     object_store_instead,
@@ -153,11 +152,9 @@ class Platform:
     def _data_lake(self) -> DataLake:
         settings = self._settings
         store, bus, engine = self.object_store, self.event_bus, self.workflow_engine
-        buckets: BucketsArgs = {
-            "landing": settings.buckets.landing,
-            "lake": settings.buckets.lake,
-            **buckets_elsewhere(settings.object_store),
-        }
+        buckets: BucketsArgs = {"landing": settings.buckets.landing, "lake": settings.buckets.lake}
+        if settings.object_store.external is not None:
+            buckets["external"] = True
         if settings.venue.stand_in:
             buckets["stand_in"] = settings.buckets.stand_in
         return DataLake(
@@ -217,7 +214,6 @@ class Platform:
         )
 
     def _collection_workers(self) -> CollectionWorkers:
-        most = self._settings.collection.max_workers
         return CollectionWorkers(
             "collection-workers",
             {
@@ -225,7 +221,7 @@ class Platform:
                 "environment": self._environment,
                 "settings": self.runtime_settings.apply(runtime.Settings.to_json),
                 "replicas": self._settings.collection.workers,
-                **({"max_replicas": most} if most is not None else {}),
+                "max_replicas": self._settings.collection.max_workers,
                 "memory_mib": self._settings.collection.memory,
                 "cpu_millis": self._settings.collection.cpu,
             },

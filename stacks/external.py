@@ -39,12 +39,6 @@ class RuntimeInstead(TypedDict, total=False):
     runtime_identity: RuntimeIdentityArgs
 
 
-class BucketsElsewhere(TypedDict, total=False):
-    """Added to the buckets of a data lake."""
-
-    external: bool
-
-
 class TopicsElsewhere(TypedDict, total=False):
     """Added to the topics of a data lake."""
 
@@ -110,11 +104,6 @@ def event_bus_instead(settings: EventBusSettings) -> EventBusInstead:
         args["username"] = external.username
         args["password"] = _revealed(external.password)
     return {"external": args}
-
-
-def buckets_elsewhere(settings: ObjectStoreSettings) -> BucketsElsewhere:
-    """That the buckets lie in somebody else's store."""
-    return {"external": True} if settings.external else {}
 
 
 def topics_elsewhere(settings: EventBusSettings) -> TopicsElsewhere:

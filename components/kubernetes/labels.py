@@ -1,5 +1,7 @@
 """The labels by which everything of a stack is found, and by which its network policies tell who may talk to whom."""
 
+import re
+
 PART_OF = "app.kubernetes.io/part-of"
 INSTANCE = "app.kubernetes.io/instance"
 NAME = "app.kubernetes.io/name"
@@ -19,7 +21,9 @@ def stack_labels(stack: str, name: str) -> dict[str, str]:
 
 def service_labels(stack: str, service: str, version: str) -> dict[str, str]:
     """Labels of every object of one service."""
-    return {**stack_labels(stack, service), **selector(stack, service), VERSION: version}
+    # A vendor's image may have no version but a digest, which may not stand in a label as it is.
+    written = re.sub(r"[^A-Za-z0-9_.-]", "_", version)[:63].strip("_.-")
+    return {**stack_labels(stack, service), **selector(stack, service), VERSION: written}
 
 
 def selector(stack: str, service: str) -> dict[str, str]:

@@ -88,7 +88,10 @@ def container(service: Service, image: str, texts: Texts, *, files: str) -> dict
         ],
         "resources": {
             "requests": {"cpu": f"{service.resources.cpu_millis}m", "memory": memory},
-            "limits": {"cpu": f"{_CPU_LIMIT_MILLIS}m", "memory": memory},
+            "limits": {
+                "cpu": f"{max(_CPU_LIMIT_MILLIS, service.resources.cpu_millis)}m",
+                "memory": memory,
+            },
         },
         "securityContext": container_security(),
         "volumeMounts": _mounts(service),

@@ -38,10 +38,10 @@ class EventBusConnectionArgs(TypedDict):
     """``host:port``, several joined by commas."""
     security_protocol: NotRequired[pulumi.Input[str]]
     """Optional: ``PLAINTEXT``, ``SASL_PLAINTEXT``, ``SSL`` or ``SASL_SSL``; the first when omitted."""
-    sasl_mechanism: NotRequired[pulumi.Input[str]]
+    sasl_mechanism: NotRequired[pulumi.Input[str | None]]
     """Needed with SASL: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
-    username: NotRequired[pulumi.Input[str]]
-    password: NotRequired[pulumi.Input[str]]
+    username: NotRequired[pulumi.Input[str | None]]
+    password: NotRequired[pulumi.Input[str | None]]
     """A secret."""
 
 

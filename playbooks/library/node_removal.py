@@ -70,7 +70,9 @@ def unmount(folders: Iterable[str]) -> bool:
         line.split()[4].encode().decode("unicode_escape")
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
     ]
-    ours = [mount for mount in mounts if any(mount.startswith(f"{folder}/") for folder in folders)]
+    ours = [
+        mount for mount in mounts if any(f"{mount}/".startswith(f"{folder}/") for folder in folders)
+    ]  # the folder of the kubelet is one itself where mounts are not shared
     for mount in reversed(ours):
         if subprocess.run(["umount", mount], capture_output=True, check=False).returncode:
             run("umount", "--lazy", mount)

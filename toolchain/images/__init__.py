@@ -1,5 +1,14 @@
-"""The images of everything that runs in a cluster: reproducible, without rights, and from the pinned tools."""
+"""Container images of the programs of the bill of materials: built here, without a container engine or registry."""
 
-from toolchain.images.image import RUNTIME, Image, ImageMissingError, VendorImage, locate
+from toolchain.images.errors import ImageError, ImageMissingError, ImageReferenceError, UnknownImageError
+from toolchain.images.image import Image, VendorImage, locate
 
-__all__ = ["RUNTIME", "Image", "ImageMissingError", "VendorImage", "locate"]
+__all__ = [
+    "Image",
+    "ImageError",
+    "ImageMissingError",
+    "ImageReferenceError",
+    "UnknownImageError",
+    "VendorImage",
+    "locate",
+]

@@ -42,7 +42,7 @@ def test_a_value_too_short_to_be_a_secret_is_not_looked_for() -> None:
         ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic ***"),
         ('"authorization": "Bearer abc.def"', '"authorization": "Bearer ***"'),
         ("password=hunter2 user=x", "password=*** user=x"),
-        (r'{\"password\": \"hunter2\"}', r'{\"password\": \"***"}'),
+        (r"{\"password\": \"hunter2\"}", r'{\"password\": \"***"}'),
         ("aws_secret_access_key: 'abc'", "aws_secret_access_key: '***'"),
         ("https://h/b?X-Amz-Signature=abc&x=1", "https://h/b?X-Amz-Signature=***&x=1"),
         ("PULUMI_CONFIG_PASSPHRASE=abc", "PULUMI_CONFIG_PASSPHRASE=***"),

@@ -1,0 +1,3 @@
+module marketlake/pause
+
+go 1.26
