@@ -54,7 +54,7 @@ class CollectionPromises:
         telemetry = platform.settings.telemetry
         for service in ("collection-worker", "object-store", "event-bus", "database"):
             eventually(
-                lambda name=service: _log_lines(telemetry, f'_time:1h "{name}"'),
+                lambda name=service: _log_lines(telemetry, f'_time:1h service.name:"{name}"'),
                 within_s=60,
                 telling=lambda name=service: f"no line of {name}",
             )
