@@ -30,9 +30,9 @@ class Image:
     """Program → absolute path in the image, or a bare name that the image's PATH leads to."""
     roots: Mapping[str, str]
     """Tool → its folder in the image."""
-    has_pages: bool
+    has_pages: bool = True
     """Whether the program's web pages are in it."""
-    architecture: str
+    architecture: str = "amd64"
     """As Go names processors, e.g. ``amd64``."""
 
 
