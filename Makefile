@@ -12,7 +12,7 @@ STACKS := $(RUN) -m stacks.cli
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools env check format validate reference test test-unit test-integration test-stack bench clean
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools env check format validate reference test test-unit test-integration test-stack test-kubernetes bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ test-integration: tools ## only against real servers
 
 test-stack: tools ## only the throw-away stack
 	@.venv/bin/python -m pytest tests/stack
+
+test-kubernetes: tools ## only the throw-away stack in this machine's cluster (`make cluster` makes one)
+	@$(RUN) -m toolchain install --group kubernetes
+	@.venv/bin/python -m pytest tests/kubernetes
 
 bench: tools ## the figures, with the machine they were measured on
 	@$(RUN) -m bench

@@ -1,0 +1,24 @@
+"""The node's daemons, as the playbooks run them."""
+
+from collections.abc import Sequence
+from xmlrpc.client import ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from playbooks.node import RUN
+
+SOCKET = RUN / "supervisor.sock"
+
+
+def restart_daemons(names: Sequence[str]) -> None:
+    """Stop and start daemons of the node, the named ones or all."""
+    proxy = ServerProxy(
+        "http://127.0.0.1", transport=SupervisorTransport(None, None, serverurl=f"unix://{SOCKET}")
+    ).supervisor
+    known = [program["name"] for program in proxy.getAllProcessInfo()]
+    chosen = list(names) or known
+    assert set(chosen) <= set(known), f"the node runs {known}"
+    for name in reversed(chosen):
+        proxy.stopProcess(name)
+    for name in chosen:
+        proxy.startProcess(name)

@@ -1,0 +1,194 @@
+"""Whatever breaks, the platform comes back by itself or by the next `up`, and nothing that was committed is lost."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from tests.conformance.change import KilledUpPromises
+from tests.conformance.crashes import Committed, CrashPromises
+from tests.conformance.holdings import SERVICES, counts, publish_trades, whole
+from tests.conformance.platform import NAME
+from tests.kubernetes.live import NAMESPACE, LiveCluster
+from tests.kubernetes.node import restart_daemons
+from tests.patience import eventually
+from toolchain.images import locate
+
+_UNREACHABLE = 3
+_ABSENT_IMAGE = f"marketlake.local/minio@sha256:{'0' * 64}"
+
+
+class TestCrashes(CrashPromises):
+    """In a cluster: containers end by SIGKILL."""
+
+
+def _collects(platform: LiveCluster) -> None:
+    platform.wait_until_healthy()
+    platform.marketlake("collect", "--venue", "binance", "--all")
+    assert counts(platform) == whole()
+
+
+def test_every_pod_at_once_is_deleted_and_comes_back(platform: LiveCluster) -> None:
+    before = Committed.of(platform)
+    platform.kubectl("delete", "pods", "--all", f"--namespace={NAMESPACE}", "--wait=true", "--timeout=110s")
+    platform.wait_for_pods()
+    _collects(platform)
+    assert before.missing_in(Committed.of(platform)) == {}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_deleted_pod_is_replaced(platform: LiveCluster, name: str) -> None:
+    former = {pod["metadata"]["uid"] for pod in platform.pods(name)}
+    platform.kubectl("delete", "pods", f"--selector=marketlake/service={name}", f"--namespace={NAMESPACE}")
+    platform.wait_for_pods()
+    platform.wait_until_healthy()
+    now = {pod["metadata"]["uid"] for pod in platform.pods(name)}
+    assert now
+    assert not former & now
+
+
+def test_the_pod_of_a_run_is_deleted_in_the_middle_of_a_collection(platform: LiveCluster, tmp_path) -> None:
+    selection, rows = publish_trades(platform, "RUNPODUSDT", tmp_path)
+    with platform.start_marketlake("collect", *selection, "--json") as command:
+        try:
+            eventually(lambda: _run_pods(platform), within_s=60)
+            platform.kubectl(
+                "delete", "pods", *_run_pods(platform), f"--namespace={NAMESPACE}", "--wait=false"
+            )
+            command.communicate(timeout=240)
+        finally:
+            command.kill()
+    assert platform.asked("collect", *selection)["failed"] == 0
+    (found,) = platform.sql(
+        "select count(*) as n, count(distinct agg_trade_id) as k from silver.agg_trades where symbol = 'RUNPODUSDT'"
+    )
+    assert found == {"n": rows, "k": rows}
+
+
+def _run_pods(platform: LiveCluster) -> list[str]:
+    return [
+        pod["metadata"]["name"]
+        for pod in platform.pods("workflow-run")
+        if pod["status"]["phase"] == "Running"
+    ]
+
+
+@pytest.mark.parametrize(
+    "daemons", [("kubelet",), ("containerd",), ()], ids=["the kubelet", "containerd", "all of them"]
+)
+def test_daemons_of_the_node_are_restarted(platform: LiveCluster, daemons: tuple[str, ...]) -> None:
+    """No name means all of them, the control plane and the network with them."""
+    before = Committed.of(platform)
+    running = {pod["metadata"]["uid"] for pod in platform.pods()}
+    restart_daemons(daemons)
+    eventually(lambda: platform.kubectl("get", "--raw=/readyz", check=False).strip() == "ok", within_s=120)
+    eventually(lambda: "True" in _node_ready(platform), within_s=120)
+    platform.wait_for_pods()
+    _collects(platform)
+    assert {pod["metadata"]["uid"] for pod in platform.pods()} >= running, "pods were replaced for no reason"
+    assert before.missing_in(Committed.of(platform)) == {}
+
+
+def _node_ready(platform: LiveCluster) -> str:
+    path = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
+    return platform.kubectl("get", "nodes", f"--output={path}", check=False)
+
+
+def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: LiveCluster) -> None:
+    """A worker's image has no program of that name: `up` says what the pod says, and who works goes on working."""
+    runtime = locate("marketlake")
+    wrong = {
+        "reference": locate("busybox").reference,
+        "executables": dict.fromkeys(runtime.executables, "/opt/absent"),
+    }
+    former = {pod["metadata"]["uid"] for pod in platform.pods("collection-worker")}
+    platform.configure(images={"vendor": {"marketlake": wrong}})
+    failed = platform.make("up", "--no-collect", check=False)
+    told = failed.stdout + failed.stderr
+    assert failed.returncode == 1, told
+    assert "/opt/absent" in told, "the pod's own error is not told"
+    assert "no such file" in told
+    serving = {pod["metadata"]["uid"] for pod in platform.pods("collection-worker") if _is_ready(pod)}
+    assert serving == former, "the old pods do not serve on"
+    platform.configure()
+    platform.make("up", "--no-collect")
+    platform.wait_for_pods()
+    _collects(platform)
+    platform.pulumi("preview", "--expect-no-changes")
+
+
+def test_an_image_that_is_nowhere_is_told_by_up(platform: LiveCluster) -> None:
+    platform.configure(
+        images={"vendor": {"minio": {"reference": _ABSENT_IMAGE, "executables": {"minio": "/minio"}}}}
+    )
+    before = Committed.of(platform)
+    failed = platform.make("up", "--no-collect", check=False)
+    told = failed.stdout + failed.stderr
+    assert failed.returncode == 1, told
+    assert re.search(r"ErrImagePull|ImagePullBackOff|failed to (pull|resolve)", told), told
+    platform.configure()
+    platform.make("up", "--no-collect")
+    platform.wait_for_pods()
+    _collects(platform)
+    assert before.missing_in(Committed.of(platform)) == {}
+
+
+def _is_ready(pod: dict) -> bool:
+    return any(
+        one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ())
+    )
+
+
+def test_an_unreachable_cluster_is_told_within_seconds(platform: LiveCluster, tmp_path) -> None:
+    config = yaml.safe_load(platform.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    elsewhere = tmp_path / "kubeconfig"
+    elsewhere.write_text(yaml.safe_dump(config))
+    elsewhere.chmod(0o600)
+    platform.configure(kubernetes={"kubeconfig": str(elsewhere)})
+    try:
+        for command in ("preview", "up"):
+            failed = platform.make(command, check=False)
+            told = " ".join((failed.stdout + failed.stderr).split())
+            assert failed.returncode == _UNREACHABLE, told
+            assert "The cluster at https://127.0.0.1:9" in told
+            assert "does not answer" in told
+            assert "kubectl cluster-info" in told
+            assert "Traceback" not in told
+            assert platform.timings[command] < 30
+    finally:
+        platform.configure()
+    platform.pulumi("preview", "--expect-no-changes")
+
+
+class TestKilledUp(KilledUpPromises):
+    """In a cluster."""
+
+
+@pytest.mark.parametrize("after_s", [6, 14])
+def test_up_killed_while_pods_are_being_rolled_out(platform: LiveCluster, after_s: int) -> None:
+    before = Committed.of(platform)
+    platform.configure(database={"memory": 256 + 16 * after_s}, eventBus={"memory": 512 + 16 * after_s})
+    up = platform.start("up", "--no-collect")
+    locks = platform.workspace.lock_folder(NAME)
+    _wait_for(lambda: locks.is_dir() and any(locks.iterdir()), up.poll)
+    time.sleep(after_s)
+    os.killpg(up.pid, signal.SIGKILL)
+    up.wait()
+    platform.make("up", "--no-collect")
+    platform.wait_for_pods()
+    _collects(platform)
+    platform.pulumi("preview", "--expect-no-changes")
+    assert before.missing_in(Committed.of(platform)) == {}
+
+
+def _wait_for(locked: Callable[[], bool], ended: Callable[[], int | None]) -> None:
+    deadline = time.monotonic() + 120
+    while not locked():
+        assert time.monotonic() < deadline, "up never took the lock"
+        assert ended() is None, "up ended before it could be killed"
+        time.sleep(0.05)
