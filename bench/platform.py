@@ -18,15 +18,15 @@ def run() -> None:
     """Bring a throw-away stack up with the cached tools, measure it, and destroy it."""
     with _stack() as stack:
         stack.make("up")
-        _line("make up, tools cached, to the table of what came out", stack.timings["up"], "s", 90)
+        line("make up, tools cached, to the table of what came out", stack.timings["up"], "s", 90)
         stack.pulumi("up", "--yes", "--skip-preview")
-        _line("second pulumi up, no change", stack.timings["pulumi up"], "s", 15)
+        line("second pulumi up, no change", stack.timings["pulumi up"], "s", 15)
         time.sleep(IDLE_S)
         weights = [_weight(process) for process in stack.processes()]
         resident = sum(weights) / MIB
-        _line(f"idle: {len(weights)} processes, resident (shared pages once)", resident, "MiB", 2560)
+        line(f"idle: {len(weights)} processes, resident (shared pages once)", resident, "MiB", 2560)
         stack.make("down")
-        _line("make down", stack.timings["down"], "s", 30)
+        line("make down", stack.timings["down"], "s", 30)
 
 
 def _weight(process: psutil.Process) -> int:
@@ -35,7 +35,8 @@ def _weight(process: psutil.Process) -> int:
     return int(getattr(memory, "pss", memory.rss))
 
 
-def _line(what: str, value: float, unit: str, goal: float) -> None:
+def line(what: str, value: float, unit: str, goal: float) -> None:
+    """Print a figure beside its goal."""
     print(f"{what:<70} {value:>8.1f} {unit:<4} (goal {goal:g}, ratio {value / goal:.2f})", flush=True)
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import yaml
 from marketlake.settings import ServiceInfo, Settings
@@ -19,6 +19,10 @@ from stacks.workspace import Workspace
 PROJECT = Path(__file__).resolve().parents[2]
 NAME = "throwaway"
 SECONDS = 600
+FIRST_UP, FIRST_COLLECTION = "first up", "first collection"
+"""Keys of :attr:`Platform.timings` beside those of commands."""
+FIRST_COLLECTIONS: dict[str, float] = {}
+"""Seconds of the first collection of the sample files, by target, of this run."""
 MARKETLAKE = str(Path(sys.prefix, "bin", "marketlake"))
 
 
@@ -107,6 +111,16 @@ class Platform(ABC):
     @property
     def settings(self) -> Settings:
         return Settings(**json.loads((self.folder / "platform.json").read_text()))
+
+    def bring(self) -> Self:
+        """Come from nothing to what a first `make up` leaves, each step timed for itself; then `make up` as a whole."""
+        self.make("up", "--no-collect")
+        self.timings[FIRST_UP] = self.timings["up"]
+        self.marketlake("venue", "publish", str(PROJECT / "samples"))
+        self.marketlake("collect", "--venue", "binance", "--all")
+        self.timings[FIRST_COLLECTION] = FIRST_COLLECTIONS[self.target] = self.timings["marketlake collect"]
+        self.make("up")
+        return self
 
     def make(
         self, command: str, *options: str, check: bool = True, **variables: str

@@ -36,23 +36,10 @@ def cluster() -> Path:
 
 
 @pytest.fixture(scope="session")
-def brought_up(cluster: Path) -> Iterator[tuple[LiveCluster, float]]:
-    """The stack, up and with the samples collected, and the seconds that its first `pulumi up` took."""
+def platform(cluster: Path) -> Iterator[LiveCluster]:
+    """The stack, up and with the samples collected; destroyed at the end, whatever happened."""
     stack = LiveCluster.somewhere()
     try:
-        stack.make("up", "--no-collect")
-        first_up = stack.timings["up"]
-        stack.make("up")
-        yield stack, first_up
+        yield stack.bring()
     finally:
         stack.discard()
-
-
-@pytest.fixture(scope="session")
-def platform(brought_up: tuple[LiveCluster, float]) -> LiveCluster:
-    return brought_up[0]
-
-
-@pytest.fixture(scope="session")
-def first_up(brought_up: tuple[LiveCluster, float]) -> float:
-    return brought_up[1]

@@ -3,11 +3,12 @@
 from tests.conformance.change import DriftPromises, RepetitionPromises
 from tests.conformance.collecting import CollectionPromises
 from tests.conformance.holdings import SERVICES
+from tests.conformance.platform import FIRST_COLLECTION, FIRST_COLLECTIONS, FIRST_UP
 from tests.conformance.secrecy import SecrecyPromises
 from tests.conformance.services import ServicePromises
 from tests.kubernetes.live import NAMESPACE, LiveCluster
 
-UP_S, NO_CHANGE_S = 240, 25
+UP_S, NO_CHANGE_S, TIMES_OF_HOST = 240, 25, 1.5
 """The project's goals on two cores."""
 
 
@@ -31,14 +32,21 @@ class TestDrift(DriftPromises):
     """In a cluster."""
 
 
-def test_up_and_no_change_keep_to_their_times(platform: LiveCluster, first_up: float, capsys) -> None:
+def test_up_and_no_change_and_a_collection_keep_to_their_times(platform: LiveCluster, capsys) -> None:
     platform.pulumi("up", "--yes", "--skip-preview")
-    no_change = platform.timings["pulumi up"]
+    figures = [
+        ("from nothing to up", platform.timings[FIRST_UP], UP_S),
+        ("no change", platform.timings["pulumi up"], NO_CHANGE_S),
+    ]
+    collection = platform.timings[FIRST_COLLECTION]
+    if of_host := FIRST_COLLECTIONS.get("host"):
+        figures.append(("first collection", collection, of_host * TIMES_OF_HOST))
     with capsys.disabled():
-        print(f"\nfrom nothing to up: {first_up:.0f} s (goal {UP_S} s, ratio {first_up / UP_S:.2f})")
-        print(f"no change: {no_change:.1f} s (goal {NO_CHANGE_S} s, ratio {no_change / NO_CHANGE_S:.2f})")
-    assert first_up <= UP_S
-    assert no_change <= NO_CHANGE_S
+        print(f"\nfirst collection: {collection:.1f} s; on the host: {of_host or 'not measured in this run'}")
+        for what, seconds, goal in figures:
+            print(f"{what}: {seconds:.1f} s (goal {goal:.1f} s, ratio {seconds / goal:.2f})")
+    missed = [what for what, seconds, goal in figures if seconds > goal]
+    assert not missed, figures
 
 
 def test_every_service_is_a_workload_that_its_entry_in_the_platform_file_names(platform: LiveCluster) -> None:

@@ -19,7 +19,6 @@ def platform() -> Iterator[LiveStack]:
     """The stack, up and with the samples collected; destroyed at the end, whatever happened."""
     stack = LiveStack.somewhere()
     try:
-        stack.make("up")
-        yield stack
+        yield stack.bring()
     finally:
         stack.discard()
