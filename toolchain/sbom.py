@@ -16,7 +16,7 @@ _NAMESPACE = uuid.UUID("6f0f6a3e-6b0c-5e0e-9d39-0d5f8a6a2b11")
 
 def software_bill(bom: Bom, cache: Cache, platform: Platform) -> dict[str, Any]:
     """A CycloneDX document; the same for the same bill of materials and the same installed tools."""
-    components = [_component(tool, cache, platform) for tool in bom.tools.values()]
+    components = [tool_component(tool, cache, platform) for tool in bom.tools.values()]
     serial = uuid.uuid5(_NAMESPACE, repr(components))
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -30,7 +30,8 @@ def software_bill(bom: Bom, cache: Cache, platform: Platform) -> dict[str, Any]:
     }
 
 
-def _component(tool: Tool, cache: Cache, platform: Platform) -> dict[str, Any]:
+def tool_component(tool: Tool, cache: Cache, platform: Platform) -> dict[str, Any]:
+    """One tool as a CycloneDX component, with what it is made of inside."""
     installed = cache.find(tool, platform)
     properties = {"marketlake:purpose": tool.purpose}
     if installed:
