@@ -12,7 +12,7 @@ STACKS := $(RUN) -m stacks.cli
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools env check format validate reference test test-unit test-integration test-stack test-kubernetes bench clean
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-unit test-integration test-stack test-kubernetes bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ stack-tools: .venv/.synced
 
 tools: .venv/.synced ## install every pinned tool; costs nothing when they are there
 	@$(RUN) -m toolchain install
+
+images: tools ## build the container images and load them into this machine's node (REGISTRY=host/prefix: push them)
+	@$(RUN) -m toolchain.images $(if $(REGISTRY),--registry $(REGISTRY))
 
 env: .venv/.synced ## print the exports that put the pinned tools on PATH (for eval, see the README)
 	@$(STACKS) env --env $(ENV)

@@ -36,7 +36,7 @@ def install(
     """Bring tools into the cache, each from the first source that works."""
     from toolchain.installation import Installation
 
-    with _told(), _terminable():
+    with told(), terminable():
         tools = Installation().install(names, groups=group or (), again=again)
         bin_folder()
         Console(stderr=True).print(
@@ -49,7 +49,7 @@ def list_tools(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show every tool: version, licence, whether it is installed, and from where."""
-    with _told():
+    with told():
         cache, platform = Cache.default(), this_platform()
         rows = [_row(tool, cache.find(tool, platform)) for tool in load_bom().tools.values()]
     if as_json:
@@ -67,7 +67,7 @@ def path(
     program: Annotated[str | None, typer.Argument(help="One of its programs; none: its folder.")] = None,
 ) -> None:
     """Print where a tool, or one of its programs, lies."""
-    with _told():
+    with told():
         tool = locate(name)
         if program is not None and program not in tool.executables:
             programs = ", ".join(tool.executables) or "none"
@@ -78,7 +78,7 @@ def path(
 @app.command()
 def env() -> None:
     """Print the lines that put the pinned tools on PATH: eval "$(marketlake tools env)"."""
-    with _told():
+    with told():
         print(shell_lines(bin_folder()))
 
 
@@ -87,7 +87,7 @@ def sbom() -> None:
     """Print the software bill of materials as CycloneDX JSON."""
     from toolchain.sbom import software_bill
 
-    with _told():
+    with told():
         print(json.dumps(software_bill(load_bom(), Cache.default(), this_platform()), indent=1))
 
 
@@ -130,7 +130,7 @@ def _row(tool: Tool, installed: InstalledTool | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """A user's mistake or a failed source is a message and exit code 1, no stack trace."""
     try:
         yield
@@ -142,7 +142,7 @@ def _told() -> Iterator[None]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends an installation as Ctrl-C does: what it started is killed, what is unfinished removed."""
 
     def interrupt(_number: int, _frame: object) -> None:

@@ -39,6 +39,7 @@ def foundation() -> dict[str, Member]:
         "etc/nsswitch.conf": Member(b"passwd: files\ngroup: files\nhosts: files dns\n"),
         CERTIFICATES[1:]: Member(Path(certifi.where()).read_bytes()),
         "tmp": folder(0o1777),
+        **{mounted: folder() for mounted in ("dev", "proc", "sys")},
     }
 
 

@@ -37,8 +37,10 @@ from toolchain.images.store import Built, Index, Layer, Store, write_json
 from toolchain.platforms import Platform, this_platform
 from toolchain.progress import Progress, duration
 
-_CODE = ("bases.py", "building.py", "catalogue.py", "layer.py", "packages.py", "runtime.py")
-"""Modules that decide what is in an image: when they change, everything is built anew."""
+_LAYER_CODE = ("bases.py", "layer.py", "packages.py", "runtime.py")
+"""Modules that decide what is in a layer: when they change, all are made anew."""
+_IMAGE_CODE = ("building.py", "catalogue.py")
+"""Modules that decide what an image says of itself."""
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -132,7 +134,7 @@ class Building:
         if recipe.name == RUNTIME:
             plans += self._runtime_layers()
         keys = tuple(plan.key for plan in plans)
-        key = _key(self._code, recipe, keys, [tool.receipt.to_json() for tool in tools])
+        key = _key(self._digest(_IMAGE_CODE), recipe, keys, [tool.receipt.to_json() for tool in tools])
         former = index.images.get(recipe.name)
         if former and former.key == key and self._is_whole(former, index):
             return index
@@ -218,8 +220,11 @@ class Building:
 
     @cached_property
     def _code(self) -> str:
+        return self._digest(_LAYER_CODE)
+
+    def _digest(self, names: Sequence[str]) -> str:
         folder = Path(_package).parent / "images"
-        return hashlib.sha256(b"".join((folder / name).read_bytes() for name in _CODE)).hexdigest()
+        return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()
 
     @cached_property
     def _runtime(self) -> Runtime:

@@ -92,7 +92,7 @@ def write_layer(
     def write(file: IO[bytes]) -> None:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for path in sorted(everything):
-                _add(tar, path, everything[path])
+                add(tar, path, everything[path])
 
     digest, size = add_blob(store, write)
     return Layer(digest, size, title, tuple(parts))
@@ -139,7 +139,8 @@ class _Hashing(io.RawIOBase):
         return self._file.write(data)
 
 
-def _add(tar: tarfile.TarFile, path: str, member: Member) -> None:
+def add(tar: tarfile.TarFile, path: str, member: Member) -> None:
+    """Append a member to a tar file."""
     info = tarfile.TarInfo(path)
     info.mtime = EPOCH
     info.mode = member.mode
