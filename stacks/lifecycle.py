@@ -313,7 +313,9 @@ class Stack:
         self._say(
             f"a killed command was creating {len(there) + len(absent)} objects; taken over as they are: {taken}"
         )
-        arguments = [f"--import-pending-creates={create.urn},{create.id}" for create in there]
+        # The command takes URNs and ids by turns, each as a flag of its own.
+        told = [text for create in there for text in (create.urn, create.id)]
+        arguments = [f"--import-pending-creates={text}" for text in told]
         arguments += ["--clear-pending-creates"] if absent else []
         self._pulumi("refresh", "--yes", "--skip-preview", *arguments)
         return True

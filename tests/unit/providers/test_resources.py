@@ -9,9 +9,9 @@ import pytest
 from pulumi.runtime import mocks
 
 from components.providers.bucket import Bucket, BucketProvider
-from components.providers.flow_deployment import FlowDeployment
-from components.providers.topic import Topic
-from components.providers.work_pool import WorkPool
+from components.providers.flow_deployment import FlowDeployment, FlowDeploymentProvider
+from components.providers.topic import Topic, TopicProvider
+from components.providers.work_pool import WorkPool, WorkPoolProvider
 
 STORE: Any = {"endpoint": "http://127.0.0.1:9000", "access_key_id": "k"}
 ENGINE: Any = {"api_url": "http://127.0.0.1:4200/api"}
@@ -61,7 +61,12 @@ def test_each_resource_is_registered_under_its_token_with_its_providers_version(
         "w": "pulumi-python:dynamic/marketlake:WorkPool",
         "d": "pulumi-python:dynamic/marketlake:FlowDeployment",
     }
-    assert {args.inputs["version"] for args in engine.registered.values()} == {BucketProvider.VERSION}
+    assert {name: args.inputs["version"] for name, args in engine.registered.items()} == {
+        "b": BucketProvider.VERSION,
+        "t": TopicProvider.VERSION,
+        "w": WorkPoolProvider.VERSION,
+        "d": FlowDeploymentProvider.VERSION,
+    }
 
 
 def test_the_provider_is_recorded_by_reference_and_holds_no_secret(engine: Engine) -> None:
