@@ -52,7 +52,7 @@ class CollectionPromises:
 
     def test_the_logs_of_the_services_are_in_the_store(self, platform: Platform) -> None:
         telemetry = platform.settings.telemetry
-        for service in ("collection-worker", "object-store", "event-bus", "database"):
+        for service in ("database", "event-bus", "trace-store", "workflow-engine"):
             eventually(
                 lambda name=service: _log_lines(telemetry, f'_time:1h service.name:"{name}"'),
                 within_s=60,
