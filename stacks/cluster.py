@@ -1,6 +1,7 @@
 """Looking at a Kubernetes cluster from outside of Pulumi: whether it can take a stack, and what is left of one."""
 
 import asyncio
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM
 PATIENCE_S = 5.0
 """How long a cluster may take to answer at first."""
 _ASK_S = 30.0
+_DISCARD_S = 25.0
+_PAUSE_S = 0.5
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _METRICS = "v1beta1.metrics.k8s.io"
 _FORBIDDEN = 403
@@ -109,20 +112,33 @@ class ClusterAccess:
 
         return self._ask(look)
 
-    def existing(self, objects: Sequence[Mapping[str, Any]]) -> list[bool]:
-        """Whether each of the objects, of which kind and name count, is there.
+    def discard(self, wanted: Mapping[str, Any]) -> bool:
+        """Delete an object, of which kind, namespace and name count, and what it owns; False if it is not there.
 
         Raises:
             ClusterUnreachableError: the cluster does not answer.
         """
 
-        async def look(api: Api) -> list[bool]:
+        async def delete(api: Api) -> bool:
+            from kr8s import NotFoundError
             from kr8s.asyncio.objects import object_from_spec
 
-            found = [object_from_spec(dict(item), api=api, allow_unknown_type=True) for item in objects]
-            return [bool(await item.exists()) for item in found]
+            item = object_from_spec(dict(wanted), api=api, allow_unknown_type=True)
+            try:
+                await item.delete(propagation_policy="Foreground")
+            except NotFoundError:
+                return False
+            deadline = time.monotonic() + _DISCARD_S
+            while await item.exists():
+                if time.monotonic() > deadline:
+                    raise ClusterUnreachableError(
+                        f"{item.kind} {item.name} is still being deleted after {_DISCARD_S} s: `kubectl -n "
+                        f"{self.namespace} get {item.kind} {item.name} -o yaml` says what it waits for"
+                    )
+                await asyncio.sleep(_PAUSE_S)
+            return True
 
-        return self._ask(look)
+        return self._ask(delete)
 
     def remains(self, stack: str) -> list[str]:
         """What there still is of a stack: its namespace, and objects outside of any. Volumes count with them.

@@ -305,19 +305,16 @@ class Stack:
         return premises
 
     def _settle(self, premises: Premises) -> bool:
-        """Let Pulumi know what became of what a killed command began to create; True if there was something."""
-        there, absent = premises.settle(pending_creates(self.workspace.state_file(self.name)))
-        if not there and not absent:
+        """Let Pulumi know what became of what a killed command began to create; True if it was told."""
+        pending = pending_creates(self.workspace.state_file(self.name))
+        if not pending:
             return False
-        taken = ", ".join(create.name for create in there) or "none"
-        self._say(
-            f"a killed command was creating {len(there) + len(absent)} objects; taken over as they are: {taken}"
-        )
-        # The command takes URNs and ids by turns, each as a flag of its own.
-        told = [text for create in there for text in (create.urn, create.id)]
-        arguments = [f"--import-pending-creates={text}" for text in told]
-        arguments += ["--clear-pending-creates"] if absent else []
-        self._pulumi("refresh", "--yes", "--skip-preview", *arguments)
+        gone = premises.settle(pending)
+        if gone is None:
+            return False
+        for create in gone:
+            self._say(f"deleted what a killed command had created without recording it: {create.name}")
+        self._pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
         return True
 
     def _prove_gone(self, premises: Premises, *, keep: bool) -> None:

@@ -30,13 +30,6 @@ class PendingCreate:
         )
         return kind.startswith(_OF_KUBERNETES) and named and "apiVersion" in self.inputs
 
-    @property
-    def id(self) -> str:
-        """What Pulumi's Kubernetes provider calls it: ``namespace/name``, or the name of what is in none."""
-        metadata = self.inputs["metadata"]
-        namespace = metadata.get("namespace")
-        return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
-
 
 def pending_creates(state: Path) -> list[PendingCreate]:
     """Those in a stack's state; none if it cannot be read, which Pulumi will say itself."""

@@ -25,8 +25,11 @@ class Premises(Protocol):
             ClusterUnreachableError: it does not.
         """
 
-    def settle(self, pending: list[PendingCreate]) -> tuple[list[PendingCreate], list[PendingCreate]]:
-        """Sort what a killed command began to create: what is there, and what Pulumi shall forget and make anew.
+    def settle(self, pending: list[PendingCreate]) -> list[PendingCreate] | None:
+        """Make room for what a killed command began to create and could not record.
+
+        Returns:
+            What had to go for that; None where Pulumi need not forget anything, since the next `up` adopts all.
 
         Raises:
             ClusterUnreachableError: nobody can tell.

@@ -28,10 +28,9 @@ class HostPremises:
     def reach(self) -> None:
         """Nothing: a machine that runs this answers."""
 
-    def settle(self, pending: list[PendingCreate]) -> tuple[list[PendingCreate], list[PendingCreate]]:
-        """Nothing: our own providers adopt what they find."""
+    def settle(self, pending: list[PendingCreate]) -> None:
+        """None: our own providers adopt what they find."""
         del pending
-        return [], []
 
     def clear(self, *, keep_data: bool) -> list[str]:
         """Stop processes, remove the folder."""

@@ -55,12 +55,11 @@ class ClusterPremises:
         """Ask the cluster for anything."""
         self.access.working()
 
-    def settle(self, pending: list[PendingCreate]) -> tuple[list[PendingCreate], list[PendingCreate]]:
-        """Look at the cluster for each object."""
-        objects = [create for create in pending if create.is_of_the_cluster]
-        there = self.access.existing([create.inputs for create in objects])
-        found = [create for create, exists in zip(objects, there, strict=True) if exists]
-        return found, [create for create in pending if create not in found]
+    def settle(self, pending: list[PendingCreate]) -> list[PendingCreate]:
+        """Delete each object that is there without Pulumi knowing it: data lies in volumes, which stay."""
+        return [
+            create for create in pending if create.is_of_the_cluster and self.access.discard(create.inputs)
+        ]
 
     def clear(self, *, keep_data: bool) -> list[str]:
         """Delete the namespace, unless its data is kept, and what lies outside of it."""

@@ -102,4 +102,3 @@ def test_what_a_killed_command_began_to_create_is_read_from_the_state(tmp_path: 
     assert [(create.name, create.is_of_the_cluster) for create in creates] == [
         ("a", True), ("b", True), ("c", False),
     ]  # fmt: skip
-    assert [create.id for create in creates[:2]] == ["lake/n", "m"]
