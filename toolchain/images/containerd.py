@@ -16,7 +16,8 @@ from toolchain.images.image import NOWHERE
 from toolchain.images.layer import Member, add
 from toolchain.images.store import Built, Store
 
-SOCKET = Path("/run/containerd/containerd.sock")
+SOCKET = Path("/run/marketlake-cluster/containerd/containerd.sock")
+"""Of the node that `make cluster` makes. Behind the usual one another's containerd, Docker's for instance, may be."""
 KUBERNETES = "k8s.io"
 """The namespace in containerd that the kubelet's images lie in."""
 
