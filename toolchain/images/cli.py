@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from toolchain.bom import load_bom
 from toolchain.cache import Cache
 from toolchain.cli import terminable, told
 from toolchain.images.catalogue import CATALOGUE, recipe_of
@@ -17,7 +16,6 @@ from toolchain.images.containerd import SOCKET, Containerd
 from toolchain.images.errors import ImageMissingError
 from toolchain.images.image import locate
 from toolchain.images.store import Built, Store
-from toolchain.platforms import this_platform
 from toolchain.progress import Progress, progress_for
 
 app = typer.Typer(help="Container images of the platform's programs, built from the installed tools.")
@@ -90,10 +88,10 @@ def list_images(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
 @app.command()
 def sbom(name: Annotated[str, typer.Argument(help="Of an image.")]) -> None:
     """Print an image's software bill of materials as CycloneDX JSON."""
-    from toolchain.images.bill import image_bill
+    from toolchain.images.sbom import bill_of
 
     with told():
-        print(json.dumps(image_bill(name, load_bom(), Cache.default(), this_platform()), indent=1))
+        print(json.dumps(bill_of(name, store=Store.of(Cache.default())), indent=1))
 
 
 @app.command()
@@ -108,8 +106,12 @@ def path(
 
 def _build(progress: Progress, names: Sequence[str] | None, *, refresh: bool) -> dict[str, Built]:
     from toolchain.images.building import Building
+    from toolchain.images.sbom import write_bill
 
-    built = Building(progress, refresh=refresh).build(names)
+    building = Building(progress, refresh=refresh)
+    built = building.build(names)
+    for name in built:
+        write_bill(name, store=building.store)
     progress.line(f"{len(built)} images are built.")
     return built
 
