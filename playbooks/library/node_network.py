@@ -92,13 +92,27 @@ def ensure_masquerading(pods: str) -> bool:
     return True
 
 
+def ensure_route(services: str, address: str) -> bool:
+    """Have a way to Services even where the machine has no default route; whether it had to be made."""
+    if run("ip", "route", "show", services).strip():
+        return False
+    run("ip", "route", "add", services, "dev", "lo", "src", address)
+    return True
+
+
 def tables() -> list[str]:
     """Names of the tables that the packet filter has, e.g. ``ip nat``."""
     return [line.removeprefix("table ").strip() for line in run("nft", "list", "tables").splitlines()]
 
 
 def ensure(
-    memory_file: Path, *, address: str, pods: str, settings: dict[str, str], shared: list[str]
+    memory_file: Path,
+    *,
+    address: str,
+    pods: str,
+    services: str,
+    settings: dict[str, str],
+    shared: list[str],
 ) -> list[str]:
     """Bring all of it about.
 
@@ -106,6 +120,7 @@ def ensure(
         memory_file: where what was before is written down.
         address: the node's.
         pods: the block of all pods' addresses.
+        services: the block of all Services' addresses.
         settings: of the kernel.
         shared: folders that the node's programs make unless somebody else has made them before.
 
@@ -117,6 +132,7 @@ def ensure(
         memory["tables"] = tables()
         memory["paths"] = [path for path in shared if Path(path).exists()]
         write_memory(memory_file, memory)
+    memory["services"] = services
     remembered = memory.setdefault("settings", {})
     for name, value in settings.items():  # first on disk: a killed run must not forget what it changed
         if name not in remembered and setting(name).exists():
@@ -130,6 +146,8 @@ def ensure(
         write_memory(memory_file, memory)
         run("ip", "address", "add", f"{address}/32", "dev", "lo")
         changed.append(address)
+    if ensure_route(services, address):
+        changed.append("route")
     if ensure_masquerading(pods):
         changed.append("masquerading")
     return changed
@@ -142,6 +160,7 @@ def main() -> None:
             "memory": {"type": "path", "required": True},
             "address": {"type": "str", "required": True},
             "pods": {"type": "str", "required": True},
+            "services": {"type": "str", "required": True},
             "settings": {"type": "dict", "default": {}},
             "shared": {"type": "list", "elements": "str", "default": []},
         }
@@ -152,6 +171,7 @@ def main() -> None:
             Path(asked["memory"]),
             address=asked["address"],
             pods=asked["pods"],
+            services=asked["services"],
             settings=asked["settings"],
             shared=asked["shared"],
         )

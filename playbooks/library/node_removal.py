@@ -149,11 +149,15 @@ def _remove_group(folder: Path) -> None:
 
 
 def restore(memory: dict[str, Any]) -> bool:
-    """Put address and kernel settings back to what they were."""
+    """Put addresses, routes and kernel settings back to what they were."""
     changed = False
     address = memory.get("address")
     if address and address in run("ip", "-4", "address", "show", "dev", "lo"):
         run("ip", "address", "delete", f"{address}/32", "dev", "lo")
+        changed = True
+    services = memory.get("services")
+    if services and run("ip", "route", "show", services).strip():
+        run("ip", "route", "delete", services)
         changed = True
     for name, value in memory.get("settings", {}).items():
         file = Path("/proc/sys") / name.replace(".", "/")

@@ -95,21 +95,23 @@ class Python:
             ImageError: its Python does not run on this machine.
         """
         libraries = [str(path) for path in sorted((root / "usr/lib").glob("*-linux-gnu*"))]
-        loader = next((path for path in sorted((root / "usr").glob("lib*/ld-linux*")) if path.exists()), None)
+        loader = next(iter(sorted((root / "usr").glob("lib*/**/ld-linux*"))), None)
         if loader is None:
-            loader = next(iter(sorted((root / "usr/lib").glob("*/ld-linux*"))), None)
-        if loader is None:
-            raise ImageError(f"the base of images holds no dynamic loader below {root / 'usr'}")
-        command = [loader, "--library-path", ":".join(libraries), root / f"usr/bin/python{self.version}"]
+            raise ImageError(f"no dynamic loader lies below {root / 'usr'}: this base cannot run Python")
+        command: list[str | Path] = [
+            loader,
+            "--library-path",
+            ":".join(libraries),
+            root / f"usr/bin/python{self.version}",
+        ]
         command += ["-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
-        command += ["-s", root, "-p", "/", *[root / folder for folder in folders]]
+        command += ["-s", root, "-p", "/", *[root / each for each in folders]]
         environment = {"PYTHONHOME": str(root / "usr"), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-        words = [str(word) for word in command]
         try:
-            # Some packages carry modules for other versions of Python, which do not compile: no error.
-            run(words, env=environment)
+            run(command, env=environment)
         except CommandFailedError as error:
-            if "ended with 1:" not in str(error):
+            # It ends so, too, when a library carries a module for another Python, which does not compile.
+            if not any(path for each in folders for path in (root / each).rglob("*.pyc")):
                 raise ImageError(f"the Python of the image does not run on this machine: {error}") from error
 
 
@@ -120,14 +122,13 @@ def compiled_python(members: dict[str, Member], python: Python, staging: Path) -
         unpack(members, root)
         python.compile(root, [f"usr/lib/python{python.version}"])
         caches = {
-            path: Member(member.content.read_bytes() if isinstance(member.content, Path) else None)
+            path: folder() if member.content is None else Member(Path(root / path).read_bytes())
             for path, member in tree(root / "usr/lib", "usr/lib")
-            if path.endswith(".pyc") or path.endswith("/__pycache__")
+            if path.endswith((".pyc", "/__pycache__"))
         }
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    kept = {path: folder() if member.content is None else member for path, member in caches.items()}
-    return {**members, **kept}
+    return {**members, **caches}
 
 
 def unpack(members: dict[str, Member], root: Path) -> None:

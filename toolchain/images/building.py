@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ import certifi
 
 from toolchain import __file__ as _package
 from toolchain.bom import Bom, load_bom
-from toolchain.cache import Cache, InstalledTool, locate
+from toolchain.cache import RECEIPT, Cache, InstalledTool, locate
 from toolchain.errors import ToolMissingError
 from toolchain.images.bases import PACKAGES, Python, compiled_python, foundation, with_shell
 from toolchain.images.catalogue import (
@@ -44,6 +45,7 @@ _IMAGE_CODE = ("building.py", "catalogue.py")
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
+_FOR_COMPILERS = re.compile(r"/(include|pgxs|pkgconfig)(/|$)|\.[ah]$")
 _CREATED = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH))
 
 
@@ -359,14 +361,19 @@ def tool_members(tool: InstalledTool) -> dict[str, Member]:
     """
     root = Path(tool.receipt.root)
     if root == Path():
-        members = dict(tree(tool.root, f"opt/{tool.name}"))
-        members.pop(f"opt/{tool.name}/receipt.json", None)
-        return members
+        return _members(tool.root, f"opt/{tool.name}")
     whole = tool.root.parents[len(root.parts) - 1]
     aside = f"usr/lib/{RUNTIME}/{tool.name}"
-    members = dict(tree(whole, aside))
-    members.pop(f"{aside}/receipt.json", None)
-    return {**members, f"opt/{tool.name}": link(f"/{aside}/{root}")}
+    return {**_members(whole, aside), f"opt/{tool.name}": link(f"/{aside}/{root}")}
+
+
+def _members(folder: Path, target: str) -> dict[str, Member]:
+    """What lies in a folder, but neither its receipt nor what only compilers read."""
+    return {
+        path: member
+        for path, member in tree(folder, target)
+        if path != f"{target}/{RECEIPT}" and not _FOR_COMPILERS.search(path)
+    }
 
 
 def _executables(recipe: Recipe, tools: Sequence[InstalledTool]) -> dict[str, str]:

@@ -22,6 +22,9 @@ _LEFT_OUT = re.compile(
     r"|usr/share/doc/[^/]+/(?!copyright$)"
     r"|etc/(init\.d|default|cron\.\w+|logrotate\.d)/"
     r"|usr/lib/(valgrind|systemd)/"
+    r"|usr/lib/[^/]+/gconv/|usr/share/zoneinfo/right/|usr/share/python3/"
+    r"|usr/s?bin/(iconv|iconvconfig|ldconfig|ldd|localedef|getconf|getent|pldd|tzselect|zdump|zic)$"
+    r"|usr/lib/python3[^/]*/(pydoc_data|test|__phello__)/"
 )
 _MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 """Folders whose place is below /usr in every distribution of today."""

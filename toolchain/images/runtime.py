@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -14,6 +16,7 @@ from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 
+from toolchain.bom import RECIPES
 from toolchain.cache import Cache
 from toolchain.commands import run
 from toolchain.errors import CommandFailedError
@@ -28,8 +31,12 @@ SCRIPTS = {RUNTIME: RUNTIME, "prefect": "prefect"}
 """Program → the distribution that declares it."""
 WORKSPACE = Path(__file__).parents[2]
 """Holds uv.lock and the runtime's sources."""
+BUILT_WITH = RECIPES / "wheels" / "hatchling.txt"
+"""What turns the runtime's sources into a wheel, with everything that it needs itself."""
 _WHEELS = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 """Wheels for these run on the C libraries of every distribution of today."""
+_LEFT_OUT = re.compile(r"(.*/)?(tests|include)/.*|.*\.(a|c|cc|cpp|h|hpp|pxd|pyx|pyi)")
+"""Tests of libraries, and what only compilers and type checkers read."""
 _OF_THE_INSTALLER = {"direct_url.json", "uv_cache.json", "REQUESTED", "INSTALLER"}
 """Say how and from which folder a package was installed: that would differ from machine to machine."""
 
@@ -82,7 +89,10 @@ class Runtime:
         """The runtime itself, and the programs that it and its libraries declare."""
         with self._unpacked(below) as (root, site, held):
             self.step("building the runtime's wheel")
-            self._uv("build", "--wheel", "--package", RUNTIME, "--out-dir", str(held / "wheel"), "--quiet")
+            self._uv(
+                "build", "--wheel", "--package", RUNTIME, "--out-dir", str(held / "wheel"), "--quiet",
+                "--build-constraints", str(BUILT_WITH), "--require-hashes",
+            )  # fmt: skip
             wheels = sorted((held / "wheel").glob("*.whl"))
             self._install(python, site, "--no-deps", *wheels)
             installed = root / RUNTIME_FOLDER[1:] / f"lib/python{python.version}/site-packages"
@@ -107,6 +117,7 @@ class Runtime:
         """The packages in `site`, compiled where they will lie."""
         shutil.rmtree(site / "bin", ignore_errors=True)
         (site / ".lock").unlink(missing_ok=True)
+        _leave_out(site)
         _forget_installer(site)
         place = f"{RUNTIME_FOLDER[1:]}/lib/python{python.version}/site-packages"
         with tempfile.TemporaryDirectory(dir=self.store.staging) as aside:
@@ -180,19 +191,46 @@ def _programs(sites: Sequence[Path]) -> dict[str, Member]:
     return found
 
 
+def _leave_out(site: Path) -> None:
+    for path in site.rglob("*"):
+        if path.is_file() and _LEFT_OUT.fullmatch(path.relative_to(site).as_posix()):
+            path.unlink()
+    for parent, _, _ in os.walk(site, topdown=False):
+        if not any(Path(parent).iterdir()):
+            Path(parent).rmdir()
+
+
 def _forget_installer(site: Path) -> None:
-    """Remove what depends on the machine that installed, from the packages' own lists, too."""
-    for record in sorted(site.glob("*.dist-info/RECORD")):
+    """Remove what depends on the machine that installed, from the packages' own lists, too.
+
+    That is as well a file that several packages bring: which one stays depends on which was unpacked last.
+
+    Raises:
+        ImageError: such a file is part of a program.
+    """
+    records = {path: _record(path) for path in sorted(site.glob("*.dist-info/RECORD"))}
+    claims: dict[str, set[str]] = {}
+    for rows in records.values():
+        for name, proof, *_ in rows:
+            claims.setdefault(name, set()).add(proof)
+    dropped = {name for name, proofs in claims.items() if len(proofs) > 1}
+    if programs := sorted(name for name in dropped if Path(name).suffix in {".py", ".so"}):
+        raise ImageError(f"several of the runtime's libraries bring {programs[0]}, and each another one")
+    for record, rows in records.items():
         kept = []
-        for row in csv.reader(io.StringIO(record.read_text())):
+        for row in rows:
             path = Path(row[0])
-            if path.name in _OF_THE_INSTALLER and path.parent.suffix == ".dist-info":
+            if row[0] in dropped or (path.name in _OF_THE_INSTALLER and path.parent.suffix == ".dist-info"):
                 (site / path).unlink(missing_ok=True)
             elif (site / path).exists():
                 kept.append(row)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(sorted(kept))
         record.write_text(text.getvalue())
+
+
+def _record(path: Path) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(path.read_text())))
 
 
 def _components(site: Path) -> list[dict[str, Any]]:
