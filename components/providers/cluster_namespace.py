@@ -5,6 +5,7 @@ It is not left to Pulumi's Kubernetes provider because that cannot adopt: a name
 """
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar
 
@@ -161,7 +162,10 @@ def _ask(declared: ClusterNamespaceInputs, action: Callable[[Any], Result]) -> R
 
     cluster = f"the cluster of {declared.kubeconfig}"
     try:
-        return action(kr8s.api(kubeconfig=declared.kubeconfig, context=declared.context))
+        with warnings.catch_warnings():
+            # It tells of every version of Kubernetes that is younger than itself; namespaces are the same in all.
+            warnings.filterwarnings("ignore", message="Kubernetes version", category=UserWarning)
+            return action(kr8s.api(kubeconfig=declared.kubeconfig, context=declared.context))
     except kr8s.ServerError as error:
         raise ResourceError(f"{cluster} refuses: {error}") from None
     except (OSError, ValueError, httpx.HTTPError, kr8s.APITimeoutError, kr8s.ConnectionClosedError) as error:

@@ -1,0 +1,35 @@
+"""`marketlake pod-logs`."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from marketlake.cli import pod_logs
+from marketlake.cli.outcome import ExitCode, PlatformUnreachableError
+from marketlake.telemetry.pod_logs import ClusterApi
+
+
+def test_outside_of_a_pod_it_says_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(PlatformUnreachableError, match="pod"):
+        pod_logs.run("lake", tmp_path)
+
+
+def test_it_follows_until_it_is_told_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = []
+
+    def follow(_api: object, folder: object, stop: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        followed.append((folder, stop.wait(5)))  # type: ignore[attr-defined]
+
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(ClusterApi, "within", classmethod(lambda _cls, _namespace: object()))
+    monkeypatch.setattr(pod_logs, "follow", follow)
+    try:
+        assert pod_logs.run("lake", tmp_path / "logs") is ExitCode.COMPLETE
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    assert followed[0][1] is True
+    assert (tmp_path / "logs").is_dir()
