@@ -8,11 +8,12 @@ BOOT   := $(CACHE)/bootstrap/$(shell cksum < toolchain/bootstrap.txt | cut -d' '
 UV     := $(BOOT)/bin/uv
 RUN    := .venv/bin/python
 STACKS := $(RUN) -m stacks.cli
+NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
 
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-unit test-integration test-stack test-kubernetes bench clean
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-unit test-integration test-stack test-kubernetes bench clean cluster cluster-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,15 @@ stack-tools: .venv/.synced
 
 tools: .venv/.synced ## install every pinned tool; costs nothing when they are there
 	@$(RUN) -m toolchain install
+
+cluster: .venv/.synced ## make this machine a Kubernetes cluster of one node (root; Debian or Ubuntu); ADDRESS=… its address
+	@$(RUN) -m playbooks check $(if $(ADDRESS),--address $(ADDRESS))
+	@$(RUN) -m toolchain install --group cluster --group kubernetes
+	@$(RUN) -m toolchain.images build $(NODE_IMAGES)
+	@$(RUN) -m playbooks up $(if $(ADDRESS),--address $(ADDRESS))
+
+cluster-down: .venv/.synced ## undo it: no process, mount, interface, rule or file of the node stays
+	@$(RUN) -m playbooks down
 
 images: tools ## build the container images and load them into this machine's node (REGISTRY=host/prefix: push them)
 	@$(RUN) -m toolchain.images $(if $(REGISTRY),--registry $(REGISTRY))

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,21 +44,21 @@ app = typer.Typer(
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")]
 
+Address = Annotated[str, typer.Option(help="The node's address; it is added to the machine if it lacks it.")]
+
 
 @app.command()
-def up(
-    address: Annotated[
-        str, typer.Option(help="The node's address; it is added to the machine if it lacks it.")
-    ] = DEFAULT_ADDRESS,
-    as_json: AsJson = False,
-) -> None:
+def check(address: Address = DEFAULT_ADDRESS) -> None:
+    """Say whether this machine can be made a node, before anything is built for it."""
+    with _told():
+        _fit(address)
+
+
+@app.command()
+def up(address: Address = DEFAULT_ADDRESS, as_json: AsJson = False) -> None:
     """Make this machine a node; whatever is done already costs nothing."""
     with _told():
-        refuse_unfit()
-        given = node_address(address)
-        refuse_foreign_kubelet()
-        refuse_foreign_configuration(KUBECONFIG, MEMORY)
-        refuse_taken_ports(_ports(str(given)))
+        given = _fit(address)
         node = Node(this_machine(), given, node_programs(), node_images())
         with _alone():
             run = _run("cluster", node.variables())
@@ -74,6 +75,16 @@ def down(as_json: AsJson = False) -> None:
         with _alone():
             run = _run("cluster-down", places())
     _tell(run, as_json, {})
+
+
+def _fit(address: str) -> IPv4Address:
+    """The node's address, if this machine can be made a node."""
+    refuse_unfit()
+    given = node_address(address)
+    refuse_foreign_kubelet()
+    refuse_foreign_configuration(KUBECONFIG, MEMORY)
+    refuse_taken_ports(_ports(str(given)))
+    return given
 
 
 def _ports(address: str) -> dict[str, tuple[str, int]]:

@@ -128,7 +128,7 @@ def refuse_taken_ports(ports: Mapping[str, tuple[str, int]]) -> None:
         MachineError: with who holds it.
     """
     for connection in psutil.net_connections("tcp"):
-        if connection.status != psutil.CONN_LISTEN or not connection.pid:
+        if connection.status != psutil.CONN_LISTEN or not connection.pid or not connection.laddr:
             continue
         for daemon, (address, port) in ports.items():
             if connection.laddr.port != port or connection.laddr.ip not in {address, "0.0.0.0", "::"}:  # noqa: S104

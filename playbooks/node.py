@@ -99,12 +99,8 @@ class Node:
                 f"--cache-dir={RUN / 'kubectl'}",
             ],
             "images": {
-                "pause": self.images["pause"].reference,
-                **{
-                    name: {"reference": image.reference, "program": image.program}
-                    for name, image in self.images.items()
-                    if name != "pause"
-                },
+                name: {"reference": image.reference, "program": image.program}
+                for name, image in self.images.items()
             },
         }
 

@@ -60,7 +60,7 @@ def end_containers(socket: str) -> bool:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(below, timeout=10)
+        psutil.wait_procs(below, timeout=10)  # type: ignore[no-untyped-call]  # the stubs leave it untyped
     return bool(shims)
 
 
