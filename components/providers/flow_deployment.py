@@ -58,13 +58,19 @@ class FlowDeploymentInputs(Inputs):
     release: str | None = None
 
 
+_WHERE_IT_IS = [{"prefect.deployments.steps.set_working_directory": {"directory": "."}}]
+"""The flow is installed and needs no file. Without a step Prefect copies the working directory of whoever starts the
+run into a folder of the run's own: in a container all of its file system.
+"""
+
+
 class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
     """Deployments, through Prefect's REST API.
 
     Deletion leaves the flow: the history of its runs hangs on it.
     """
 
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
     model = FlowDeploymentInputs
     identity = frozenset({"flow", "deployment"})
 
@@ -95,7 +101,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
                 "tags": declared.tags,
                 "version": declared.release,
                 "paused": False,
-                "pull_steps": [],
+                "pull_steps": _WHERE_IT_IS,
             }
             deployment = prefect.post("/deployments/", body)
             if deployment is None:
