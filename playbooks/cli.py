@@ -62,7 +62,7 @@ def up(address: Address = DEFAULT_ADDRESS, as_json: AsJson = False) -> None:
         node = Node(this_machine(), given, node_programs(), node_images())
         with _alone():
             run = _run("cluster", node.variables())
-    _tell(run, as_json, {"kubeconfig": str(KUBECONFIG), "server": node.server, "node": node.machine.name})
+    _tell(run, as_json, {"kubeconfig": str(KUBECONFIG), "server": node.server, "node": node.name})
     if not as_json:
         print(f"kubectl --kubeconfig {KUBECONFIG} get nodes   # {node.server}")
 

@@ -69,6 +69,11 @@ class Node:
     images: dict[str, NodeImage]
 
     @property
+    def name(self) -> str:
+        """Of the node in the cluster."""
+        return node_name(self.machine.name)
+
+    @property
     def server(self) -> str:
         """Address of the API."""
         return f"https://{self.address}:{API_PORT}"
@@ -77,7 +82,7 @@ class Node:
         """What cluster.yaml refers to."""
         return {
             **places(),
-            "name": self.machine.name,
+            "name": self.name,
             "address": str(self.address),
             "server": self.server,
             "port": API_PORT,

@@ -1,6 +1,7 @@
 """Runs a playbook by ansible-runner: a line a step, one message when it fails."""
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -10,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import ansible_runner
+import psutil
 
 FOLDER = Path(__file__).parent
+MARK = "MARKETLAKE_PLAYBOOK"
+"""In the environment of Ansible and of all that it starts for a step; daemons and apt are started without it."""
+
+_FOLDERS = "marketlake-playbook-"
 
 
 class PlaybookError(Exception):
@@ -60,10 +66,11 @@ def run_playbook(
         PlaybookError: a step failed.
         PlaybookInterrupted: the user wished it to end.
     """
+    end_leftovers()
     run = Run()
     began = time.monotonic()
     listener = _Listener(run, begun, done)
-    with tempfile.TemporaryDirectory(prefix="marketlake-playbook-") as folder:
+    with tempfile.TemporaryDirectory(prefix=_FOLDERS) as folder:
         result = ansible_runner.run(
             private_data_dir=folder,
             playbook=str(FOLDER / f"{name}.yaml"),
@@ -84,10 +91,26 @@ def run_playbook(
     return run
 
 
+def end_leftovers() -> None:
+    """End what a killed run left at work; to be called by whom no other run goes on beside."""
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if MARK in process.environ():
+                process.kill()
+                left.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+    psutil.wait_procs(left, timeout=10)
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def environment(folder: str) -> dict[str, str]:
     """Settings of Ansible, so that no file of the user's or of the machine's changes what it does."""
     scripts = Path(sys.executable).parent
     return {
+        MARK: "1",
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(FOLDER.parent),
         "ANSIBLE_CONFIG": str(FOLDER / "ansible.cfg"),

@@ -141,6 +141,10 @@ def ensure(
                 remembered[name] = found
     write_memory(memory_file, memory)
     changed = ensure_settings(settings, remembered)
+    former = memory.get("address", address)
+    if former != address and former in addresses():
+        run("ip", "address", "delete", f"{former}/32", "dev", "lo")
+        changed.append(former)
     if address not in addresses():
         memory["address"] = address
         write_memory(memory_file, memory)

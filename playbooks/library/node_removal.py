@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def end_containers(socket: str) -> bool:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(below, timeout=10)  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+        psutil.wait_procs(below, timeout=10)
     return bool(shims)
 
 
@@ -177,7 +177,7 @@ def remove(memory_file: Path, *, socket: str, folders: list[str], unless_before:
     before = memory.get("paths", [])
     doomed = [path for path in folders if path != str(memory_file.parent)]
     doomed += [path for path in unless_before if path not in before]
-    steps = {
+    steps: dict[str, Callable[[], bool]] = {
         "containers": lambda: end_containers(socket),
         "mounts": lambda: unmount(folders),
         "links": remove_links,

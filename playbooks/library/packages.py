@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from playbooks.memory import read_memory, write_memory
 
+MARK = "MARKETLAKE_PLAYBOOK"
 _BEFORE = "packages_before"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -41,7 +42,7 @@ def apt(*arguments: str) -> None:
     """
     said = subprocess.run(
         ["apt-get", "--quiet", "--yes", "-o", "DPkg::Lock::Timeout=120", *arguments],
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,6 +51,17 @@ def apt(*arguments: str) -> None:
     if said.returncode:
         last = "\n".join(said.stdout.strip().splitlines()[-6:])
         raise PackageError(f"`apt-get {' '.join(arguments)}` failed:\n{last}")
+
+
+def mend() -> None:
+    """Complete what a killed apt or a power cut left half-installed."""
+    subprocess.run(["dpkg", "--configure", "-a"], env=_environment(), capture_output=True, check=False)
+
+
+def _environment() -> dict[str, str]:
+    """The user's own, with proxies and the like; not the mark by which a later run ends what is left of this one."""
+    kept = {name: value for name, value in os.environ.items() if name != MARK}
+    return {**kept, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
 
 def installed() -> set[str]:
@@ -82,6 +94,7 @@ def ensure(memory_file: Path, wanted: dict[str, list[str]]) -> list[str]:
     try:
         apt("install", "--no-install-recommends", *missing)
     except PackageError:
+        mend()
         apt("update")
         apt("install", "--no-install-recommends", *missing)
     memory["packages"] = sorted({*memory.get("packages", []), *(installed() - before)})
