@@ -31,7 +31,14 @@ from playbooks.node import (
     node_address,
     places,
 )
-from playbooks.running import PlaybookError, PlaybookInterrupted, Run, Step, run_playbook
+from playbooks.running import (
+    PlaybookError,
+    PlaybookInterrupted,
+    Run,
+    Step,
+    end_leftovers,
+    run_playbook,
+)
 from playbooks.supplies import node_images, node_programs
 from toolchain.errors import ToolchainError
 
@@ -139,6 +146,7 @@ def _alone() -> Iterator[None]:
         except BlockingIOError:
             Console(stderr=True).print("waiting for another `make cluster` or `make cluster-down` to end")
             fcntl.flock(file, fcntl.LOCK_EX)
+        end_leftovers("cluster", "cluster-down")
         yield
     finally:
         os.close(file)

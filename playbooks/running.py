@@ -66,17 +66,16 @@ def run_playbook(
         PlaybookError: a step failed.
         PlaybookInterrupted: the user wished it to end.
     """
-    end_leftovers()
     run = Run()
     began = time.monotonic()
     listener = _Listener(run, begun, done)
-    with tempfile.TemporaryDirectory(prefix=_FOLDERS) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{_FOLDERS}{name}-") as folder:
         result = ansible_runner.run(
             private_data_dir=folder,
             playbook=str(FOLDER / f"{name}.yaml"),
             inventory={"node": {"hosts": {"localhost": {"ansible_connection": "local"}}}},
             extravars={"ansible_python_interpreter": sys.executable, **variables},
-            envvars=environment(folder),
+            envvars=environment(name, folder),
             event_handler=listener.hear,
             quiet=True,
         )
@@ -91,26 +90,30 @@ def run_playbook(
     return run
 
 
-def end_leftovers() -> None:
-    """End what a killed run left at work; to be called by whom no other run goes on beside."""
+def end_leftovers(*names: str) -> None:
+    """End what killed runs of these playbooks left at work, and remove their folders.
+
+    To be called by whom no run of these goes on beside.
+    """
     left = []
     for process in psutil.process_iter():
         try:
-            if MARK in process.environ():
+            if process.environ().get(MARK) in names:
                 process.kill()
                 left.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
     psutil.wait_procs(left, timeout=10)
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for name in names:
+        for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}{name}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def environment(folder: str) -> dict[str, str]:
+def environment(name: str, folder: str) -> dict[str, str]:
     """Settings of Ansible, so that no file of the user's or of the machine's changes what it does."""
     scripts = Path(sys.executable).parent
     return {
-        MARK: "1",
+        MARK: name,
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(FOLDER.parent),
         "ANSIBLE_CONFIG": str(FOLDER / "ansible.cfg"),
