@@ -26,7 +26,12 @@ _Refresh = Annotated[
     typer.Option("--refresh", help="Take the newest packages of the distribution, e.g. with security fixes."),
 ]
 _Socket = Annotated[Path, typer.Option("--socket", help="Of the node's containerd.")]
-_Registry = Annotated[str | None, typer.Option("--registry", help="HOST[:PORT][/PREFIX] to push to.")]
+_Registry = Annotated[
+    str | None,
+    typer.Option(
+        "--registry", help="Push to this registry instead, e.g. registry.example.com:5000/platform."
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -61,7 +66,15 @@ def load(names: _Names = None, socket: _Socket = SOCKET) -> None:
 
 
 @app.command()
-def push(registry: Annotated[str, typer.Argument(help="HOST[:PORT][/PREFIX]")], names: _Names = None) -> None:
+def push(
+    registry: Annotated[
+        str,
+        typer.Argument(
+            help="A registry, with the first part of names in it, e.g. registry.example.com/platform."
+        ),
+    ],
+    names: _Names = None,
+) -> None:
     """Bring built images to a registry, where the nodes of other machines find them."""
     with told(), terminable(), progress_for() as progress:
         _push(progress, _built(names), registry)
@@ -98,7 +111,7 @@ def sbom(name: Annotated[str, typer.Argument(help="Of an image.")]) -> None:
 def path(
     name: Annotated[str | None, typer.Argument(help="An image; none: the folder of all.")] = None,
 ) -> None:
-    """Print the OCI image layout that the images lie in; for one image, as ``FOLDER:TAG``."""
+    """Print the OCI image layout that the images lie in; for one image, with its tag as skopeo takes it after oci:."""
     with told():
         store = Store.of(Cache.default())
         print(f"{store.layout}:{name}:{locate(name, store=store).version}" if name else store.layout)
