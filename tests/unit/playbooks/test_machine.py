@@ -1,7 +1,6 @@
 """Whether a machine can be made a node, and why not."""
 
 import socket
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,12 @@ DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n'
 UBUNTU = 'PRETTY_NAME="Ubuntu 24.04 LTS"\nID=ubuntu\nID_LIKE=debian\n'
 MINT = 'PRETTY_NAME="Linux Mint 22"\nID=linuxmint\nID_LIKE="ubuntu debian"\n'
 FEDORA = 'PRETTY_NAME="Fedora Linux 41"\nID=fedora\n'
+LISTENING = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+time.sleep(60)
+"""
 ALL_RIGHTS, NO_RESOURCE = "000001ffffffffff", "000001fffeffffff"
 
 
@@ -48,8 +53,7 @@ def listener() -> Iterator[int]:
         [
             sys.executable,
             "-c",
-            "import socket, time\ns = socket.create_server(('127.0.0.1', 0))\n"
-            "print(s.getsockname()[1], flush=True)\ntime.sleep(60)",
+            LISTENING,
         ],
         stdout=subprocess.PIPE,
         text=True,

@@ -19,7 +19,7 @@ def test_an_address_of_the_machines_networks_is_taken(text: str) -> None:
         ("node-1", "is no IPv4 address, e.g. 198.51.100.10"),
         ("fd00::1", "is no IPv4 address"),
         ("127.0.0.1", "pods must reach it"),
-        ("0.0.0.0", "pods must reach it"),
+        ("0.0.0.0", "pods must reach it"),  # noqa: S104 - it is refused
         ("224.0.0.1", "pods must reach it"),
         ("10.244.3.4", "lies in 10.244.0.0/16, which is for pods"),
         ("10.96.0.10", "lies in 10.96.0.0/16, which is for Services"),
