@@ -153,5 +153,5 @@ def _title(data: dict[str, Any]) -> str:
 
 
 def _reason(result: dict[str, Any]) -> str:
-    texts = [str(result.get(key) or "").strip() for key in ("msg", "stderr", "module_stderr", "exception")]
-    return "\n".join(dict.fromkeys(text for text in texts if text)) or str(result)
+    texts = [str(result.get(key) or "").strip() for key in ("msg", "stderr", "module_stderr")]
+    return "\n".join(dict.fromkeys(text for text in texts if text)) or str(result.get("exception") or result)

@@ -74,7 +74,7 @@ def test_ansible_is_told_what_changed(tmp_path, ask) -> None:
     asked = {
         "below": str(tmp_path / "etc"),
         "files": {"a.yaml": "a: 1"},
-        "kept": {"key": "k"},
+        "kept": {"key": "very secret"},
         "programs": {str(tmp_path / "opt" / "etcd"): str(program)},
         "folders": [str(tmp_path / "private")],
     }

@@ -40,7 +40,7 @@ def test_each_step_is_told_when_it_begins_and_when_it_is_done(playbook, tmp_path
 
 
 def test_a_failure_is_the_steps_own_words(playbook) -> None:
-    with pytest.raises(PlaybookError, match="^a refusal: out of luck"):
+    with pytest.raises(PlaybookError, match=r"^a refusal: out of luck$"):
         run_playbook(playbook, {"word": "", "lucky": False}, begun=lambda _: None, done=lambda _: None)
 
 
