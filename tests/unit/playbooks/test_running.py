@@ -63,6 +63,6 @@ def test_ctrl_c_is_no_failure(playbook, monkeypatch) -> None:
 
 def test_no_file_of_the_users_changes_what_ansible_does(monkeypatch) -> None:
     monkeypatch.setenv("ANSIBLE_CONFIG", "/home/user/ansible.cfg")
-    settings = running.environment("/tmp/run")
+    settings = running.environment("small", "/tmp/run")
     assert settings["ANSIBLE_CONFIG"] == str(running.FOLDER / "ansible.cfg")
     assert {settings[name] for name in ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP")} == {"/tmp/run"}
