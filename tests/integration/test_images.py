@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,13 +46,33 @@ def _build(cache: Cache, *names: str) -> dict[str, Built]:
 
 
 @pytest.fixture(scope="module")
-def images() -> dict[str, Built]:
-    """Built in the user's cache, where they cost nothing if `make images` has built them."""
-    return _build(Cache.default(), "busybox", "minio", "postgresql", "kafka", "marketlake")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    """A cache with the user's tools and images of its own: those of the user are what a cluster may be running."""
+    with _cache(tmp_path_factory.mktemp("cache")) as made:
+        yield made
+
+
+@contextmanager
+def _cache(folder: Path) -> Iterator[Cache]:
+    users, made = Cache.default(), Cache(folder)
+    for name in ("tools", "bootstrap"):
+        (folder / name).symlink_to(users.folder / name)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(Store.of(made).folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def inside(images: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -> Inside:
+def images(cache: Cache) -> dict[str, Built]:
+    """One image of each base, and all that have more in them than one static program."""
+    return _build(cache, "busybox", "minio", "postgresql", "kafka", "marketlake")
+
+
+@pytest.fixture(scope="module")
+def inside(
+    images: dict[str, Built], cache: Cache, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Inside]:
     """Runs a program of an image and gives what it prints."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip(
@@ -59,7 +81,7 @@ def inside(images: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -
     roots: dict[str, Path] = {}
 
     def run(name: str, *argv: str, **environment: str) -> str:
-        store = Store.of(Cache.default())
+        store = Store.of(cache)
         built = images[name]
         if name not in roots:
             roots[name] = tmp_path_factory.mktemp(name)
@@ -84,7 +106,7 @@ def inside(images: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -
         )
         return done.stdout
 
-    yield run  # type: ignore[misc]
+    yield run
     for root in roots.values():
         shutil.rmtree(root)
 
@@ -103,10 +125,11 @@ def test_the_root_is_read_only_and_the_user_nobody(inside: Inside) -> None:
 
 def test_every_program_that_an_image_names_is_there(images: dict[str, Built], inside: Inside) -> None:
     for name in ("busybox", "postgresql", "kafka", "marketlake"):
-        for path in images[name].executables.values():
-            inside(name, "/bin/sh", "-c", f"test -x {path}")
-        for folder in images[name].roots.values():
-            inside(name, "/bin/sh", "-c", f"test -d {folder}")
+        programs, folders = images[name].executables.values(), images[name].roots.values()
+        script = " && ".join(
+            [f"test -x {path}" for path in programs] + [f"test -d {path}" for path in folders]
+        )
+        inside(name, "/bin/sh", "-c", script)
 
 
 def test_a_static_program_runs_without_anything_else(images: dict[str, Built], inside: Inside) -> None:
@@ -160,8 +183,8 @@ def test_modules_are_compiled_already(inside: Inside) -> None:
     assert inside("marketlake", "/opt/marketlake/bin/python", "-c", script).strip() == "[]"
 
 
-def test_nothing_that_builds_or_installs_is_in_the_runtime(images: dict[str, Built]) -> None:
-    store = Store.of(Cache.default())
+def test_nothing_that_builds_or_installs_is_in_the_runtime(images: dict[str, Built], cache: Cache) -> None:
+    store = Store.of(cache)
     names = set()
     for layer in store.manifest(images["marketlake"])["layers"]:
         with tarfile.open(store.blob(layer["digest"])) as tar:
@@ -178,23 +201,29 @@ def test_nothing_that_builds_or_installs_is_in_the_runtime(images: dict[str, Bui
     assert not [name for name in names if "/site-packages/" in name and "/tests/" in name]
 
 
-def test_debians_and_pythons_packages_are_told_with_licences(images: dict[str, Built]) -> None:
-    bill = bill_of("marketlake", store=Store.of(Cache.default()))
+def test_debians_and_pythons_packages_are_told_with_licences(images: dict[str, Built], cache: Cache) -> None:
+    bill = bill_of("marketlake", store=Store.of(cache))
     kinds = {entry["purl"].split("/")[0] for entry in bill["components"]}
     assert kinds == {"pkg:deb", "pkg:pypi"}
     licensed = [entry for entry in bill["components"] if entry.get("licenses")]
     assert len(licensed) > 0.9 * len(bill["components"])
 
 
-def test_another_folder_gives_the_same_images(images: dict[str, Built], tmp_path: Path) -> None:
-    """Whatever an image is made from is the same, so its digest is."""
-    ours, other = Cache.default(), Cache(tmp_path / "elsewhere")
-    other.folder.mkdir()
-    for name in ("tools", "bootstrap"):
-        (other.folder / name).symlink_to(ours.folder / name)
-    Store.of(other).folder.mkdir()
-    shutil.copy(Store.of(ours).folder / "packages.json", Store.of(other).folder)
-    again = _build(other, *images)
+def test_another_folder_gives_the_same_images(images: dict[str, Built], cache: Cache, tmp_path: Path) -> None:
+    """The packages that were chosen are an input, so the second build is told those of the first."""
+    with _cache(tmp_path) as other:
+        Store.of(other).folder.mkdir()
+        shutil.copy(Store.of(cache).folder / "packages.json", Store.of(other).folder)
+        again = _build(other, *images)
     assert {name: built.digest for name, built in again.items()} == {
         name: built.digest for name, built in images.items()
     }
+
+
+def test_what_has_not_changed_costs_nothing(images: dict[str, Built], cache: Cache) -> None:
+    index = Store.of(cache).folder / "index.json"
+    before = index.stat().st_mtime_ns
+    began = time.monotonic()
+    assert _build(cache, *images) == images
+    assert time.monotonic() - began < 3
+    assert index.stat().st_mtime_ns == before

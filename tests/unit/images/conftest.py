@@ -1,11 +1,15 @@
 """Images made of a few bytes."""
 
 import json
-from collections.abc import Mapping
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.unit.images.distribution import Distribution, fill, on_path
 from toolchain.images.layer import Member, add_blob, write_layer
 from toolchain.images.store import Built, Index, Layer, Store
 from toolchain.platforms import this_platform
@@ -69,3 +73,37 @@ class Shelf:
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path / "images")
+
+
+@pytest.fixture(scope="session")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Distribution:
+    """The packages, made once."""
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("the packages of these tests are made with dpkg-deb, which is not here")
+    distribution = Distribution(tmp_path_factory.mktemp("debian") / "packaged")
+    fill(distribution)
+    return distribution
+
+
+@pytest.fixture
+def debian(packaged: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Distribution:
+    """A distribution, whose programs are on PATH."""
+    distribution = Distribution(tmp_path / "debian", packages=dict(packaged.packages))
+    shutil.copytree(packaged.folder / "debs", distribution.folder / "debs", dirs_exist_ok=True)
+    monkeypatch.setenv("PATH", on_path(distribution))
+    return distribution
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
+    """Starts Python programs, and ends them with the test."""
+    started = []
+
+    def start(text: str) -> "subprocess.Popen[str]":
+        started.append(subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,5 +1,9 @@
 """A playbook is run by Ansible itself; what came of it is told in a few words."""
 
+import os
+import signal
+import subprocess
+
 import ansible_runner
 import pytest
 
@@ -66,3 +70,20 @@ def test_no_file_of_the_users_changes_what_ansible_does(monkeypatch) -> None:
     settings = running.environment("small", "/tmp/run")
     assert settings["ANSIBLE_CONFIG"] == str(running.FOLDER / "ansible.cfg")
     assert {settings[name] for name in ("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP")} == {"/tmp/run"}
+
+
+def test_what_a_killed_run_left_at_work_is_ended_and_its_folder_removed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(running.tempfile, "gettempdir", lambda: str(tmp_path))
+    left, of_another = (tmp_path / f"marketlake-playbook-{name}-x1" for name in ("mine", "other"))
+    for folder in (left, of_another):
+        folder.mkdir()
+    name = f"mine-{os.getpid()}"
+    with (
+        subprocess.Popen(["sleep", "60"], env={running.MARK: name}) as mine,
+        subprocess.Popen(["sleep", "60"], env={running.MARK: f"other-{os.getpid()}"}) as other,
+    ):
+        running.end_leftovers(name, "mine")
+        assert mine.wait(timeout=5) == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
+    assert [each.name for each in tmp_path.iterdir()] == [of_another.name]
