@@ -13,7 +13,7 @@ from toolchain.cache import Cache
 from toolchain.cli import terminable, told
 from toolchain.images.catalogue import CATALOGUE, recipe_of
 from toolchain.images.containerd import SOCKET, Containerd
-from toolchain.images.errors import ImageMissingError
+from toolchain.images.errors import ImageError, ImageMissingError
 from toolchain.images.image import locate
 from toolchain.images.store import Built, Store
 from toolchain.progress import Progress, progress_for
@@ -141,6 +141,10 @@ def _built(names: Sequence[str] | None) -> dict[str, Built]:
 
 
 def _load(progress: Progress, built: dict[str, Built], node: Containerd) -> None:
+    if not node.is_there:
+        raise ImageError(
+            f"no containerd listens at {node.socket}: name another with --socket, or let `make cluster` make a node"
+        )
     progress.start("node", f"{len(built)} images")
     loaded = node.load(Store.of(Cache.default()), built, lambda name: progress.step(f"loading {name}"))
     progress.line(f"{len(loaded)} images loaded, {len(built) - len(loaded)} were on the node.")

@@ -195,16 +195,19 @@ def _opened(archive: Path) -> Iterator[tuple[str, Member]]:
     except OSError as error:
         raise ImageError(f"cannot start dpkg-deb, which opens {_SOURCE}: {error}") from error
     files: dict[str, Member] = {}
-    with process, tarfile.open(fileobj=process.stdout, mode="r|") as tar:
-        for info in tar:
-            path = _merged(info.name)
-            member = _member(tar, info, files)
-            if info.isreg():
-                files[info.name] = member
-            if path != "." and not _LEFT_OUT.match(f"{path}/" if info.isdir() else path):
-                yield path, member
+    try:
+        with process, tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+            for info in tar:
+                path = _merged(info.name)
+                member = _member(tar, info, files)
+                if info.isreg():
+                    files[info.name] = member
+                if path != "." and not _LEFT_OUT.match(f"{path}/" if info.isdir() else path):
+                    yield path, member
+    except tarfile.TarError as error:
+        raise ImageError(f"dpkg-deb cannot open {archive}: {error}; delete it and build again") from error
     if process.returncode != 0:
-        raise ImageError(f"dpkg-deb could not open {archive}: it ended with {process.returncode}")
+        raise ImageError(f"dpkg-deb ended with {process.returncode} in {archive}: delete it and build again")
 
 
 def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, files: dict[str, Member]) -> Member:
