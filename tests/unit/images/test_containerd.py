@@ -130,3 +130,35 @@ def test_the_archive_holds_each_blob_once_and_nothing_else(
     assert [each["annotations"]["io.containerd.image.name"] for each in index["manifests"]] == names_of(
         "minio", built
     )
+
+
+def test_a_ctr_that_dies_while_it_is_fed_is_told(two: Shelf, node: Containerd, tmp_path: Path) -> None:
+    two.put("kafka", {"k": two.layer({"opt/kafka": b"x" * 2_000_000})})
+    (tmp_path / "programs" / "ctr").write_text(
+        '#!/bin/sh\n[ "$6" = list ] && exit 0\nexec <&-\necho ctr: the connection was refused\nexit 1\n'
+    )
+    with pytest.raises(
+        ImageError, match=r"does not take the image kafka 1\.0: ctr: the connection was refused"
+    ):
+        node.load(two.store, {"kafka": two.store.read().images["kafka"]})
+
+
+def test_a_machine_without_ctr_is_told_so(
+    two: Shelf, node: Containerd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Containerd, "known", lambda _node: {})
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ImageError, match="cannot start ctr"):
+        node.load(two.store, two.store.read().images)
+
+
+def test_an_interrupted_import_ends_ctr(
+    two: Shelf, node: Containerd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("toolchain.images.containerd.add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        node.load(two.store, two.store.read().images)
+    assert not any(name.startswith("marketlake") for name in node.known())
