@@ -71,9 +71,7 @@ class Packages:
         Raises:
             ImageError: apt is not there, or does not know them; the message says what it said.
         """
-        self._prepare()
-        if not any((self.folder / "lists").glob("*Packages*")):
-            self.update()
+        self._know()
         try:
             said = run(
                 [
@@ -121,6 +119,7 @@ class Packages:
         """
         missing = [package for package in packages if not self._is_there(package)]
         if missing:
+            self._know()  # what was planned may have been remembered elsewhere, or lists and archives deleted since
             self.step(f"downloading {len(missing)} packages")
             wanted = [f"{package.name}={package.version}" for package in missing]
             try:
@@ -146,6 +145,12 @@ class Packages:
             if any(path.startswith(f"usr/{name}/") for path in members):
                 members[name] = link(f"usr/{name}")
         return members
+
+    def _know(self) -> None:
+        """Bring the lists of packages if there are none."""
+        self._prepare()
+        if not any((self.folder / "lists").glob("*Packages*")):
+            self.update()
 
     def _is_there(self, package: Package) -> bool:
         path = self.folder / "archives" / package.file

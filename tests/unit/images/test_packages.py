@@ -80,6 +80,14 @@ def test_archives_that_are_there_are_not_brought_again(packages: Packages, debia
     assert packages.fetch(planned) == first
 
 
+def test_a_plan_from_another_machine_is_fetched_like_ones_own(
+    packages: Packages, debian: Distribution, tmp_path: Path
+) -> None:
+    planned = packages.plan(["libc6"])
+    elsewhere = Packages(tmp_path / "elsewhere", lambda _text: None)
+    assert elsewhere.members(planned) == packages.members(planned)
+
+
 def test_replaced_packages_are_told_with_a_way_out(packages: Packages, debian: Distribution) -> None:
     planned = packages.plan(["libc6"])
     debian.set(gone=True)
