@@ -203,7 +203,8 @@ class KubernetesTarget:
             "name": piece.service.name,
             "namespace": self._namespace,
             "labels": dict(piece.labels),
-            "annotations": annotations,
+            # An empty mapping would be a change of every Secret in every preview: the API server drops it.
+            **({"annotations": annotations} if annotations else {}),
         }
 
     def _child(self, piece: _Piece, *after: pulumi.Resource) -> pulumi.ResourceOptions:
