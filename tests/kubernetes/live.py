@@ -67,11 +67,13 @@ class LiveCluster(Platform):
         return found
 
     def pods(self, service: str | None = None) -> list[Object]:
-        """The pods that live, or begin to; of one service, or of all."""
+        """The pods of the platform that live, or begin to; of one service, or of all."""
         return [
             pod
             for pod in self.objects("pods", service=service)
             if pod["status"].get("phase") not in {"Succeeded", "Failed"}
+            and SERVICE in pod["metadata"].get("labels", {})
+            and "deletionTimestamp" not in pod["metadata"]
         ]
 
     def kill(self, service: str) -> None:

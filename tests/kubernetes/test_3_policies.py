@@ -69,7 +69,7 @@ def running(
         yield name
     finally:
         platform.kubectl(
-            "delete", where, f"pod/{name}", "--ignore-not-found", "--wait=false", "--grace-period=0"
+            "delete", where, f"pod/{name}", "--ignore-not-found", "--grace-period=0", "--force", check=False
         )
 
 
@@ -249,7 +249,7 @@ def test_the_rights_of_the_service_accounts_are_the_least(platform: LiveCluster)
 
 def test_every_container_is_bounded_pinned_and_without_rights(platform: LiveCluster) -> None:
     looked_at = 0
-    for pod in platform.objects("pods"):
+    for pod in platform.pods():
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
         assert pod["spec"]["securityContext"]["runAsUser"] > 0
         assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
