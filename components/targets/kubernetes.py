@@ -67,6 +67,9 @@ _LOG_READER = ("pod-logs", "--namespace=$(NAMESPACE)", f"--folder={LOGS}")
 _OF_OTHERS = frozenset({"address", "input"})
 """Kinds of placeholders whose values come from other resources."""
 
+_TAKE_BACK = {"pulumi.com/patchForce": "true"}
+"""What somebody changed with kubectl is set back; else the API server would refuse the next `up` over it."""
+
 Known = Mapping[str, Any]
 
 
@@ -203,8 +206,7 @@ class KubernetesTarget:
             "name": piece.service.name,
             "namespace": self._namespace,
             "labels": dict(piece.labels),
-            # An empty mapping would be a change of every Secret in every preview: the API server drops it.
-            **({"annotations": annotations} if annotations else {}),
+            "annotations": {**_TAKE_BACK, **annotations},
         }
 
     def _child(self, piece: _Piece, *after: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -221,7 +223,7 @@ class KubernetesTarget:
             metadata={
                 **self._metadata(piece),
                 # The workload, not the Service, is waited for: it needs the Service's address to start.
-                "annotations": {"pulumi.com/skipAwait": "true"},
+                "annotations": {**_TAKE_BACK, "pulumi.com/skipAwait": "true"},
             },
             spec={
                 "type": "ClusterIP",
@@ -324,17 +326,15 @@ class KubernetesTarget:
                 depends_on=list(before),
                 delete_before_replace=True,
                 custom_timeouts=pulumi.CustomTimeouts(*(f"{_deadline_s(service) + 30}s",) * 2),
-                ignore_changes=["spec.replicas"] if service.max_replicas is not None else None,
             ),
         )
         kind = StatefulSet if piece.lasts else Deployment
         spec = (
             self._stateful_spec(service, template) if piece.lasts else self._stateless_spec(service, template)
         )
-        spec |= {
-            "replicas": service.replicas,
-            "selector": {"matchLabels": selector(self._stack, service.name)},
-        }
+        spec["selector"] = {"matchLabels": selector(self._stack, service.name)}
+        if service.max_replicas is None:  # else the number is the autoscaler's alone
+            spec["replicas"] = service.replicas
         metadata = self._metadata(piece)
         require(f"kubernetes:apps/v1:{kind.__name__}", {"metadata": metadata, "spec": spec}, name=name)
         return kind(f"{name}-workload", metadata=metadata, spec=spec, opts=opts)

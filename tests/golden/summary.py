@@ -91,7 +91,8 @@ def _names(mapping: Any) -> str:
 
 
 def _workload(properties: Properties) -> Iterator[str]:
-    yield f"replicas {_value(at(properties, 'spec', 'replicas'))}"
+    replicas = at(properties, "spec", "replicas")
+    yield "replicas by its autoscaler" if replicas is None else f"replicas {_value(replicas)}"
     pod = pod_of("kubernetes:apps/v1:Deployment", properties)
     if pod:
         for container in pod.containers:
