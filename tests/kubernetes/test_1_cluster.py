@@ -253,7 +253,7 @@ def test_a_service_answers_by_name_to_pods_and_to_itself_and_by_address_to_the_n
     name = f"http://web.{kube.namespace}.svc.cluster.local"
     eventually(lambda: kube.reaches("near", name), within_s=POLICY_S)
     assert kube.reaches("near", "http://web"), "its short name"
-    eventually(lambda: kube.reaches("web", "http://web"), within_s=POLICY_S)  # itself, through its Service
+    assert kube.reaches("web", name), "a pod must reach itself through its Service"
     address = kube.get("service", "web")["spec"]["clusterIP"]
     connection = http.client.HTTPConnection(address, 80, timeout=5)
     connection.request("GET", "/index.html")
