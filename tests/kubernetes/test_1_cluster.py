@@ -44,6 +44,7 @@ class Cluster:
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
         self.namespace = f"mlt-cluster-{uuid.uuid4().hex[:6]}"
+        self.told = ""
         self._program = str(locate("kubectl").executables["kubectl"])
 
     def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -99,7 +100,9 @@ class Cluster:
         self.said("wait", f"pod/{name}", "--for=condition=Ready", f"--timeout={POD_S}s")
 
     def reaches(self, pod: str, url: str) -> bool:
-        return self.run("exec", pod, "--", "timeout", "3", "wget", "-q", "-O", "-", url).stdout == "hello\n"
+        done = self.run("exec", pod, "--", "timeout", "3", "wget", "-q", "-O", "-", url)
+        self.told = f"{url} from {pod}: status {done.returncode}, {done.stdout!r}, {done.stderr!r}"
+        return done.stdout == "hello\n"
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +254,7 @@ def test_a_pod_gets_an_address_and_its_logs_and_shell_can_be_had(kube: Cluster) 
 
 def test_a_service_answers_by_name_to_pods_and_to_itself_and_by_address_to_the_node(kube: Cluster) -> None:
     name = f"http://web.{kube.namespace}.svc.cluster.local"
-    eventually(lambda: kube.reaches("near", name), within_s=POLICY_S)
+    eventually(lambda: kube.reaches("near", name), within_s=POLICY_S, telling=lambda: kube.told)
     assert kube.reaches("near", "http://web"), "its short name"
     assert kube.reaches("web", name), "a pod must reach itself through its Service"
     address = kube.get("service", "web")["spec"]["clusterIP"]
@@ -262,7 +265,7 @@ def test_a_service_answers_by_name_to_pods_and_to_itself_and_by_address_to_the_n
 
 def test_a_closed_way_is_closed_and_the_open_one_stays_open(kube: Cluster) -> None:
     web = f"http://{kube.get('pod', 'web')['status']['podIP']}:8080"
-    assert kube.reaches("far", web), "before there is a policy, every way is open"
+    assert kube.reaches("far", web), f"no policy holds yet, but {kube.told}"
     allowed = {"from": [{"podSelector": {"matchLabels": {"may": "talk"}}}], "ports": [{"port": 8080}]}
     policy = {
         "podSelector": {"matchLabels": {"name": "web"}},
@@ -278,13 +281,13 @@ def test_a_closed_way_is_closed_and_the_open_one_stays_open(kube: Cluster) -> No
         }
     )
     try:
-        eventually(lambda: not kube.reaches("far", web), within_s=POLICY_S)
+        eventually(lambda: not kube.reaches("far", web), within_s=POLICY_S, telling=lambda: kube.told)
         assert kube.reaches("near", web)
         assert kube.reaches("near", "http://web")
         assert not kube.reaches("far", "http://web"), "nor through the Service"
     finally:
         kube.said("delete", "networkpolicy", "web")
-    eventually(lambda: kube.reaches("far", web), within_s=POLICY_S)
+    eventually(lambda: kube.reaches("far", web), within_s=POLICY_S, telling=lambda: kube.told)
 
 
 def test_a_claim_is_bound_to_a_folder_that_outlasts_its_pod_and_goes_with_the_claim(kube: Cluster) -> None:
@@ -294,6 +297,7 @@ def test_a_claim_is_bound_to_a_folder_that_outlasts_its_pod_and_goes_with_the_cl
     )
     volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
     kube.pod("first", "echo kept > /data/file; sleep 3600", volumes=[volume])
+    eventually(lambda: kube.run("exec", "first", "--", "cat", "/data/file").stdout == "kept\n")
     claim = kube.get("pvc", "data")
     assert (claim["status"]["phase"], claim["spec"]["storageClassName"]) == ("Bound", "local")
     folder = Path(kube.get("pv", claim["spec"]["volumeName"])["spec"]["local"]["path"])
