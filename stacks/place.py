@@ -86,9 +86,7 @@ def _namespace(environment: str, settings: EnvironmentSettings) -> Place:
     if settings.images.registry is not None:
         args["image_registry"] = settings.images.registry
     if settings.images.vendor:
-        args["vendor_images"] = {
-            program.value: image.args() for program, image in settings.images.vendor.items()
-        }
+        args["vendor_images"] = settings.images.vendor_args()
     return Place(
         target={"kind": TargetKind.KUBERNETES, "kubernetes": args},
         root=space.resource,

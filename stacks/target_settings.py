@@ -205,3 +205,7 @@ class ImagesSettings(Section):
     """`HOST[:PORT][/PREFIX]` that our images are pushed to, by `make images` with the same settings."""
     vendor: dict[Program, VendorImageSettings] = Field(default_factory=dict)
     """Images to take instead of ours, by program."""
+
+    def vendor_args(self) -> dict[str, VendorImageArgs]:
+        """What components are told of them."""
+        return {program.value: image.args() for program, image in self.vendor.items()}

@@ -17,9 +17,8 @@ from components.kubernetes.layout import (
 )
 from components.rendering import Placement, RenderedCommand, fill, render_setup
 from components.service import Command, Service
+from policies.rules.marks import BACKUP
 
-BACKUP, API_ACCESS = "marketlake/backup", "marketlake/api-access"
-"""Annotations that declare what a policy would refuse undeclared."""
 NOBODY = 65532
 """User and group of every container: an id that owns nothing on the node."""
 FILES_VOLUME, TEMPORARY_VOLUME, LOGS_VOLUME, TOKEN_VOLUME = "files", "temporary", "logs", "token"
@@ -34,10 +33,8 @@ _PROBE_EVERY_S = 5
 _FIRST_PROBE_EVERY_S = 1
 _PATIENCE_PROBES = 6
 _HEARTBEAT_AGE_S = 90
-_OWN_NAMESPACE = {
-    "name": NAMESPACE_VARIABLE,
-    "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
-}
+_NAMESPACE_FIELD = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
+_OWN_NAMESPACE = {"name": NAMESPACE_VARIABLE, "valueFrom": {"fieldRef": _NAMESPACE_FIELD}}
 
 Texts = Callable[[Callable[[Placement], Any], Iterable[str]], Any]
 """Fills placeholders in as early as it can be done: gives what the first argument makes of the texts in the second, at
@@ -147,13 +144,7 @@ def with_token(spec: dict[str, Any], container_index: int = 0) -> dict[str, Any]
     sources = [
         {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_SECONDS}},
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-        {
-            "downwardAPI": {
-                "items": [
-                    {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
-                ]
-            }
-        },
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": _NAMESPACE_FIELD}]}},
     ]
     token = {"name": TOKEN_VOLUME, "projected": {"defaultMode": 0o440, "sources": sources}}
     spec["volumes"] = [*spec["volumes"], token]
@@ -178,10 +169,7 @@ def with_log_reader(
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(command),
-        "env": [
-            {"name": "HOME", "value": str(TEMPORARY)},
-            _OWN_NAMESPACE,
-        ],
+        "env": [{"name": "HOME", "value": str(TEMPORARY)}, _OWN_NAMESPACE],
         "resources": {
             "requests": {"cpu": "20m", "memory": f"{memory_mib}Mi"},
             "limits": {"cpu": f"{_CPU_LIMIT_MILLIS}m", "memory": f"{memory_mib}Mi"},

@@ -21,7 +21,6 @@ from components.kubernetes.layout import LOGS, SECRET_FILE, SECRET_VARIABLE
 from components.kubernetes.network import policy_of
 from components.kubernetes.placing import Images, place, version_of
 from components.kubernetes.pod import (
-    API_ACCESS,
     Texts,
     claims,
     job_spec,
@@ -40,6 +39,7 @@ from components.rendering import (
 from components.service import PLACEHOLDER, Service
 from components.target import Deployed, KubernetesArgs
 from policies.rules import require
+from policies.rules.marks import API_ACCESS
 from toolchain.images import Image
 from toolchain.images.catalogue import RUNTIME
 
@@ -201,12 +201,12 @@ class KubernetesTarget:
             opts=opts,
         )
 
-    def _metadata(self, piece: _Piece, **annotations: str) -> dict[str, Any]:
+    def _metadata(self, piece: _Piece, annotations: Mapping[str, str] = _TAKE_BACK) -> dict[str, Any]:
         return {
             "name": piece.service.name,
             "namespace": self._namespace,
             "labels": dict(piece.labels),
-            "annotations": {**_TAKE_BACK, **annotations},
+            "annotations": dict(annotations),
         }
 
     def _child(self, piece: _Piece, *after: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -220,11 +220,8 @@ class KubernetesTarget:
             return None
         return ClusterService(
             f"{name}-service",
-            metadata={
-                **self._metadata(piece),
-                # The workload, not the Service, is waited for: it needs the Service's address to start.
-                "annotations": {**_TAKE_BACK, "pulumi.com/skipAwait": "true"},
-            },
+            # The workload, not the Service, is waited for: it needs the Service's address to start.
+            metadata=self._metadata(piece, {**_TAKE_BACK, "pulumi.com/skipAwait": "true"}),
             spec={
                 "type": "ClusterIP",
                 "selector": selector(self._stack, piece.service.name),

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from components.kubernetes.placing import Images
 from stacks import leftovers
 from stacks.cluster import ClusterAccess
 from stacks.fitness import check_fitness
@@ -11,7 +12,6 @@ from stacks.pending import PendingCreate
 from stacks.settings import EnvironmentSettings
 from stacks.target_settings import Program
 from toolchain import ToolchainError
-from toolchain.images import VendorImage, locate
 
 _GONE_S = 120.0
 """How long volumes may take to follow their namespace."""
@@ -84,17 +84,12 @@ class ClusterPremises:
         return f"no object in the cluster, no state; the namespace {namespace} is gone"
 
     def _missing_images(self) -> list[str]:
-        images = self.settings.images
-        vendor = {
-            program.value: VendorImage(
-                reference=image.reference, executables=image.executables, roots=image.roots
-            )
-            for program, image in images.vendor.items()
-        }
+        settings = self.settings.images
+        images = Images(registry=settings.registry, vendor=settings.vendor_args())
         missing = []
         for program in _programs(self.settings):
             try:
-                locate(program.value, registry=images.registry, vendor=vendor)
+                images.named(program.value)
             except ToolchainError as error:
                 missing.append(str(error))
         return missing

@@ -14,6 +14,8 @@ from marketlake.cli.clustered import Clustered, quantity
 from marketlake.cli.outcome import PlatformUnreachableError
 from marketlake.settings import Cluster, HealthKind, ServiceInfo
 
+from tests.cluster_api import kubeconfig
+
 CONTROL = "kubernetes:lake/deployment/worker"
 
 
@@ -149,23 +151,6 @@ def api_server(asked: list[str], tmp_path: Path, *, measured: bool = True) -> It
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield Cluster(kubeconfig=str(kubeconfig(tmp_path, server.server_port)), namespace="lake")
         server.shutdown()
-
-
-def kubeconfig(folder: Path, port: int) -> Path:
-    path = folder / "kubeconfig"
-    path.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-                "users": [{"name": "u", "user": {"token": "t"}}],
-                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                "current-context": "x",
-            }
-        )
-    )
-    return path
 
 
 def test_one_look_at_the_api_serves_all_services(tmp_path: Path) -> None:

@@ -1,101 +1,38 @@
 """What is seen of a cluster, and taken out of it, through an API server that keeps objects in memory."""
 
-import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-import yaml
 
+from components.kubernetes import placing
 from stacks.cluster import ClusterAccess, ClusterUnreachableError
 from stacks.needs import NotEnoughError
 from stacks.pending import PendingCreate
 from stacks.premises import kubernetes as premises
 from stacks.premises.kubernetes import ClusterPremises
 from stacks.validation import settings_from
+from tests.cluster_api import ApiServer, api_server, kubeconfig
 from toolchain.images import ImageMissingError
 
 OURS = {"app.kubernetes.io/part-of": "marketlake", "app.kubernetes.io/instance": "blue"}
 CLASSES, SCHEDULING = "/apis/storage.k8s.io/v1/storageclasses", "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 
-class ApiServer(ThreadingHTTPServer):
-    """Objects by their path."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Requests)
-        self.forbidden: set[str] = set()
-        node = {"allocatable": {"cpu": "8", "memory": "32Gi"}}
-        self.objects: dict[str, dict[str, Any]] = {
-            "/api/v1/nodes/n": {"metadata": {"name": "n"}, "spec": {}, "status": node},
-            f"{CLASSES}/local": {
-                "metadata": {
-                    "name": "local",
-                    "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
-                }
-            },
-        }
-
-    def add(self, path: str, **more: Any) -> None:
-        labels = more.pop("labels", OURS)
-        self.objects[path] = {"metadata": {"name": path.rpartition("/")[2], "labels": labels}, **more}
-
-
-class Requests(BaseHTTPRequestHandler):
-    server: ApiServer
-
-    def log_message(self, *_: object) -> None: ...
-
-    def answer(self, code: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def handle_object(self) -> None:
-        path, _, query = self.path.rstrip("/").partition("?")
-        path, objects = path.rstrip("/"), self.server.objects
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if path == "/version":
-            self.answer(200, {"major": "1", "minor": "33+", "gitVersion": "v1.33.0"})
-        elif path in self.server.forbidden:
-            self.answer(403, {"kind": "Status", "message": "forbidden", "code": 403})
-        elif path in objects:
-            found = objects.pop(path) if self.command == "DELETE" else objects[path]
-            self.answer(200, found)
-        elif path.count("/") in {3, 4, 5} and not path.endswith("gone"):
-            mine = [item for known, item in objects.items() if known.startswith(f"{path}/")]
-            if "labelSelector" in query:
-                mine = [item for item in mine if item["metadata"].get("labels") == OURS]
-            self.answer(200, {"items": mine})
-        else:
-            self.answer(404, {"kind": "Status", "message": "not found", "code": 404})
-
-    do_GET = do_DELETE = handle_object  # noqa: N815 - the base class looks for these
-
-
 @pytest.fixture
 def server() -> Iterator[ApiServer]:
-    with ApiServer() as running:
-        Thread(target=running.serve_forever, daemon=True).start()
+    with api_server() as running:
+        node = {"allocatable": {"cpu": "8", "memory": "32Gi"}}
+        running.objects["/api/v1/nodes/n"] = {"metadata": {"name": "n"}, "spec": {}, "status": node}
+        usual = {"storageclass.kubernetes.io/is-default-class": "true"}
+        running.objects[f"{CLASSES}/local"] = {"metadata": {"name": "local", "annotations": usual}}
         yield running
-        running.shutdown()
 
 
 @pytest.fixture
 def access(server: ApiServer, tmp_path: Path) -> ClusterAccess:
-    place = {"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-    context = {"name": "here", "context": {"cluster": "here", "user": "me"}}
-    users = [{"name": "me", "user": {"token": "t"}}]
-    config = {"clusters": [place], "contexts": [context], "current-context": "here", "users": users}
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **config}))
-    return ClusterAccess(kubeconfig=path, context=None, namespace="lake")
+    return ClusterAccess(kubeconfig=kubeconfig(tmp_path, server.server_port), context=None, namespace="lake")
 
 
 @pytest.fixture
@@ -109,9 +46,14 @@ def stack(access: ClusterAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_survey_tells_version_room_classes_and_whose_the_namespace_is(
     server: ApiServer, access: ClusterAccess
 ) -> None:
-    server.add("/api/v1/namespaces/lake")
+    server.add("/api/v1/namespaces/lake", labels=OURS)
     requests = {"requests": {"cpu": "500m", "memory": "1Gi"}}
-    server.add("/api/v1/pods/p", spec={"containers": [{"resources": requests}]}, status={"phase": "Running"})
+    server.add(
+        "/api/v1/pods/p",
+        labels=OURS,
+        spec={"containers": [{"resources": requests}]},
+        status={"phase": "Running"},
+    )
     server.objects["/api/v1/pods/p"]["metadata"]["namespace"] = "other"
     seen = access.survey()
     assert (seen.version, seen.storage_classes, seen.owner) == ((1, 33), {"local": True}, "blue")
@@ -130,10 +72,10 @@ def test_what_may_not_be_seen_is_not_guessed(server: ApiServer, access: ClusterA
 
 
 def test_what_is_left_of_a_stack_is_named_and_removed(server: ApiServer, stack: ClusterPremises) -> None:
-    server.add("/api/v1/namespaces/lake")
-    server.add(f"{SCHEDULING}/marketlake-blue-data")
+    server.add("/api/v1/namespaces/lake", labels=OURS)
+    server.add(f"{SCHEDULING}/marketlake-blue-data", labels=OURS)
     server.add(f"{SCHEDULING}/of-others", labels={})
-    server.add("/api/v1/persistentvolumes/v", spec={"claimRef": {"namespace": "lake"}})
+    server.add("/api/v1/persistentvolumes/v", labels=OURS, spec={"claimRef": {"namespace": "lake"}})
     named = ["namespace lake", "priorityclass marketlake-blue-data", "persistentvolume v"]
     assert stack.access.remains("blue") == named
     assert stack.clear(keep_data=False) == [f"deleted what was still there: {name}" for name in named[:2]]
@@ -147,10 +89,10 @@ def test_kept_data_keeps_the_namespace_and_no_pod(
     server: ApiServer, stack: ClusterPremises, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(premises, "_GONE_S", 0.0)
-    server.add("/api/v1/namespaces/lake")
+    server.add("/api/v1/namespaces/lake", labels=OURS)
     assert stack.clear(keep_data=True) == []
     assert stack.left(keep_data=True) == []
-    server.add("/api/v1/namespaces/lake/pods/p")
+    server.add("/api/v1/namespaces/lake/pods/p", labels=OURS)
     assert stack.left(keep_data=True) == ["pod p is still in the cluster"]
     assert "its volumes are kept" in stack.fate(keep_data=True)
 
@@ -161,7 +103,7 @@ def test_what_a_killed_command_created_makes_room(server: ApiServer, stack: Clus
         urn = f"urn:pulumi:blue::marketlake::kubernetes:core/v1:ConfigMap::{name}"
         return PendingCreate(urn=urn, inputs={"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
 
-    server.add("/api/v1/namespaces/lake/configmaps/there")
+    server.add("/api/v1/namespaces/lake/configmaps/there", labels=OURS)
     assert [create.name for create in stack.settle([pending("there"), pending("gone")])] == ["there"]
     assert "/api/v1/namespaces/lake/configmaps/there" not in server.objects
 
@@ -173,10 +115,10 @@ def test_a_stack_is_not_begun_without_its_images(
         if name == "kafka":
             raise ImageMissingError("the image kafka was not built yet: run `make images`")
 
-    monkeypatch.setattr(premises, "locate", locate)
+    monkeypatch.setattr(placing, "locate", locate)
     with pytest.raises(NotEnoughError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
         stack.check()
-    monkeypatch.setattr(premises, "locate", lambda _name, **_options: None)
+    monkeypatch.setattr(placing, "locate", lambda _name, **_options: None)
     assert isinstance(stack.check(), list)
     stack.reach()
 
