@@ -85,7 +85,7 @@ golden: .venv/.synced ## write tests/golden: what each environment consists of, 
 
 test: tools ## everything that can be tested on this machine
 	@.venv/bin/coverage erase
-	@.venv/bin/coverage run -m pytest tests
+	@.venv/bin/coverage run -m pytest $(addprefix tests/,unit policies golden integration stack kubernetes)
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report --fail-under=95
 
