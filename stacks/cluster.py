@@ -66,6 +66,8 @@ class Survey:
     """It measures what pods use."""
     images: frozenset[str] | None = None
     """Names of the images that every node has; None as well where nodes do not list all that they have."""
+    front: str | None = None
+    """Virtual address of the API server, as pods see it, with its port: ``10.96.0.1:443``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ class ClusterAccess:
             nodes, pods = await _list(api, "v1", "nodes"), await _list(api, "v1", "pods")
             classes = await _list(api, "storage.k8s.io/v1", "storageclasses")
             services = await _list(api, "apiregistration.k8s.io/v1", "apiservices")
+            fronts = await _list(api, "v1", "services", namespace="default")
             return Survey(
                 version=await _version(api),
                 storage_classes=None if classes is None else dict(map(_storage_class, classes)),
@@ -125,6 +128,7 @@ class ClusterAccess:
                 if services is None
                 else any(item["metadata"]["name"] == _METRICS for item in services),
                 images=None if nodes is None else _images(nodes),
+                front=_front(fronts or []),
             )
 
         return self._ask(look)
@@ -289,6 +293,13 @@ def _owner(namespaces: Sequence[Mapping[str, Any]], name: str) -> str | None:
     for item in namespaces:
         if item["metadata"]["name"] == name:
             return str((item["metadata"].get("labels") or {}).get(INSTANCE, ""))
+    return None
+
+
+def _front(services: Sequence[Mapping[str, Any]]) -> str | None:
+    for item in services:
+        if item["metadata"]["name"] == "kubernetes":
+            return f"{item['spec']['clusterIP']}:{item['spec']['ports'][0]['port']}"
     return None
 
 

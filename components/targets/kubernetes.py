@@ -124,6 +124,7 @@ class KubernetesTarget:
         self._stack = args["stack"]
         self._storage_class = args.get("storage_class")
         self._images = Images(registry=args.get("image_registry"), vendor=args.get("vendor_images"))
+        self._operators = args.get("operators", [])
 
     def deploy(
         self,
@@ -285,7 +286,12 @@ class KubernetesTarget:
         return NetworkPolicy(
             f"{name}-network-policy",
             metadata=self._metadata(piece),
-            spec=policy_of(piece.service, self._stack, calls_api_server=bool(piece.rules)),
+            spec=policy_of(
+                piece.service,
+                self._stack,
+                calls_api_server=bool(piece.rules),
+                operators=self._operators,
+            ),
             opts=self._child(piece),
         )
 

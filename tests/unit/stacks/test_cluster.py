@@ -204,3 +204,19 @@ def test_a_stack_is_not_begun_without_its_images(
     monkeypatch.setattr(placing, "locate", locate)
     with pytest.raises(NotEnoughError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
         configured(stack, registry="registry.example.com/lake").supply(bring=True)
+
+
+def test_a_machine_without_a_way_to_services_is_told_so_and_where_to_find_one(
+    server: ApiServer, stack: ClusterPremises
+) -> None:
+    def answers_at(port: int) -> None:
+        spec = {"clusterIP": "127.0.0.1", "ports": [{"port": port}]}
+        server.add("/api/v1/namespaces/default/services/kubernetes", labels={}, spec=spec)
+
+    answers_at(server.server_port)
+    stack.check()
+    answers_at(9)
+    with pytest.raises(
+        ClusterUnreachableError, match=r"Services of the cluster: 127\.0\.0\.1:9.*another-cluster"
+    ):
+        stack.check()
