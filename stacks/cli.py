@@ -199,7 +199,7 @@ def _told() -> Iterator[None]:
         raise _exit(USAGE, str(error)) from None
     except ClusterUnreachableError as error:
         raise _exit(UNREACHABLE, str(error)) from None
-    except InterruptError:
+    except (InterruptError, KeyboardInterrupt):
         raise _exit(INTERRUPTED, "interrupted: the same command goes on from here") from None
     except ProgramError as error:
         code = error.code if error.code > 0 else FAILED

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import yaml
 
 from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM
@@ -21,6 +23,8 @@ _DISCARD_S = 25.0
 _PAUSE_S = 0.5
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _METRICS = "v1beta1.metrics.k8s.io"
+_LISTED_IMAGES = 50
+"""The kubelet's usual ``nodeStatusMaxImages``: of more, it names the largest only."""
 _FORBIDDEN = 403
 _UNITS: Mapping[str, float] = {
     "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3,
@@ -60,6 +64,8 @@ class Survey:
     """What pods of other namespaces have been given."""
     has_metrics: bool | None
     """It measures what pods use."""
+    images: frozenset[str] | None = None
+    """Names of the images that every node has; None as well where nodes do not list all that they have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,16 @@ class ClusterAccess:
                 "marketlake:kubernetes.context NAME` chooses one."
             ) from None
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the API server listens at an address of this machine.
+
+        Raises:
+            ClusterUnreachableError: the kubeconfig file does not say where it is.
+        """
+        own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+        return urlsplit(self.server).hostname in own
+
     def survey(self) -> Survey:
         """Look at what a stack needs of the cluster.
 
@@ -108,6 +124,7 @@ class ClusterAccess:
                 has_metrics=None
                 if services is None
                 else any(item["metadata"]["name"] == _METRICS for item in services),
+                images=None if nodes is None else _images(nodes),
             )
 
         return self._ask(look)
@@ -278,6 +295,15 @@ def _owner(namespaces: Sequence[Mapping[str, Any]], name: str) -> str | None:
 def _allocatable(nodes: Sequence[Mapping[str, Any]]) -> Room:
     usable = [node for node in nodes if not node["spec"].get("unschedulable")]
     return _sum(node["status"].get("allocatable", {}) for node in usable)
+
+
+def _images(nodes: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
+    lists = [node["status"].get("images", []) for node in nodes if not node["spec"].get("unschedulable")]
+    if not lists or any(len(images) >= _LISTED_IMAGES for images in lists):
+        return None
+    return frozenset.intersection(
+        *(frozenset(name for image in images for name in image.get("names") or ()) for images in lists)
+    )
 
 
 def _taken(pods: Sequence[Mapping[str, Any]], *, besides: str) -> Room:

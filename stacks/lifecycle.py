@@ -83,6 +83,7 @@ class Stack:
         settings = self.validate()
         require_secrets(settings, self.name, source=str(self.settings_file))
         premises = self._checked(settings)
+        premises.supply(bring=True)
         self._prepare()
         self._settle(premises)
         # Refreshed first, because an unchanged program would not notice that, say, a supervisor was killed.
@@ -96,7 +97,7 @@ class Stack:
         """Show what :meth:`up` would change, and what the policies find in it. Raises as :meth:`up`."""
         settings = self.validate()
         require_secrets(settings, self.name, source=str(self.settings_file))
-        self._checked(settings)
+        self._checked(settings).supply(bring=False)
         self._prepare(changing=False)
         self._pulumi("preview", "--refresh", *self._policies())
 

@@ -18,6 +18,18 @@ class Premises(Protocol):
             ClusterUnreachableError: nobody can tell.
         """
 
+    def supply(self, *, bring: bool) -> None:
+        """Make what services run from and can be made here, if it is missing or stale.
+
+        Args:
+            bring: take it to where the services run, too.
+
+        Raises:
+            ToolchainError: it cannot be made.
+            NotEnoughError: it is not where the services run, and cannot be taken there.
+            ClusterUnreachableError: nobody can tell.
+        """
+
     def reach(self) -> None:
         """Make sure that it answers.
 

@@ -25,6 +25,9 @@ class HostPremises:
         needs = needs_of(self._settings, is_new=not self._folder.exists())
         return check_needs(needs, Machine.this(self._folder), self._folder)
 
+    def supply(self, *, bring: bool) -> None:
+        """Nothing: processes run from the installed tools and from this environment's libraries."""
+
     def reach(self) -> None:
         """Nothing: a machine that runs this answers."""
 

@@ -1,6 +1,7 @@
 """A namespace of a cluster."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.kubernetes.placing import Images
@@ -12,6 +13,12 @@ from stacks.pending import PendingCreate
 from stacks.settings import EnvironmentSettings
 from stacks.target_settings import Program
 from toolchain import ToolchainError
+from toolchain.cache import Cache
+from toolchain.images import locate
+from toolchain.images.containerd import Containerd
+from toolchain.images.making import build_images, load_images
+from toolchain.images.store import Store
+from toolchain.progress import progress_for
 
 _GONE_S = 120.0
 """How long volumes may take to follow their namespace."""
@@ -42,14 +49,29 @@ class ClusterPremises:
         return cls(environment, settings, access)
 
     def check(self) -> list[str]:
-        """Look at the cluster's version, room, storage classes and namespace, and for the images."""
-        survey = self.access.survey()
+        """Look at the cluster's version, room, storage classes and namespace."""
         needs = needs_of(self.settings, is_new=True)
-        warnings = check_fitness(survey, needs, self.settings, self.environment)
-        if missing := self._missing_images():
+        return check_fitness(self.access.survey(), needs, self.settings, self.environment)
+
+    def supply(self, *, bring: bool) -> None:
+        """Build our own images where the settings name no registry; with `bring`, load them into this machine's
+        node.
+        """
+        settings = self.settings.images
+        programs = [program.value for program in _programs(self.settings)]
+        ours = [name for name in programs if name not in settings.vendor]
+        here = self.access.is_here and Containerd().is_open
+        if ours and settings.registry is None:
+            with progress_for() as progress:
+                built = build_images(progress, ours)
+                if here and bring:
+                    load_images(progress, Store.of(Cache.default()), built, Containerd())
+        missing = self._not_to_be_had(programs)
+        if not missing and ours and settings.registry is None and not here:
+            missing = self._not_on_nodes(ours)
+        if missing:
             lines = "".join(f"\n  {line}" for line in missing)
             raise NotEnoughError(f"Images are missing:{lines}")
-        return warnings
 
     def reach(self) -> None:
         """Ask the cluster for anything."""
@@ -83,16 +105,30 @@ class ClusterPremises:
             return f"no pod, no state; its volumes are kept in the namespace {namespace}"
         return f"no object in the cluster, no state; the namespace {namespace} is gone"
 
-    def _missing_images(self) -> list[str]:
+    def _not_to_be_had(self, names: Sequence[str]) -> list[str]:
+        """What is wrong with the images that components will name."""
         settings = self.settings.images
         images = Images(registry=settings.registry, vendor=settings.vendor_args())
-        missing = []
-        for program in _programs(self.settings):
+        problems = []
+        for name in names:
             try:
-                images.named(program.value)
+                images.named(name)
             except ToolchainError as error:
-                missing.append(str(error))
-        return missing
+                problems.append(str(error))
+        return problems
+
+    def _not_on_nodes(self, names: Sequence[str]) -> list[str]:
+        """Which of our images pods would look for in vain."""
+        there = self.access.survey().images
+        if there is None:
+            return []
+        return [
+            f"the image {image.reference} is not on every node. Where this machine is the node, `make images` as root "
+            "puts it there; `ctr images import` or `kind load image-archive` take what `python -m toolchain.images "
+            "path` names; or push it with `make images REGISTRY=…`, and name that in marketlake:images.registry"
+            for image in map(locate, names)
+            if image.reference not in there
+        ]
 
 
 def _programs(settings: EnvironmentSettings) -> list[Program]:

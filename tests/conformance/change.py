@@ -4,9 +4,11 @@ import os
 import signal
 import time
 
+import pytest
 from confluent_kafka.admin import AdminClient
 from marketlake.events.connection import client_configuration
 
+from stacks.policing import why_no_policies
 from tests.conformance.holdings import counts, whole
 from tests.conformance.platform import NAME, Platform
 
@@ -21,6 +23,13 @@ class RepetitionPromises:
         assert not any(word in summary for word in ("created", "updated", "replaced", "deleted"))
         took = platform.timings["pulumi up"]
         assert took < 60, f"{took:.0f} s for nothing"
+
+    def test_what_is_deployed_keeps_to_the_policies(self, platform: Platform) -> None:
+        if why := why_no_policies():
+            pytest.skip(f"policies do not run here: {why}")
+        told = platform.make("policy").stdout
+        assert "checking the policies over" in told
+        assert "mandatory" not in told, told
 
 
 class DriftPromises:

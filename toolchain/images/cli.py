@@ -118,13 +118,9 @@ def path(
 
 
 def _build(progress: Progress, names: Sequence[str] | None, *, refresh: bool) -> dict[str, Built]:
-    from toolchain.images.building import Building
-    from toolchain.images.sbom import write_bill
+    from toolchain.images.making import build_images
 
-    building = Building(progress, refresh=refresh)
-    built = building.build(names)
-    for name in built:
-        write_bill(name, store=building.store)
+    built = build_images(progress, names, refresh=refresh)
     progress.line(f"{len(built)} images are built.")
     return built
 
@@ -145,8 +141,9 @@ def _load(progress: Progress, built: dict[str, Built], node: Containerd) -> None
         raise ImageError(
             f"no containerd listens at {node.socket}: name another with --socket, or let `make cluster` make a node"
         )
-    progress.start("node", f"{len(built)} images")
-    loaded = node.load(Store.of(Cache.default()), built, lambda name: progress.step(f"loading {name}"))
+    from toolchain.images.making import load_images
+
+    loaded = load_images(progress, Store.of(Cache.default()), built, node)
     progress.line(f"{len(loaded)} images loaded, {len(built) - len(loaded)} were on the node.")
 
 

@@ -1,10 +1,11 @@
 """Puts images into the containerd of this node, under their tag and under their digest."""
 
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,15 @@ class Containerd:
 
     @property
     def is_there(self) -> bool:
-        """Whether this machine is a node."""
-        return self.socket.is_socket()
+        """Whether this machine is a node, as far as may be seen."""
+        with suppress(PermissionError):
+            return self.socket.is_socket()
+        return True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this user may load images."""
+        return os.access(self.socket, os.W_OK)
 
     def known(self) -> dict[str, str]:
         """Every image's name → digest.

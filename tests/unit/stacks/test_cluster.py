@@ -14,7 +14,7 @@ from stacks.premises import kubernetes as premises
 from stacks.premises.kubernetes import ClusterPremises
 from stacks.validation import settings_from
 from tests.cluster_api import ApiServer, api_server, kubeconfig
-from toolchain.images import ImageMissingError
+from toolchain.images import Image, ImageMissingError
 
 OURS = {"app.kubernetes.io/part-of": "marketlake", "app.kubernetes.io/instance": "blue"}
 CLASSES, SCHEDULING = "/apis/storage.k8s.io/v1/storageclasses", "/apis/scheduling.k8s.io/v1/priorityclasses"
@@ -62,6 +62,7 @@ def test_a_survey_tells_version_room_classes_and_whose_the_namespace_is(
     assert seen.taken
     assert (seen.taken.cpu_millis, seen.taken.memory_mib) == (500, 1024)
     assert seen.has_metrics is False
+    assert seen.images == frozenset()
 
 
 def test_what_may_not_be_seen_is_not_guessed(server: ApiServer, access: ClusterAccess) -> None:
@@ -108,23 +109,98 @@ def test_what_a_killed_command_created_makes_room(server: ApiServer, stack: Clus
     assert "/api/v1/namespaces/lake/configmaps/there" not in server.objects
 
 
+class Supply:
+    """What building and loading images were asked for."""
+
+    def __init__(self) -> None:
+        self.built: list[list[str]] = []
+        self.loaded: list[list[str]] = []
+
+
+@pytest.fixture
+def supply(monkeypatch: pytest.MonkeyPatch) -> Supply:
+    """Images that are there once they are built; this machine is a node."""
+    supply = Supply()
+
+    def build(_progress: object, names: list[str]) -> dict[str, str]:
+        supply.built.append(names)
+        return dict.fromkeys(names, "built")
+
+    def load(_progress: object, _store: object, built: dict[str, str], _node: object) -> list[str]:
+        supply.loaded.append(list(built))
+        return list(built)
+
+    def find(name: str, **_options: Any) -> Image:
+        return Image(
+            name=name, version="1", reference=f"here/{name}@sha256:1", digest="", executables={}, roots={}
+        )
+
+    monkeypatch.setattr(premises, "build_images", build)
+    monkeypatch.setattr(premises, "load_images", load)
+    monkeypatch.setattr(premises.Containerd, "is_open", property(lambda _self: True))
+    monkeypatch.setattr(premises, "locate", find)
+    monkeypatch.setattr(placing, "locate", find)
+    return supply
+
+
+def configured(stack: ClusterPremises, **images: Any) -> ClusterPremises:
+    place = {"kubeconfig": str(stack.access.kubeconfig), "namespace": "lake"}
+    config = {"marketlake:target": "kubernetes", "marketlake:kubernetes": place, "marketlake:images": images}
+    return ClusterPremises.of("blue", settings_from(config, source="test"))
+
+
+def test_our_images_are_built_and_brought_to_the_node_that_this_machine_is(
+    stack: ClusterPremises, supply: Supply
+) -> None:
+    vendor = {"kafka": {"reference": f"else/kafka@sha256:{'0' * 64}"}}
+    stack = configured(stack, vendor=vendor)
+    stack.supply(bring=False)
+    assert supply.loaded == []
+    stack.supply(bring=True)
+    assert supply.built[0] == supply.built[1] == supply.loaded[0]
+    assert {"marketlake", "minio", "postgresql"} < set(supply.loaded[0])
+    assert "kafka" not in supply.loaded[0]
+
+
+def test_images_in_a_registry_are_neither_built_nor_loaded(stack: ClusterPremises, supply: Supply) -> None:
+    configured(stack, registry="registry.example.com/lake").supply(bring=True)
+    assert (supply.built, supply.loaded) == ([], [])
+
+
+def test_images_that_the_nodes_lack_are_told_before_anything_is_created(
+    server: ApiServer, stack: ClusterPremises, supply: Supply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(premises.Containerd, "is_open", property(lambda _self: False))
+    everything = [f"here/{program.value}@sha256:1" for program in premises.Program]
+    status = server.objects["/api/v1/nodes/n"]["status"]
+    status["images"] = [{"names": [name]} for name in everything[1:]]
+    with pytest.raises(NotEnoughError, match=r"here/marketlake@sha256:1 is not on every node.*make images"):
+        stack.supply(bring=True)
+    assert supply.loaded == []
+    status["images"].append({"names": everything[:1]})
+    stack.supply(bring=True)
+    status["images"] = [{"names": ["x"]}] * 50
+    stack.supply(bring=True)  # the kubelet names no more than that: nobody can tell
+
+
+def test_a_cluster_elsewhere_gets_no_image_by_way_of_this_machine(
+    stack: ClusterPremises, supply: Supply
+) -> None:
+    elsewhere = stack.access.kubeconfig.read_text().replace("127.0.0.1", "192.0.2.1")
+    stack.access.kubeconfig.write_text(elsewhere)
+    assert not stack.access.is_here
+    with pytest.raises(ClusterUnreachableError):
+        stack.supply(bring=True)
+    assert supply.loaded == []
+
+
 def test_a_stack_is_not_begun_without_its_images(
-    stack: ClusterPremises, monkeypatch: pytest.MonkeyPatch
+    stack: ClusterPremises, supply: Supply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locate(name: str, **_options: Any) -> None:
         if name == "kafka":
-            raise ImageMissingError("the image kafka was not built yet: run `make images`")
+            raise ImageMissingError("the image kafka was not pushed: run `make images`")
 
     monkeypatch.setattr(placing, "locate", locate)
     with pytest.raises(NotEnoughError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
-        stack.check()
-    monkeypatch.setattr(placing, "locate", lambda _name, **_options: None)
-    assert isinstance(stack.check(), list)
-    stack.reach()
-
-
-def test_a_cluster_that_is_away_is_told_with_its_address(server: ApiServer, access: ClusterAccess) -> None:
-    server.shutdown()
-    server.server_close()
-    with pytest.raises(ClusterUnreachableError, match=rf"127.0.0.1:{server.server_port}.*make cluster"):
-        access.survey()
+        configured(stack, registry="registry.example.com/lake").supply(bring=True)
