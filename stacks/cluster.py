@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import httpx
 import psutil
 import yaml
 
+from components.kubernetes.client import any_version
 from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM
 
 PATIENCE_S = 5.0
@@ -244,10 +244,9 @@ class ClusterAccess:
     async def _session(self, action: Callable[[Api], Awaitable[Result]]) -> Result:
         import kr8s  # takes a second, and a host needs none of it
 
-        # It tells everybody whom it was not tested with; what the platform needs of a version is checked here.
-        warnings.filterwarnings("ignore", message="Kubernetes version", category=UserWarning)
         async with asyncio.timeout(PATIENCE_S):
-            api = await kr8s.asyncio.api(kubeconfig=str(self.kubeconfig), context=self.context)
+            with any_version():  # what the platform needs of a version is checked here
+                api = await kr8s.asyncio.api(kubeconfig=str(self.kubeconfig), context=self.context)
         api.timeout = _ASK_S
         return await action(api)
 

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 
 class ProgramError(Exception):
@@ -34,9 +33,10 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
         ProgramError: it ended with an error.
         InterruptError: it was asked to stop.
     """
-    with subprocess.Popen(argv, env=dict(env), cwd=cwd) as process, _handing_on(process) as asked:
+    with _StopRequests() as requests, subprocess.Popen(argv, env=dict(env), cwd=cwd) as process:
+        requests.hand_to(process)
         code = process.wait()
-    if asked or code in (-signal.SIGINT, 130):
+    if requests.seen or code in (-signal.SIGINT, 130):
         raise InterruptError
     if code:
         raise ProgramError(" ".join([Path(argv[0]).name, *argv[1:2]]), code)
@@ -70,24 +70,40 @@ def finish(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-@contextmanager
-def _handing_on(process: "subprocess.Popen[Any]") -> Iterator[list[int]]:
-    asked: list[int] = []
+class _StopRequests:
+    """Requests to stop, of which a program that runs gets the first, as SIGINT.
 
-    def hand_on(number: int, _frame: FrameType | None) -> None:
-        from_terminal = number == signal.SIGINT and _in_foreground()
-        if not asked and not from_terminal:
-            process.send_signal(signal.SIGINT)
-        asked.append(number)
+    They are heeded from before its start: a shell's background job (a CI's, say) ignores SIGINT, and a program
+    that inherited this would be deaf to what is handed on.
+    """
 
-    former = {
-        number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in former.items():
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reached = False
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._former[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
             signal.signal(number, handler)
+
+    def hand_to(self, process: "subprocess.Popen[bytes]") -> None:
+        """Hand on what comes, and what came while the program was being started."""
+        self._process = process
+        if self.seen and not self._reached:
+            process.send_signal(signal.SIGINT)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if not self.seen and self._process is not None:
+            self._reached = True
+            if number != signal.SIGINT or not _in_foreground():
+                self._process.send_signal(signal.SIGINT)
+        self.seen.append(number)
 
 
 def _in_foreground() -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from components.kubernetes.labels import INSTANCE
+from components.kubernetes.ownership import refusal
 from stacks.cluster import Survey
 from stacks.needs import Needs, NotEnoughError
 from stacks.settings import EnvironmentSettings
@@ -33,11 +33,7 @@ def _problems(survey: Survey, needs: Needs, settings: EnvironmentSettings, envir
         )
     namespace = settings.kubernetes.namespace_of(environment)
     if survey.owner not in (None, environment):
-        whose = f"belongs to the stack {survey.owner!r}" if survey.owner else "is not of this platform"
-        yield (
-            f"namespace: {namespace} exists and {whose}. Name another with marketlake:kubernetes.namespace; or, if it "
-            f"is to become this stack's, `kubectl label --overwrite namespace {namespace} {INSTANCE}={environment}`"
-        )
+        yield f"namespace: {refusal(namespace, owner=survey.owner, stack=environment)}"
     yield from _storage(survey, settings)
     if survey.allocatable and survey.taken:
         memory = survey.allocatable.memory_mib - survey.taken.memory_mib

@@ -19,6 +19,7 @@ class ApiServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Requests)
         self.objects: dict[str, dict[str, Any]] = {}
         self.forbidden: set[str] = set()
+        self.minor = 33
 
     def add(self, path: str, *, labels: dict[str, str], **more: Any) -> None:
         self.objects[path] = {"metadata": {"name": path.rpartition("/")[2], "labels": labels}, **more}
@@ -43,7 +44,10 @@ class _Requests(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length) or b"{}")
         if path == "/version":
-            self.answer(200, {"major": "1", "minor": "33+", "gitVersion": "v1.33.0"})
+            self.answer(
+                200,
+                {"major": "1", "minor": f"{self.server.minor}+", "gitVersion": f"v1.{self.server.minor}.0"},
+            )
         elif path in self.server.forbidden:
             self.answer(403, {"kind": "Status", "message": f"{path} is forbidden", "code": 403})
         elif self.command == "POST":

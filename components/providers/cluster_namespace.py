@@ -5,7 +5,6 @@ It is not left to Pulumi's Kubernetes provider because that cannot adopt: a name
 """
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar
 
@@ -13,7 +12,9 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
+from components.kubernetes.client import any_version
 from components.kubernetes.labels import INSTANCE, stack_labels
+from components.kubernetes.ownership import refusal
 from components.providers.base import Inputs, Provider, ResourceError, UnreachableError
 from components.supervision.layout import keep_data
 
@@ -71,7 +72,8 @@ class ClusterNamespaceProvider(Provider[ClusterNamespaceInputs]):
                 return
             owner = live.labels.get(INSTANCE)
             if owner != declared.stack:
-                raise ResourceError(_foreign(declared, owner))
+                said = refusal(declared.namespace, owner=owner, stack=declared.stack)
+                raise ResourceError(f"the namespace {said}.")
             if any(live.labels.get(key) != value for key, value in labels.items()):
                 live.label(labels)
 
@@ -130,15 +132,6 @@ def _labels(declared: ClusterNamespaceInputs) -> dict[str, str]:
     return {**stack_labels(declared.stack, "cluster-space"), **standard}
 
 
-def _foreign(declared: ClusterNamespaceInputs, owner: str | None) -> str:
-    whose = f"belongs to the stack {owner!r}" if owner else "is not of this platform"
-    return (
-        f"the namespace {declared.namespace!r} exists and {whose}. Name another with `pulumi config set --path "
-        "marketlake:kubernetes.namespace NAME`; or, if it is to become this stack's, say so with `kubectl label "
-        f"--overwrite namespace {declared.namespace} {INSTANCE}={declared.stack}`."
-    )
-
-
 def _resource(api: Any, declared: ClusterNamespaceInputs, labels: Mapping[str, str]) -> Any:
     from kr8s.objects import Namespace
 
@@ -162,9 +155,7 @@ def _ask(declared: ClusterNamespaceInputs, action: Callable[[Any], Result]) -> R
 
     cluster = f"the cluster of {declared.kubeconfig}"
     try:
-        with warnings.catch_warnings():
-            # It tells of every version of Kubernetes that is younger than itself; namespaces are the same in all.
-            warnings.filterwarnings("ignore", message="Kubernetes version", category=UserWarning)
+        with any_version():
             return action(kr8s.api(kubeconfig=declared.kubeconfig, context=declared.context))
     except kr8s.ServerError as error:
         raise ResourceError(f"{cluster} refuses: {error}") from None

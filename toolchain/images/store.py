@@ -1,9 +1,12 @@
 """The folder of built images: one OCI image layout, and an index of what each image is and was made from."""
 
+import fcntl
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,13 +124,38 @@ class Store:
         write_json(self.layout / "index.json", {"schemaVersion": 2, "manifests": manifests})
         write_json(self.folder / "index.json", {"format": _FORMAT, "images": images, "layers": layers})
 
+    @contextmanager
+    def reserved(self, wait: Callable[[], None]) -> Iterator[None]:
+        """Only one run at a time works on a store; what a killed one left is removed.
+
+        Args:
+            wait: called if another run works on it, before that one's end is waited for.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.staging, ignore_errors=True)
+
     def sweep(self, index: Index) -> None:
-        """Delete every blob that `index` does not lead to."""
-        kept = {layer.digest for layer in index.layers.values()}
+        """Forget the layers that no image has, and delete every blob that nothing leads to."""
+        used = {key for built in index.images.values() for key in built.layers}
+        kept = {key: layer for key, layer in index.layers.items() if key in used}
+        if len(kept) != len(index.layers):
+            self.write(Index(index.images, kept))
+        digests = {layer.digest for layer in kept.values()}
         for built in index.images.values():
-            kept |= {built.digest, self.manifest(built)["config"]["digest"]}
+            digests |= {built.digest, self.manifest(built)["config"]["digest"]}
         for blob in (self.layout / "blobs" / "sha256").iterdir():
-            if f"sha256:{blob.name}" not in kept:
+            if f"sha256:{blob.name}" not in digests:
                 blob.unlink()
 
 

@@ -90,11 +90,12 @@ def collect(
     telemetry.configure("collect-flow", settings)
     chosen = selection_from_json(selection)
     batch = UUID(batch_id) if batch_id else uuid4()
-    with _logs_in_prefect(settings), telemetry.span("collect", traceparent=traceparent, batch=str(batch)):
+    with _logs_in_prefect(settings):
         try:
-            return _collect(settings, chosen, batch, selection, venue_endpoint)
+            with telemetry.span("collect", traceparent=traceparent, batch=str(batch)):
+                return _collect(settings, chosen, batch, selection, venue_endpoint)
         finally:
-            telemetry.flush()
+            telemetry.flush()  # after the span: one that is still open is not among what is sent
 
 
 def _collect(

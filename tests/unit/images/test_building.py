@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 import tarfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from tests.unit.images.distribution import Distribution
 from toolchain.bom import Bom, parse_bom
 from toolchain.cache import Cache, Receipt
 from toolchain.errors import ToolMissingError
-from toolchain.images import image
+from toolchain.images import building, image, planning
 from toolchain.images.bases import Python, with_shell
 from toolchain.images.building import Building
 from toolchain.images.catalogue import CATALOGUE
@@ -184,6 +185,42 @@ def test_a_changed_tool_changes_its_image_alone_and_the_former_goes(world: World
     assert now["minio"].digest != former["minio"].digest
     assert now["jaeger"] == former["jaeger"]
     assert not world.store.blob(former["minio"].digest).exists()
+
+
+def test_layers_made_in_another_way_are_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.install("minio")
+    former = world.build("minio")["minio"]
+    world.steps.clear()
+    monkeypatch.setattr(planning, "_made_by", lambda: "by other code")
+    now = world.build("minio")["minio"]
+    assert not set(former.layers) & set(now.layers)
+    assert set(world.store.read().layers) == set(now.layers)
+    assert "packing minio" in world.steps
+    assert now.digest == former.digest
+
+
+def test_an_image_told_in_another_way_keeps_its_layers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.install("minio")
+    former = world.build("minio")["minio"]
+    world.steps.clear()
+    monkeypatch.setattr(building, "told_by", lambda: "other code")
+    now = world.build("minio")["minio"]
+    assert now.key != former.key
+    assert now.layers == former.layers
+    assert world.steps == []
+
+
+def test_every_module_that_fills_layers_counts_when_they_are_looked_up() -> None:
+    """Names taken from the catalogue count by their values; keys, errors and the store fill nothing."""
+    folder = Path(planning.__file__).parent
+    filling = {"planning"}
+    for _ in range(3):
+        for module in sorted(filling):
+            filling.update(
+                re.findall(r"from toolchain\.images\.(\w+) import", (folder / f"{module}.py").read_text())
+            )
+        filling -= {"catalogue", "errors", "keys", "store"}
+    assert {f"{module}.py" for module in filling} == set(planning._CODE)
 
 
 def test_a_lost_layer_is_made_again(world: World) -> None:

@@ -123,9 +123,19 @@ def test_what_no_image_leads_to_is_swept(minio: Shelf) -> None:
     index = minio.store.read()
     minio.store.sweep(index)
     assert not minio.store.blob(stray.digest).exists()
+    assert minio.store.read() == index
     built = index.images["minio"]
     assert locate("minio", store=minio.store).digest == built.digest
     assert all(minio.store.blob(index.layers[key].digest).exists() for key in built.layers)
+
+
+def test_a_layer_of_no_image_is_forgotten(minio: Shelf) -> None:
+    stray = minio.layer({"stray": b""})
+    index = minio.store.read()
+    minio.store.write(replace(index, layers={**index.layers, "stray": stray}))
+    minio.store.sweep(minio.store.read())
+    assert minio.store.read() == index
+    assert not minio.store.blob(stray.digest).exists()
 
 
 def test_an_index_that_cannot_be_written_leaves_the_old_one(minio: Shelf) -> None:

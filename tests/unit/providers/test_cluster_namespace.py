@@ -81,3 +81,12 @@ def test_a_cluster_that_is_away_is_unreachable(server: ApiServer, declared: Clus
     server.server_close()
     with pytest.raises(UnreachableError, match="does not answer"):
         ClusterNamespaceProvider().observe(declared)
+
+
+def test_a_kubernetes_that_is_younger_than_the_client_is_no_news(
+    server: ApiServer, declared: ClusterNamespaceInputs, recwarn: pytest.WarningsRecorder
+) -> None:
+    server.minor = 99
+    ClusterNamespaceProvider().apply(declared)
+    assert LAKE in server.objects
+    assert [str(warning.message) for warning in recwarn] == []

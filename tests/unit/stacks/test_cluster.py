@@ -43,6 +43,14 @@ def stack(access: ClusterAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return ClusterPremises.of("blue", settings_from(config, source="test"))
 
 
+def test_a_kubernetes_that_is_younger_than_the_client_is_no_news(
+    server: ApiServer, access: ClusterAccess, recwarn: pytest.WarningsRecorder
+) -> None:
+    server.minor = 99
+    assert access.survey().version == (1, 99)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_a_survey_tells_version_room_classes_and_whose_the_namespace_is(
     server: ApiServer, access: ClusterAccess
 ) -> None:

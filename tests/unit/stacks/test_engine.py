@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,50 @@ def test_a_request_to_stop_reaches_the_program_once_and_it_may_clean_up(
 
     assert process.wait(20) == 99
     assert (tmp_path / "cleaned").read_text() == "1"
+
+
+def test_a_background_jobs_program_is_asked_to_stop_too(tmp_path: Path) -> None:
+    """A shell starts background jobs deaf to SIGINT, and what they start inherits that."""
+    child = """
+        import time
+        try:
+            open('ready', 'w').close()
+            time.sleep(60)
+        except KeyboardInterrupt:
+            open('cleaned', 'w').close()
+    """
+    job = f"""
+        import os, signal
+        from pathlib import Path
+        from stacks.engine import InterruptError, run
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            run({python(child)!r}, env=os.environ, cwd=Path({str(tmp_path)!r}))
+        except InterruptError:
+            os._exit(99)
+    """
+    process = subprocess.Popen(python(job), cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
+    await_file(tmp_path / "ready")
+    process.terminate()
+
+    assert process.wait(20) == 99
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_a_request_to_stop_that_comes_before_the_program_runs_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def interrupted(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        signal.raise_signal(signal.SIGTERM)
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    began = time.monotonic()
+    with pytest.raises(InterruptError):
+        run(["sleep", "30"], env=os.environ, cwd=tmp_path)
+    assert time.monotonic() - began < 20
 
 
 def test_ctrl_c_on_a_terminal_reaches_the_program_once(tmp_path: Path) -> None:

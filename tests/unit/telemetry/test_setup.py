@@ -2,11 +2,8 @@ import io
 import logging
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from marketlake import telemetry
@@ -14,6 +11,7 @@ from marketlake.telemetry import setup
 from opentelemetry.sdk.trace import TracerProvider
 
 from tests.unit.settings.samples import settings
+from tests.unit.telemetry.collector import collector
 
 
 @pytest.fixture(autouse=True)
@@ -71,30 +69,6 @@ def test_flushing_what_was_never_set_up_does_nothing(monkeypatch: pytest.MonkeyP
     telemetry.flush()
 
 
-@contextmanager
-def slow_collector(pause_s: float) -> Iterator[tuple[str, list[str]]]:
-    """Takes what is sent, `pause_s` seconds after it came; the paths of what it has taken."""
-    taken: list[str] = []
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            time.sleep(pause_s)
-            taken.append(self.path)
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", taken
-        server.shutdown()
-
-
 PROGRAM = """
 import logging, sys, time
 from marketlake import telemetry
@@ -127,9 +101,14 @@ def test_a_collector_that_is_down_delays_the_end_of_a_program_but_little() -> No
 
 
 def test_a_collector_that_is_slow_still_gets_the_last_span() -> None:
-    with slow_collector(2.0) as (endpoint, taken):
+    with collector(pause_s=2.0) as running:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, endpoint], capture_output=True, text=True, timeout=60, check=True
+            [sys.executable, "-c", PROGRAM, running.endpoint],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
-    assert {"/v1/traces", "/v1/logs", "/v1/metrics"} <= set(taken)
+    assert {"/v1/traces", "/v1/logs", "/v1/metrics"} <= running.paths
+    assert running.spans == ["work"]
     assert 1.5 < float(done.stdout) < 5.5

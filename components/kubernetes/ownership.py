@@ -1,0 +1,19 @@
+"""Whose a namespace is."""
+
+from components.kubernetes.labels import INSTANCE
+
+
+def refusal(namespace: str, *, owner: str | None, stack: str) -> str:
+    """Why a stack does not take a namespace that is there, and what to do.
+
+    Args:
+        namespace: its name, with which the sentence begins.
+        owner: the stack that it belongs to; empty or None: none at all.
+        stack: the one that wants it.
+    """
+    whose = f"belongs to the stack {owner!r}" if owner else "is not of this platform"
+    return (
+        f"{namespace} exists and {whose}. Name another with `pulumi config set --path "
+        "marketlake:kubernetes.namespace NAME`; or, if it is to become this stack's, say so with `kubectl label "
+        f"--overwrite namespace {namespace} {INSTANCE}={stack}`"
+    )
