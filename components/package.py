@@ -2,10 +2,13 @@
 
 import inspect
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import pulumi
+from pulumi.errors import InputPropertyError
+from pulumi.provider.experimental.analyzer import PropertyDefinition, PropertyType
 from pulumi.provider.experimental.component import ComponentProvider
 
 from components.cluster_space import ClusterSpace
@@ -47,13 +50,38 @@ class Package(ComponentProvider):
         _lay_out(schema)
         self.schema = json.dumps(schema)
 
-    def map_inputs(self, inputs: Any, component_def: Any) -> Any:
-        """What a component is given, in Python's names and with whole numbers for whole numbers.
+    def map_input_properties(
+        self,
+        inputs: Any,
+        properties: dict[str, PropertyDefinition],
+        mapping: dict[str, str],
+        component_name: str,
+        property_path: str,
+    ) -> Any:
+        """Arguments in Python's names; where an integer is declared, one arrives, also within an output.
 
         Raises:
-            pulumi.InputPropertyError: an input is missing, or is none of the values that are allowed.
+            pulumi.InputPropertyError: an input is missing, has a value that is not allowed, or is known too late.
         """
-        return _whole(super().map_inputs(inputs, component_def))
+        for name, declared in properties.items():
+            if declared.ref and isinstance(inputs, dict) and isinstance(inputs.get(name), pulumi.Output):
+                path = f"{property_path}.{name}" if property_path else name
+                raise InputPropertyError(
+                    path,
+                    f"`{path}` has to be written out where it is used: in a variable beside outputs of resources, "
+                    "or as an output itself, it is known too late",
+                )
+        # Pulumi's own conversion of integers fails for outputs.
+        numbers = {
+            name: replace(declared, type=PropertyType.NUMBER) if _is_integer(declared) else declared
+            for name, declared in properties.items()
+        }
+        mapped = super().map_input_properties(inputs, numbers, mapping, component_name, property_path)
+        return {name: _whole(value) for name, value in mapped.items()}
+
+
+def _is_integer(declared: PropertyDefinition) -> bool:
+    return declared.type is PropertyType.INTEGER
 
 
 def _whole(value: Any) -> Any:
