@@ -64,6 +64,7 @@ class TargetArgs(TypedDict):
     """Where the services of a component run."""
 
     kind: TargetKind
+    """Its own arguments stand under its name."""
     host: NotRequired[HostArgs]
     """Needed by the kind ``host``."""
     kubernetes: NotRequired[KubernetesArgs]
