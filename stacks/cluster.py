@@ -209,6 +209,8 @@ class ClusterAccess:
             if _owner(namespaces, self.namespace) == stack and not keep_data:
                 await _delete(api, "v1", f"namespaces/{self.namespace}")
                 gone.append(f"namespace {self.namespace}")
+            elif keep_data:
+                gone += await self._delete_runs(api, stack)
             for item in (
                 await _list(api, "scheduling.k8s.io/v1", "priorityclasses", labels=_labels(stack)) or []
             ):
@@ -218,6 +220,20 @@ class ClusterAccess:
             return gone
 
         return self._ask(delete)
+
+    async def _delete_runs(self, api: Api, stack: str) -> list[str]:
+        """The Jobs of flow runs, which the workflow worker made: Pulumi does not know them."""
+        jobs = await _list(api, "batch/v1", "jobs", namespace=self.namespace, labels=_labels(stack)) or []
+        names = [item["metadata"]["name"] for item in jobs]
+        for name in names:
+            await _delete(
+                api,
+                "batch/v1",
+                f"jobs/{name}",
+                namespace=self.namespace,
+                params={"propagationPolicy": "Background"},
+            )
+        return [f"job {name}" for name in names]
 
     def _ask(self, action: Callable[[Api], Awaitable[Result]]) -> Result:
         server = self.server
@@ -278,8 +294,17 @@ async def _list(
         return list(response.json()["items"])
 
 
-async def _delete(api: Api, version: str, url: str) -> None:
-    async with api.call_api("DELETE", version=version, url=url):
+async def _delete(
+    api: Api,
+    version: str,
+    url: str,
+    *,
+    namespace: str | None = None,
+    params: Mapping[str, str] | None = None,
+) -> None:
+    async with api.call_api(
+        "DELETE", version=version, url=url, namespace=namespace, params=dict(params or {})
+    ):
         return
 
 

@@ -99,7 +99,11 @@ def test_kept_data_keeps_the_namespace_and_no_pod(
 ) -> None:
     monkeypatch.setattr(premises, "_GONE_S", 0.0)
     server.add("/api/v1/namespaces/lake", labels=OURS)
-    assert stack.clear(keep_data=True) == []
+    jobs = "/apis/batch/v1/namespaces/lake/jobs"
+    server.add(f"{jobs}/run", labels=OURS)
+    server.add(f"{jobs}/of-others", labels={})
+    assert stack.clear(keep_data=True) == ["deleted what was still there: job run"]
+    assert f"{jobs}/of-others" in server.objects
     assert stack.left(keep_data=True) == []
     server.add("/api/v1/namespaces/lake/pods/p", labels=OURS)
     assert stack.left(keep_data=True) == ["pod p is still in the cluster"]
