@@ -6,7 +6,6 @@ from typing import Any, NotRequired, TypedDict
 
 import pulumi
 from marketlake import settings as runtime
-from pydantic import BaseModel
 
 from components.data_lake import BucketsArgs, DataLake
 from components.database import Database
@@ -23,8 +22,9 @@ from stacks.external import (
     runtime_instead,
     topics_elsewhere,
 )
+from stacks.names import Names, usual
 from stacks.place import place_of
-from stacks.runtime_settings import LEDGER, runtime_settings
+from stacks.runtime_settings import runtime_settings
 from stacks.settings import (
     DatabaseSettings,
     EnvironmentSettings,
@@ -33,8 +33,6 @@ from stacks.settings import (
     TelemetrySettings,
 )
 
-_WORKFLOWS = "prefect"
-"""Database of the workflow engine's state."""
 _ENTRYPOINT = "marketlake.workflows.collect.collect"
 """Where the flow of a collection is imported."""
 
@@ -45,6 +43,7 @@ class Platform:
     def __init__(self, environment: str, settings: EnvironmentSettings) -> None:
         self._environment = environment
         self._settings = settings
+        self._names = Names.of(settings)
         self._place = place_of(environment, settings)
         self._target = self._place.target
         self.observability = self._observability()
@@ -56,6 +55,7 @@ class Platform:
         self.data_lake = self._data_lake()
         self.runtime_settings = runtime_settings(
             environment,
+            self._names,
             store=self.object_store,
             bus=self.event_bus,
             database=self.database,
@@ -98,7 +98,7 @@ class Platform:
             "database",
             {
                 "target": self._target,
-                "databases": [LEDGER, _WORKFLOWS],
+                "databases": [self._names.ledger, self._names.workflows],
                 **_sizes(settings),
                 **database_instead(settings),
             },
@@ -129,9 +129,9 @@ class Platform:
                 "database": {
                     "host": self.database.host,
                     "port": self.database.port,
-                    "name": _WORKFLOWS,
-                    "user": _WORKFLOWS,
-                    "password": self.database.passwords.apply(itemgetter(_WORKFLOWS)),
+                    "name": self._names.workflows,
+                    "user": self._names.workflows,
+                    "password": self.database.passwords.apply(itemgetter(self._names.workflows)),
                     "external": self._settings.database.external is not None,
                 },
                 "memory_mib": self._settings.workflow_engine.memory,
@@ -177,16 +177,16 @@ class Platform:
                 "workflow_engine": {"api_url": engine.api_url, "auth_string": engine.auth_string},
                 "buckets": buckets,
                 "topics": {
-                    "tasks": _default(runtime.EventBus, "tasks_topic"),
-                    "events": _default(runtime.EventBus, "events_topic"),
-                    "dead_letters": _default(runtime.EventBus, "dead_letters_topic"),
+                    "tasks": self._names.tasks_topic,
+                    "events": self._names.events_topic,
+                    "dead_letters": self._names.dead_letters_topic,
                     "partitions": settings.event_bus.partitions,
                     "retention_hours": settings.event_bus.retention_hours,
                     **topics_elsewhere(settings.event_bus),
                 },
                 "flow": {
-                    "work_pool": _default(runtime.WorkflowEngine, "work_pool"),
-                    "deployment": _default(runtime.WorkflowEngine, "collect_deployment"),
+                    "work_pool": usual(runtime.WorkflowEngine, "work_pool"),
+                    "deployment": usual(runtime.WorkflowEngine, "collect_deployment"),
                     "entrypoint": _ENTRYPOINT,
                     "release": version("marketlake"),
                     "concurrent_runs": settings.workflow_engine.concurrent_runs,
@@ -269,11 +269,6 @@ def _sizes(settings: DatabaseSettings | ObjectStoreSettings | EventBusSettings |
     if settings.storage_class is not None:
         sizes["storage_class"] = settings.storage_class
     return sizes
-
-
-def _default(part: type[BaseModel], name: str) -> str:
-    """The name that the runtime expects unless told otherwise."""
-    return str(part.model_fields[name].default)
 
 
 def _column(services: list[dict[str, Any]], key: str) -> dict[str, str]:

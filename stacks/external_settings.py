@@ -19,6 +19,14 @@ class ExternalDatabase(Section):
     """A role that may create databases and roles."""
     password: Secret | None = None
     """That role's password, a secret; `up` asks for it."""
+    prefix: Annotated[
+        str,
+        matching(
+            r"([a-z][a-z0-9_]{0,31})?", "prefix: lower-case letters, digits and underscores, at most 32"
+        ),
+    ] = ""
+    """Begins the names of the databases and of their owners, e.g. `staging_`: two environments in one server need
+    one each, or the later takes over what the earlier made."""
 
 
 class RuntimeIdentity(Section):
@@ -80,6 +88,12 @@ class ExternalEventBus(Section):
     """Who it is; needed where the protocol is one with SASL."""
     password: Secret | None = None
     """Its password, a secret; `up` asks for it."""
+    prefix: Annotated[
+        str,
+        matching(r"[A-Za-z0-9._-]{0,64}", "prefix: letters, digits, dots, hyphens, underscores, at most 64"),
+    ] = ""
+    """Begins the names of the topics and of the consumer group, e.g. `staging.`: two environments in one cluster
+    need one each."""
     replication_factor: int | None = Field(default=None, ge=1, le=15)
     """Copies of each partition of a topic that is created; by default the cluster's own default."""
 

@@ -12,15 +12,15 @@ from components.event_bus import EventBus
 from components.object_store import ObjectStore
 from components.observability import Observability
 from components.workflow_engine import WorkflowEngine
+from stacks.names import Names
 from stacks.settings import CollectionSettings, VenueSettings
 
-LEDGER = "marketlake"
-"""Database of the ledger and of the collections' state."""
 _VENUE = "binance"
 
 
 def runtime_settings(
     environment: str,
+    names: Names,
     *,
     store: ObjectStore,
     bus: EventBus,
@@ -50,13 +50,14 @@ def runtime_settings(
             "tasks_topic": lake.tasks_topic,
             "events_topic": lake.events_topic,
             "dead_letters_topic": lake.dead_letters_topic,
+            "workers_group": names.workers_group,
         },
         "database": {
             "host": database.host,
             "port": database.port,
-            "name": LEDGER,
-            "user": LEDGER,
-            "password": database.passwords.apply(itemgetter(LEDGER)),
+            "name": names.ledger,
+            "user": names.ledger,
+            "password": database.passwords.apply(itemgetter(names.ledger)),
         },
         "workflow_engine": {
             "api_url": engine.api_url,

@@ -54,6 +54,8 @@ class EventBus(_Part):
     tasks_topic: str = "collection.tasks"
     events_topic: str = "collection.events"
     dead_letters_topic: str = "collection.dead-letters"
+    workers_group: str = "collection-workers"
+    """Consumer group that shares the tasks among its members."""
 
 
 class Database(_Part):

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
-from marketlake.collection.worker import GROUP
 from marketlake.events.connection import client_configuration
 
 from tests.conformance.holdings import SERVICES, counts, publish_trades, whole
@@ -82,9 +81,11 @@ def _ends(platform: Platform) -> dict[tuple[str, int], int]:
 
 
 def _positions(platform: Platform) -> dict[tuple[str, int], int]:
-    admin = AdminClient(client_configuration(platform.settings.event_bus, client_id="positions"))
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(GROUP)], request_timeout=15)
-    committed = asked[GROUP].result(15).topic_partitions
+    bus = platform.settings.event_bus
+    admin = AdminClient(client_configuration(bus, client_id="positions"))
+    group = ConsumerGroupTopicPartitions(bus.workers_group)
+    asked = admin.list_consumer_group_offsets([group], request_timeout=15)
+    committed = asked[bus.workers_group].result(15).topic_partitions
     return {(at.topic, at.partition): at.offset for at in committed if at.offset >= 0}
 
 

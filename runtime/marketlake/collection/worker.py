@@ -20,7 +20,6 @@ from marketlake.settings import Settings
 
 log = logging.getLogger(__name__)
 
-GROUP = "collection-workers"
 GRACE_S = 10.0
 """How long files in hand may take to end after SIGTERM; less than the service's stop grace of 15 s."""
 _M_ARENA_MAX = -8
@@ -65,7 +64,7 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
             unfinished = Consumer(
                 bus,
                 topic=bus.tasks_topic,
-                group=GROUP,
+                group=bus.workers_group,
                 client_id=worker,
                 concurrency=concurrency,
                 work=collector.work,
