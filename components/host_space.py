@@ -7,6 +7,9 @@ import pulumi
 from components.component import Component
 from components.providers.supervisor import SupervisorDaemon
 
+_ALIASES = [pulumi.Alias(name="supervisor", parent=pulumi.ROOT_STACK_RESOURCE)]
+"""Stacks that are older than this component have the supervisor by itself."""
+
 
 class HostSpaceArgs(TypedDict):
     """What is declared of a stack's place on this machine."""
@@ -28,10 +31,15 @@ class HostSpace(Component):
     def __init__(self, name: str, args: HostSpaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the supervisor."""
         super().__init__(name, opts)
-        daemon = SupervisorDaemon(
+        self._daemon = SupervisorDaemon(
             f"{name}-supervisor",
             {"folder": args["folder"], "keep_data": args.get("keep_data", False)},
-            self._child(),
+            pulumi.ResourceOptions.merge(self._child(), pulumi.ResourceOptions(aliases=_ALIASES)),
         )
-        self.folder, self.supervisor = daemon.folder, daemon.socket
+        self.folder, self.supervisor = self._daemon.folder, self._daemon.socket
         self.register_outputs({"folder": self.folder, "supervisor": self.supervisor})
+
+    @property
+    def resource(self) -> pulumi.Resource:
+        """What everything in it goes with."""
+        return self._daemon

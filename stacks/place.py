@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 from marketlake.settings import Cluster
 
-from components.providers.supervisor import SupervisorDaemon
+from components.host_space import HostSpace
 from components.target import KubernetesArgs, TargetArgs, TargetKind
 from stacks.settings import EnvironmentSettings, Target
 
@@ -35,20 +35,20 @@ def place_of(environment: str, settings: EnvironmentSettings) -> Place:
 
 
 def _host(environment: str, settings: EnvironmentSettings) -> Place:
-    supervisor = SupervisorDaemon(
-        "supervisor", {"folder": str(settings.folder(environment)), "keep_data": settings.keep_data}
+    space = HostSpace(
+        "machine", {"folder": str(settings.folder(environment)), "keep_data": settings.keep_data}
     )
     return Place(
         target={
             "kind": TargetKind.HOST,
             "host": {
-                "folder": supervisor.folder,
-                "supervisor": supervisor.socket,
+                "folder": space.folder,
+                "supervisor": space.supervisor,
                 "ports": settings.ports.by_service(),
                 "keep_data": settings.keep_data,
             },
         },
-        root=supervisor,
+        root=space.resource,
         opts=pulumi.ResourceOptions(),
     )
 
