@@ -40,14 +40,12 @@ class ClusterSpace(Component):
 
     namespace: pulumi.Output[str]
     """Known once pods can be made in it."""
-    resource: pulumi.Resource
-    """What everything in it goes with."""
 
     def __init__(self, name: str, args: ClusterSpaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the namespace and what it holds before any service."""
         super().__init__(name, opts)
         stack = args["stack"]
-        self.resource = ClusterNamespace(
+        self._namespace = ClusterNamespace(
             f"{name}-namespace",
             {
                 "namespace": args["namespace"],
@@ -58,7 +56,7 @@ class ClusterSpace(Component):
             },
             self._child(),
         )
-        there = known_after(pulumi.Output.from_input(args["namespace"]), self.resource)
+        there = known_after(pulumi.Output.from_input(args["namespace"]), self._namespace)
         closed = NetworkPolicy(
             f"{name}-deny-all",
             metadata={"name": "deny-all", "namespace": there, "labels": stack_labels(stack, "cluster-space")},
@@ -82,3 +80,8 @@ class ClusterSpace(Component):
         ready = pulumi.Output.all(there, closed.id, *(known.id for known in classes))
         self.namespace = ready.apply(lambda values: str(values[0]))
         self.register_outputs({"namespace": self.namespace})
+
+    @property
+    def resource(self) -> pulumi.Resource:
+        """What everything in it goes with."""
+        return self._namespace

@@ -77,6 +77,7 @@ class CollectionFlowArgs(TypedDict):
     """The flow that collects."""
 
     work_pool: str
+    """Name of Prefect's work pool that its runs wait in."""
     deployment: str
     """``flow/deployment``."""
     entrypoint: str
@@ -95,13 +96,19 @@ class DataLakeArgs(TypedDict):
     """What is declared of the data lake."""
 
     object_store: ObjectStoreConnectionArgs
+    """Where the buckets lie."""
     runtime_identity: NotRequired[RuntimeIdentityArgs]
     """Optional: of a store that is no MinIO of ours; when omitted, one is made in the store, which is MinIO then."""
     event_bus: EventBusConnectionArgs
+    """Where the topics lie."""
     workflow_engine: WorkflowEngineConnectionArgs
+    """Where the flow is deployed."""
     buckets: BucketsArgs
+    """Of files and tables."""
     topics: TopicsArgs
+    """Of what happens to them."""
     flow: CollectionFlowArgs
+    """That fills them."""
 
 
 class DataLake(Component):
@@ -111,17 +118,25 @@ class DataLake(Component):
     """
 
     landing_bucket: pulumi.Output[str]
+    """Archive files as their venue published them."""
     lake_bucket: pulumi.Output[str]
+    """Delta tables."""
     stand_in_bucket: pulumi.Output[str | None]
+    """What stands in for a venue's public archive, if anything does."""
     access_key_id: pulumi.Output[str]
     """Of an identity that may read and write objects in these buckets and, if it was made here, nothing else."""
     secret_access_key: pulumi.Output[str]
     """A secret."""
     tasks_topic: pulumi.Output[str]
+    """Files to collect, one event each."""
     events_topic: pulumi.Output[str]
+    """What happened."""
     dead_letters_topic: pulumi.Output[str]
+    """What nobody could read."""
     work_pool: pulumi.Output[str]
+    """What a worker of flows takes runs from."""
     deployment: pulumi.Output[str]
+    """``flow/deployment`` that collects."""
 
     def __init__(self, name: str, args: DataLakeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare all of it."""

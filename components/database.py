@@ -104,6 +104,7 @@ class ExternalDatabaseArgs(TypedDict):
     """A PostgreSQL server that somebody else runs."""
 
     host: pulumi.Input[str]
+    """Its name or address."""
     port: NotRequired[pulumi.Input[int]]
     """Optional: 5432 when omitted."""
     superuser: pulumi.Input[str]
@@ -136,7 +137,9 @@ class Database(Component):
     """A PostgreSQL server with databases in it."""
 
     host: pulumi.Output[str]
+    """The server's name or address."""
     port: pulumi.Output[int]
+    """Where it speaks PostgreSQL's protocol."""
     passwords: pulumi.Output[dict[str, str]]
     """A secret: the owner's password, by database. Known once the database exists."""
     service: pulumi.Output[dict[str, str]]

@@ -168,9 +168,13 @@ class EventBus(Component):
     """A Kafka broker, or a cluster that somebody else runs."""
 
     bootstrap_servers: pulumi.Output[str]
+    """``host:port``, several joined by commas."""
     security_protocol: pulumi.Output[str]
+    """``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``."""
     sasl_mechanism: pulumi.Output[str | None]
+    """``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
     username: pulumi.Output[str | None]
+    """Somebody who may create topics, write and read them."""
     password: pulumi.Output[str | None]
     """A secret. It, the mechanism and the name are None for an external cluster that asks for none."""
     service: pulumi.Output[dict[str, str]]

@@ -96,7 +96,9 @@ class ObjectStore(Component):
     endpoint: pulumi.Output[str]
     """Base URL of its S3 API."""
     region: pulumi.Output[str]
+    """What requests are signed for."""
     access_key_id: pulumi.Output[str]
+    """Of an identity that may create buckets."""
     secret_access_key: pulumi.Output[str]
     """A secret."""
     service: pulumi.Output[dict[str, str]]

@@ -56,12 +56,15 @@ class KubernetesArgs(TypedDict):
     """Optional: ``host[:port]/prefix`` that our images were pushed to; when omitted they lie on the nodes."""
     vendor_images: NotRequired[dict[str, VendorImageArgs]]
     """Optional: images to use instead of ours, by program."""
+    operators: NotRequired[list[str]]
+    """Optional: networks, e.g. ``10.1.0.0/16``, that may reach every service beside the pods that call it."""
 
 
 class TargetArgs(TypedDict):
     """Where the services of a component run."""
 
     kind: TargetKind
+    """Its own arguments stand under its name."""
     host: NotRequired[HostArgs]
     """Needed by the kind ``host``."""
     kubernetes: NotRequired[KubernetesArgs]

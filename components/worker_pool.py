@@ -144,11 +144,13 @@ class WorkflowWorkerArgs(TypedDict):
     settings: pulumi.Input[str]
     """A secret: the runtime's settings as JSON."""
     work_pool: pulumi.Input[str]
+    """Name of Prefect's work pool that it takes runs from."""
     worker_type: NotRequired[str]
     """Optional: type of Prefect's worker, ``process`` when omitted."""
     api_url: pulumi.Input[str]
+    """Prefect's API: it ends in ``/api``."""
     auth_string: pulumi.Input[str]
-    """A secret."""
+    """A secret: ``user:password`` for HTTP basic authentication."""
     memory_mib: NotRequired[int]
     """Optional: 512 when omitted."""
     cpu_millis: NotRequired[int]

@@ -73,9 +73,13 @@ class StateDatabaseArgs(TypedDict):
     """The PostgreSQL database of a workflow engine's state."""
 
     host: pulumi.Input[str]
+    """The server's name or address."""
     port: pulumi.Input[int]
+    """Where it speaks PostgreSQL's protocol."""
     name: pulumi.Input[str]
+    """Of the database."""
     user: pulumi.Input[str]
+    """The role that owns it."""
     password: pulumi.Input[str]
     """A secret."""
     external: NotRequired[bool]
@@ -101,6 +105,7 @@ class WorkflowEngine(Component):
     api_url: pulumi.Output[str]
     """Ends in ``/api``."""
     ui_url: pulumi.Output[str]
+    """Its web page."""
     auth_string: pulumi.Output[str]
     """A secret: ``user:password`` for HTTP basic authentication."""
     service: pulumi.Output[dict[str, str]]

@@ -66,6 +66,8 @@ class Survey:
     """It measures what pods use."""
     images: frozenset[str] | None = None
     """Names of the images that every node has; None as well where nodes do not list all that they have."""
+    front: str | None = None
+    """Virtual address of the API server, as pods see it, with its port: ``10.96.0.1:443``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ class ClusterAccess:
             nodes, pods = await _list(api, "v1", "nodes"), await _list(api, "v1", "pods")
             classes = await _list(api, "storage.k8s.io/v1", "storageclasses")
             services = await _list(api, "apiregistration.k8s.io/v1", "apiservices")
+            fronts = await _list(api, "v1", "services", namespace="default")
             return Survey(
                 version=await _version(api),
                 storage_classes=None if classes is None else dict(map(_storage_class, classes)),
@@ -125,6 +128,7 @@ class ClusterAccess:
                 if services is None
                 else any(item["metadata"]["name"] == _METRICS for item in services),
                 images=None if nodes is None else _images(nodes),
+                front=_front(fronts or []),
             )
 
         return self._ask(look)
@@ -205,6 +209,8 @@ class ClusterAccess:
             if _owner(namespaces, self.namespace) == stack and not keep_data:
                 await _delete(api, "v1", f"namespaces/{self.namespace}")
                 gone.append(f"namespace {self.namespace}")
+            elif keep_data:
+                gone += await self._delete_runs(api, stack)
             for item in (
                 await _list(api, "scheduling.k8s.io/v1", "priorityclasses", labels=_labels(stack)) or []
             ):
@@ -214,6 +220,20 @@ class ClusterAccess:
             return gone
 
         return self._ask(delete)
+
+    async def _delete_runs(self, api: Api, stack: str) -> list[str]:
+        """The Jobs of flow runs, which the workflow worker made: Pulumi does not know them."""
+        jobs = await _list(api, "batch/v1", "jobs", namespace=self.namespace, labels=_labels(stack)) or []
+        names = [item["metadata"]["name"] for item in jobs]
+        for name in names:
+            await _delete(
+                api,
+                "batch/v1",
+                f"jobs/{name}",
+                namespace=self.namespace,
+                params={"propagationPolicy": "Background"},
+            )
+        return [f"job {name}" for name in names]
 
     def _ask(self, action: Callable[[Api], Awaitable[Result]]) -> Result:
         server = self.server
@@ -274,8 +294,17 @@ async def _list(
         return list(response.json()["items"])
 
 
-async def _delete(api: Api, version: str, url: str) -> None:
-    async with api.call_api("DELETE", version=version, url=url):
+async def _delete(
+    api: Api,
+    version: str,
+    url: str,
+    *,
+    namespace: str | None = None,
+    params: Mapping[str, str] | None = None,
+) -> None:
+    async with api.call_api(
+        "DELETE", version=version, url=url, namespace=namespace, params=dict(params or {})
+    ):
         return
 
 
@@ -288,6 +317,13 @@ def _owner(namespaces: Sequence[Mapping[str, Any]], name: str) -> str | None:
     for item in namespaces:
         if item["metadata"]["name"] == name:
             return str((item["metadata"].get("labels") or {}).get(INSTANCE, ""))
+    return None
+
+
+def _front(services: Sequence[Mapping[str, Any]]) -> str | None:
+    for item in services:
+        if item["metadata"]["name"] == "kubernetes":
+            return f"{item['spec']['clusterIP']}:{item['spec']['ports'][0]['port']}"
     return None
 
 

@@ -87,6 +87,8 @@ def _namespace(environment: str, settings: EnvironmentSettings) -> Place:
         args["image_registry"] = settings.images.registry
     if settings.images.vendor:
         args["vendor_images"] = settings.images.vendor_args()
+    if kubernetes.operators:
+        args["operators"] = kubernetes.operators
     return Place(
         target={"kind": TargetKind.KUBERNETES, "kubernetes": args},
         root=space.resource,

@@ -104,6 +104,8 @@ def _type(field: FieldInfo) -> str:
     kind, metadata = _unwrapped(field.annotation, list(field.metadata))
     if get_origin(kind) is dict:
         return "texts by name"
+    if get_origin(kind) is list:
+        return "list of texts"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " or ".join(f"`{member.value}`" for member in kind)
     low = next((bound for bound in metadata if isinstance(bound, Ge | Gt)), None)
@@ -143,7 +145,7 @@ def _default(value: Any) -> str:
             return f"`{str(value).lower()}`"
         case PydanticUndefinedType():
             return "has to be given"
-        case dict():
+        case dict() | list():
             return "none"
         case Enum():
             return f"`{value.value}`"

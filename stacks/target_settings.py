@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from components.target import VendorImageArgs
@@ -96,6 +97,13 @@ _PORTS_BY_SERVICE: Mapping[str, Mapping[str, str]] = {
 }
 
 
+def _network(text: str) -> str:
+    network = ip_network(text)
+    if network.prefixlen == 0:
+        raise ValueError("is everybody: name the networks that operators come from")
+    return str(network)
+
+
 class KubernetesSettings(Section):
     """The cluster, for the target `kubernetes`."""
 
@@ -117,6 +125,10 @@ class KubernetesSettings(Section):
     """Namespace that becomes the stack's alone; by default `marketlake-<environment>`."""
     storage_class: ObjectName | None = None
     """Storage class of the volumes of every section that names none; by default the cluster's default one."""
+
+    operators: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)
+    """Networks that Pulumi and the command line come from, e.g. `10.1.0.0/16`: they may reach every service. A
+    machine that is itself the node of the cluster needs none."""
 
     def namespace_of(self, environment: str) -> str:
         """The namespace of an environment's stack."""

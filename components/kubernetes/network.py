@@ -1,6 +1,6 @@
 """Who may talk to whom: everything is closed, and each service opens the ways that its definition names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from components.kubernetes.labels import caller_of, selector
@@ -14,8 +14,10 @@ DENY_ALL: dict[str, Any] = {"podSelector": {}, "policyTypes": ["Ingress", "Egres
 """Spec of the policy that closes a namespace."""
 
 
-def policy_of(service: Service, stack: str, *, calls_api_server: bool) -> dict[str, Any]:
-    """Spec of a service's NetworkPolicy.
+def policy_of(
+    service: Service, stack: str, *, calls_api_server: bool, operators: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Spec of a service's NetworkPolicy, which lets in the networks of `operators` as well.
 
     What a service calls, only it knows, and whom it answers, only its callers do: so callers carry a label for each
     service that they call, and a service lets in who carries its label. Probes come from the node, which a policy
@@ -26,7 +28,10 @@ def policy_of(service: Service, stack: str, *, calls_api_server: bool) -> dict[s
     if ports:
         ingress.append(
             {
-                "from": [{"podSelector": {"matchLabels": {caller_of(service.name): "true"}}}],
+                "from": [
+                    {"podSelector": {"matchLabels": {caller_of(service.name): "true"}}},
+                    *({"ipBlock": {"cidr": network}} for network in operators),
+                ],
                 "ports": [{"protocol": "TCP", "port": port.preferred} for port in ports],
             }
         )

@@ -46,8 +46,11 @@ class Observability(Component):
     otlp_endpoint: pulumi.Output[str]
     """OTLP over HTTP, without the ``/v1/…`` path."""
     metrics_url: pulumi.Output[str]
+    """Base URL of the store of metrics: VictoriaMetrics."""
     logs_url: pulumi.Output[str]
+    """Base URL of the store of logs: VictoriaLogs."""
     traces_url: pulumi.Output[str]
+    """Base URL of the store of traces: Jaeger."""
     username: pulumi.Output[str]
     """HTTP basic authentication of the metrics and logs stores."""
     password: pulumi.Output[str]

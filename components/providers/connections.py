@@ -16,6 +16,7 @@ class ObjectStoreConnectionArgs(TypedDict):
     endpoint: pulumi.Input[str]
     """Base URL, e.g. ``http://127.0.0.1:9000``."""
     access_key_id: pulumi.Input[str]
+    """Of an identity that may create buckets."""
     secret_access_key: pulumi.Input[str]
     """A secret."""
     region: NotRequired[pulumi.Input[str]]
@@ -41,8 +42,9 @@ class EventBusConnectionArgs(TypedDict):
     sasl_mechanism: NotRequired[pulumi.Input[str | None]]
     """Needed with SASL: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
     username: NotRequired[pulumi.Input[str | None]]
+    """Needed with SASL: somebody who may create topics."""
     password: NotRequired[pulumi.Input[str | None]]
-    """A secret."""
+    """A secret, needed with SASL."""
 
 
 class EventBusConnection(_Connection):

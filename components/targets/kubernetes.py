@@ -1,9 +1,6 @@
 """A namespace of a cluster as a target: every service becomes a workload with what belongs to it."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -16,10 +13,11 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
 
-from components.kubernetes.labels import caller_of, priority_class, selector, service_labels
-from components.kubernetes.layout import LOGS, SECRET_FILE, SECRET_VARIABLE
+from components.kubernetes.labels import priority_class, selector, service_labels
+from components.kubernetes.layout import LOGS
 from components.kubernetes.network import policy_of
-from components.kubernetes.placing import Images, place, version_of
+from components.kubernetes.piece import Known, Piece
+from components.kubernetes.placing import Images, version_of
 from components.kubernetes.pod import (
     Texts,
     claims,
@@ -29,18 +27,14 @@ from components.kubernetes.pod import (
     with_token,
 )
 from components.rendering import (
-    Placement,
     console_address,
     health_target,
     main_address,
-    render_files,
-    render_secret_environment,
 )
-from components.service import PLACEHOLDER, Service
+from components.service import Service
 from components.target import Deployed, KubernetesArgs
 from policies.rules import require
 from policies.rules.marks import API_ACCESS
-from toolchain.images import Image
 from toolchain.images.catalogue import RUNTIME
 
 _ROLLOUT_SPARE_S = 120
@@ -48,72 +42,10 @@ _ROLLOUT_SPARE_S = 120
 _CPU_UTILISATION = 80
 """Per cent of the requested CPU beyond which a replica is added."""
 _LOG_READER_MIB = 128
-_JOB_RULES = [
-    {
-        "apiGroups": ["batch"],
-        "resources": ["jobs"],
-        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["pods", "pods/status"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
-]
-_LOG_RULES = [
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-]
 _LOG_READER = ("pod-logs", "--namespace=$(NAMESPACE)", f"--folder={LOGS}")
-
-_OF_OTHERS = frozenset({"address", "input"})
-"""Kinds of placeholders whose values come from other resources."""
 
 _TAKE_BACK = {"pulumi.com/patchForce": "true"}
 """What somebody changed with kubectl is set back; else the API server would refuse the next `up` over it."""
-
-Known = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """One service on its way to the cluster."""
-
-    service: Service
-    image: Image
-    version: str
-    labels: Mapping[str, str]
-    opts: pulumi.ResourceOptions
-
-    @property
-    def reads_logs(self) -> bool:
-        """Whether it wants to see the logs of all services."""
-        return any(
-            match[1] == "logs"
-            for file in self.service.files.values()
-            for match in PLACEHOLDER.finditer(file.text)
-        )
-
-    @property
-    def rules(self) -> Sequence[Mapping[str, Any]]:
-        """What its service account may do in the namespace."""
-        if self.service.runs is not None:
-            return _JOB_RULES
-        return _LOG_RULES if self.reads_logs else ()
-
-    def texts(self, known: pulumi.Output[Known]) -> Texts:
-        """Fills in what is known already at once, so that previews and policies see as much as can be seen."""
-
-        def render(make: Callable[[Placement], Any], sources: Iterable[str]) -> Any:
-            kinds = {match[2] for source in sources for match in PLACEHOLDER.finditer(source)}
-            if kinds & _OF_OTHERS:
-                return known.apply(lambda values: make(_placement(self, values, {})))
-            return make(_placement(self, {"addresses": {}, "inputs": {}}, {}))
-
-        return render
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it keeps something that has to outlive its pods."""
-        return any(not volume.scratch for volume in self.service.volumes.values())
 
 
 class KubernetesTarget:
@@ -124,6 +56,7 @@ class KubernetesTarget:
         self._stack = args["stack"]
         self._storage_class = args.get("storage_class")
         self._images = Images(registry=args.get("image_registry"), vendor=args.get("vendor_images"))
+        self._operators = args.get("operators", [])
 
     def deploy(
         self,
@@ -156,7 +89,7 @@ class KubernetesTarget:
             before += self._run_belongings(f"{name}-run", piece, service.runs, inputs, secrets)
         if cluster_service:
             before.append(cluster_service)
-        workload = self._workload(name, piece, known, _digest(piece, hidden), before)
+        workload = self._workload(name, piece, known, piece.digest(hidden), before)
         self._budget(name, piece, workload)
         if service.max_replicas is not None:
             self._autoscaler(name, piece, service.max_replicas, workload)
@@ -185,15 +118,15 @@ class KubernetesTarget:
                 "metadata": {"namespace": self._namespace, "labels": dict(piece.labels)},
                 "spec": {
                     "backoffLimit": 0,
-                    "template": {"metadata": {"labels": _pod_labels(piece)}, "spec": spec},
+                    "template": {"metadata": {"labels": piece.pod_labels}, "spec": spec},
                 },
             }
         )
 
-    def _piece(self, service: Service, opts: pulumi.ResourceOptions) -> _Piece:
+    def _piece(self, service: Service, opts: pulumi.ResourceOptions) -> Piece:
         image = self._images.of(service)
         version = version_of(service, image)
-        return _Piece(
+        return Piece(
             service=service,
             image=image,
             version=version,
@@ -201,7 +134,7 @@ class KubernetesTarget:
             opts=opts,
         )
 
-    def _metadata(self, piece: _Piece, annotations: Mapping[str, str] = _TAKE_BACK) -> dict[str, Any]:
+    def _metadata(self, piece: Piece, annotations: Mapping[str, str] = _TAKE_BACK) -> dict[str, Any]:
         return {
             "name": piece.service.name,
             "namespace": self._namespace,
@@ -209,12 +142,12 @@ class KubernetesTarget:
             "annotations": dict(annotations),
         }
 
-    def _child(self, piece: _Piece, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+    def _child(self, piece: Piece, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(
             parent=piece.opts.parent, depends_on=list(after), delete_before_replace=True
         )
 
-    def _cluster_service(self, name: str, piece: _Piece) -> ClusterService | None:
+    def _cluster_service(self, name: str, piece: Piece) -> ClusterService | None:
         ports = {port: declared for port, declared in piece.service.ports.items() if not declared.private}
         if not ports:
             return None
@@ -234,17 +167,17 @@ class KubernetesTarget:
         )
 
     def _files(
-        self, name: str, piece: _Piece, known: pulumi.Output[Known], hidden: pulumi.Output[Known]
+        self, name: str, piece: Piece, known: pulumi.Output[Known], hidden: pulumi.Output[Known]
     ) -> list[pulumi.Resource]:
         """The ConfigMap and the Secret, each only if there is something for it."""
         service, made = piece.service, []
         if any(not file.secret for file in service.files.values()):
-            texts = known.apply(
-                lambda values: render_files(service, _placement(piece, values, {}), secret=False)
-            )
             made.append(
                 ConfigMap(
-                    f"{name}-files", metadata=self._metadata(piece), data=texts, opts=self._child(piece)
+                    f"{name}-files",
+                    metadata=self._metadata(piece),
+                    data=known.apply(piece.plain_texts),
+                    opts=self._child(piece),
                 )
             )
         if service.secret_environment or any(file.secret for file in service.files.values()):
@@ -253,13 +186,13 @@ class KubernetesTarget:
                     f"{name}-secrets",
                     metadata=self._metadata(piece),
                     type="Opaque",
-                    string_data=hidden.apply(lambda values: _secret_texts(piece, values)),
+                    string_data=hidden.apply(piece.secret_texts),
                     opts=self._child(piece),
                 )
             )
         return made
 
-    def _account(self, name: str, piece: _Piece) -> list[pulumi.Resource]:
+    def _account(self, name: str, piece: Piece) -> list[pulumi.Resource]:
         """A service account and, if the service asks something of the cluster, the least right to do so."""
         account = ServiceAccount(
             f"{name}-account",
@@ -281,18 +214,23 @@ class KubernetesTarget:
         )
         return [account, role, binding]
 
-    def _network_policy(self, name: str, piece: _Piece) -> NetworkPolicy:
+    def _network_policy(self, name: str, piece: Piece) -> NetworkPolicy:
         return NetworkPolicy(
             f"{name}-network-policy",
             metadata=self._metadata(piece),
-            spec=policy_of(piece.service, self._stack, calls_api_server=bool(piece.rules)),
+            spec=policy_of(
+                piece.service,
+                self._stack,
+                calls_api_server=bool(piece.rules),
+                operators=self._operators,
+            ),
             opts=self._child(piece),
         )
 
     def _run_belongings(
         self,
         name: str,
-        parent: _Piece,
+        parent: Piece,
         runs: Service,
         inputs: Mapping[str, pulumi.Input[str]],
         secrets: Mapping[str, pulumi.Input[str]],
@@ -310,7 +248,7 @@ class KubernetesTarget:
     def _workload(
         self,
         name: str,
-        piece: _Piece,
+        piece: Piece,
         known: pulumi.Output[Known],
         digest: pulumi.Output[str],
         before: Sequence[pulumi.Resource],
@@ -354,7 +292,7 @@ class KubernetesTarget:
             "revisionHistoryLimit": 3,
         }
 
-    def _template(self, piece: _Piece, texts: Texts, digest: pulumi.Output[str]) -> dict[str, Any]:
+    def _template(self, piece: Piece, texts: Texts, digest: pulumi.Output[str]) -> dict[str, Any]:
         service = piece.service
         spec = pod_spec(
             service,
@@ -384,9 +322,9 @@ class KubernetesTarget:
             ]
         if piece.rules:
             annotations[API_ACCESS] = "reads the logs of its namespace" if piece.reads_logs else "starts Jobs"
-        return {"metadata": {"labels": _pod_labels(piece), "annotations": annotations}, "spec": spec}
+        return {"metadata": {"labels": piece.pod_labels, "annotations": annotations}, "spec": spec}
 
-    def _budget(self, name: str, piece: _Piece, workload: pulumi.Resource) -> None:
+    def _budget(self, name: str, piece: Piece, workload: pulumi.Resource) -> None:
         PodDisruptionBudget(
             f"{name}-disruption-budget",
             metadata=self._metadata(piece),
@@ -398,7 +336,7 @@ class KubernetesTarget:
             opts=self._child(piece, workload),
         )
 
-    def _autoscaler(self, name: str, piece: _Piece, most: int, workload: pulumi.Resource) -> None:
+    def _autoscaler(self, name: str, piece: Piece, most: int, workload: pulumi.Resource) -> None:
         kind = "StatefulSet" if piece.lasts else "Deployment"
         HorizontalPodAutoscaler(
             f"{name}-autoscaler",
@@ -421,7 +359,7 @@ class KubernetesTarget:
         )
 
     def _info(
-        self, piece: _Piece, addresses: pulumi.Output[Mapping[str, str]]
+        self, piece: Piece, addresses: pulumi.Output[Mapping[str, str]]
     ) -> pulumi.Output[dict[str, Any]]:
         service = piece.service
         kind = "statefulset" if piece.lasts else "deployment"
@@ -443,37 +381,6 @@ class KubernetesTarget:
 
 def _addresses(service: Service, ip: str) -> dict[str, str]:
     return {name: f"{ip}:{port.preferred}" for name, port in service.ports.items() if not port.private}
-
-
-def _placement(piece: _Piece, known: Known, secrets: Mapping[str, str]) -> Placement:
-    return place(
-        piece.service, piece.image, addresses=known["addresses"], inputs=known["inputs"], secrets=secrets
-    )
-
-
-def _secret_texts(piece: _Piece, values: Known) -> dict[str, str]:
-    placement = _placement(piece, values["known"], values["secrets"])
-    files = render_files(piece.service, placement, secret=True)
-    variables = render_secret_environment(piece.service, placement)
-    return {
-        **{f"{SECRET_FILE}{name}": text for name, text in files.items()},
-        **{f"{SECRET_VARIABLE}{name}": text for name, text in variables.items()},
-    }
-
-
-def _digest(piece: _Piece, hidden: pulumi.Output[Known]) -> pulumi.Output[str]:
-    """Changes when a file or a secret of the service does: written into its pods, it makes them start anew."""
-
-    def digest(values: Known) -> str:
-        placement = _placement(piece, values["known"], values["secrets"])
-        texts = [render_files(piece.service, placement, secret=False), _secret_texts(piece, values)]
-        return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:32]
-
-    return pulumi.Output.unsecret(hidden.apply(digest))
-
-
-def _pod_labels(piece: _Piece) -> dict[str, str]:
-    return {**piece.labels, **{caller_of(called): "true" for called in piece.service.calls}}
 
 
 def _deadline_s(service: Service) -> int:

@@ -1,12 +1,13 @@
 """A namespace of a cluster."""
 
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.kubernetes.placing import Images
 from stacks import leftovers
-from stacks.cluster import ClusterAccess
+from stacks.cluster import ClusterAccess, ClusterUnreachableError
 from stacks.fitness import check_fitness
 from stacks.needs import NotEnoughError, needs_of
 from stacks.pending import PendingCreate
@@ -23,6 +24,7 @@ from toolchain.progress import progress_for
 _GONE_S = 120.0
 """How long volumes may take to follow their namespace."""
 _PAUSE_S = 1.0
+_WAY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,12 @@ class ClusterPremises:
         return cls(environment, settings, access)
 
     def check(self) -> list[str]:
-        """Look at the cluster's version, room, storage classes and namespace."""
-        needs = needs_of(self.settings, is_new=True)
-        return check_fitness(self.access.survey(), needs, self.settings, self.environment)
+        """Look at the cluster's version, room, storage classes and namespace, and for a way to its Services."""
+        needs, survey = needs_of(self.settings, is_new=True), self.access.survey()
+        warnings = check_fitness(survey, needs, self.settings, self.environment)
+        if survey.front is not None:
+            _require_way(survey.front)
+        return warnings
 
     def supply(self, *, bring: bool) -> None:
         """Build our own images where the settings name no registry; with `bring`, load them into this machine's
@@ -129,6 +134,21 @@ class ClusterPremises:
             for image in map(locate, names)
             if image.reference not in there
         ]
+
+
+def _require_way(front: str) -> None:
+    """Make sure that this machine reaches virtual addresses: Pulumi asks the services themselves for buckets, topics
+    and users.
+    """
+    host, _, port = front.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_WAY_S).close()
+    except OSError as error:
+        raise ClusterUnreachableError(
+            f"This machine does not reach the Services of the cluster: {front}, where each pod finds the API server, "
+            f"does not answer ({error}). Run this on a node or in its network, or lead a way there: "
+            "docs/cluster.md#another-cluster has those for kind, k3s and EKS."
+        ) from None
 
 
 def _programs(settings: EnvironmentSettings) -> list[Program]:

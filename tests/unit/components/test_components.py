@@ -1,4 +1,4 @@
-"""What the components declare to Pulumi, and that they can be hosted for other languages."""
+"""What the components declare to Pulumi."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from typing import Any
 
 import pulumi
 import pytest
-from pulumi.provider.experimental.analyzer import Analyzer
 from pulumi.runtime import mocks
 
 from components import (
@@ -20,7 +19,6 @@ from components import (
     worker_pool,
     workflow_engine,
 )
-from components.component import Component
 from components.supervision import placing
 from components.target import TargetArgs, TargetKind
 from components.targets import target_of
@@ -34,16 +32,6 @@ TARGET: TargetArgs = {
         "ports": {"object-store": {"api": 7777}},
     },
 }
-COMPONENTS: list[type[Component]] = [
-    database.Database,
-    object_store.ObjectStore,
-    event_bus.EventBus,
-    workflow_engine.WorkflowEngine,
-    observability.Observability,
-    worker_pool.WorkflowWorker,
-    worker_pool.CollectionWorkers,
-    data_lake.DataLake,
-]
 
 
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
@@ -99,15 +87,6 @@ def seen(output: pulumi.Output[Any]) -> list[Any]:
     values: list[Any] = []
     output.apply(values.append)
     return values
-
-
-def test_every_component_can_be_hosted_for_other_languages() -> None:
-    definitions = Analyzer("marketlake").analyze(COMPONENTS)["component_definitions"]
-    assert set(definitions) == {component.__name__ for component in COMPONENTS}
-    for name, definition in definitions.items():
-        assert definition.description, name
-        assert definition.inputs, name
-        assert definition.outputs, name
 
 
 def test_a_component_is_a_noun_of_the_package_and_owns_its_children(engine: Engine) -> None:

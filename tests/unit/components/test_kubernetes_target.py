@@ -180,6 +180,17 @@ def test_a_caller_is_let_in_and_nobody_else(cluster: Cluster) -> None:
     assert policies["collection-worker"]["ingress"] == []
 
 
+def test_operators_are_let_in_beside_the_callers(cluster: Cluster) -> None:
+    target: TargetArgs = {**TARGET, "kubernetes": {**TARGET["kubernetes"], "operators": ["10.20.0.0/16"]}}
+    declare(lambda: database.Database("database", {"target": target, "databases": ["ledger"]}))
+    policies = {inputs["metadata"]["name"]: inputs["spec"] for inputs in cluster.of_kind("NetworkPolicy")}
+    (way,) = policies["database"]["ingress"]
+    assert way["from"] == [
+        {"podSelector": {"matchLabels": {"marketlake/calls-database": "true"}}},
+        {"ipBlock": {"cidr": "10.20.0.0/16"}},
+    ]
+
+
 def test_the_controller_of_the_event_bus_is_reached_by_itself_alone(cluster: Cluster) -> None:
     declare(lambda: event_bus.EventBus("bus", {"target": TARGET}))
     (service,) = cluster.of_kind("Service")

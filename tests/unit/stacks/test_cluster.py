@@ -99,7 +99,11 @@ def test_kept_data_keeps_the_namespace_and_no_pod(
 ) -> None:
     monkeypatch.setattr(premises, "_GONE_S", 0.0)
     server.add("/api/v1/namespaces/lake", labels=OURS)
-    assert stack.clear(keep_data=True) == []
+    jobs = "/apis/batch/v1/namespaces/lake/jobs"
+    server.add(f"{jobs}/run", labels=OURS)
+    server.add(f"{jobs}/of-others", labels={})
+    assert stack.clear(keep_data=True) == ["deleted what was still there: job run"]
+    assert f"{jobs}/of-others" in server.objects
     assert stack.left(keep_data=True) == []
     server.add("/api/v1/namespaces/lake/pods/p", labels=OURS)
     assert stack.left(keep_data=True) == ["pod p is still in the cluster"]
@@ -212,3 +216,19 @@ def test_a_stack_is_not_begun_without_its_images(
     monkeypatch.setattr(placing, "locate", locate)
     with pytest.raises(NotEnoughError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
         configured(stack, registry="registry.example.com/lake").supply(bring=True)
+
+
+def test_a_machine_without_a_way_to_services_is_told_so_and_where_to_find_one(
+    server: ApiServer, stack: ClusterPremises
+) -> None:
+    def answers_at(port: int) -> None:
+        spec = {"clusterIP": "127.0.0.1", "ports": [{"port": port}]}
+        server.add("/api/v1/namespaces/default/services/kubernetes", labels={}, spec=spec)
+
+    answers_at(server.server_port)
+    stack.check()
+    answers_at(9)
+    with pytest.raises(
+        ClusterUnreachableError, match=r"Services of the cluster: 127\.0\.0\.1:9.*another-cluster"
+    ):
+        stack.check()

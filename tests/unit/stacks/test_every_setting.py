@@ -34,6 +34,7 @@ CHANGED = {
     "kubernetes.kubeconfig": "/etc/other.conf",
     "kubernetes.context": "other",
     "kubernetes.namespace": "other",
+    "kubernetes.operators": ["10.20.0.0/16"],
     "images.registry": "registry.example.com/lake",
     "images.vendor": {"minio": {"reference": f"vendor/minio@sha256:{'1' * 64}"}},
     "collection.maxWorkers": 5,

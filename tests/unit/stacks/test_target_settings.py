@@ -6,7 +6,7 @@ import pytest
 
 from stacks import target_settings
 from stacks.target_settings import KubeconfigMissingError, KubernetesSettings
-from stacks.validation import settings_from
+from stacks.validation import InvalidSettingsError, settings_from
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,16 @@ def test_a_vendors_image_is_handed_on_as_a_component_wants_it() -> None:
     ((program, image),) = settings.images.vendor.items()
     assert program == "minio"
     assert image.args() == {"reference": reference, "executables": {"minio": "/usr/bin/minio"}, "roots": {}}
+
+
+def test_operators_come_from_networks_and_not_from_everywhere() -> None:
+    def operators(*networks: str) -> list[str]:
+        return settings_from(
+            {"target": "kubernetes", "kubernetes": {"operators": list(networks)}}, source="t"
+        ).kubernetes.operators
+
+    assert operators("10.20.0.0/16", "2001:db8::/48") == ["10.20.0.0/16", "2001:db8::/48"]
+    with pytest.raises(InvalidSettingsError, match=r"kubernetes\.operators.*is everybody"):
+        operators("0.0.0.0/0")
+    with pytest.raises(InvalidSettingsError, match=r"kubernetes\.operators"):
+        operators("10.20.0.1/16")

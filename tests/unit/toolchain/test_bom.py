@@ -44,6 +44,7 @@ def test_every_tool_of_the_platform_is_listed() -> None:
     )
     assert _names() == {"java", *pulumi, *servers}
     assert _names("kubernetes") - _names() == {"kubectl", "pulumi-resource-kubernetes"}
+    assert _names("packages") - _names() == {"pulumi-language-yaml"}
     node = ("kubernetes", "etcd", "kube-router")
     inside = ("coredns", "metrics-server", "local-path-provisioner", "pause")
     assert _names("cluster") - _names() == {*node, *inside}

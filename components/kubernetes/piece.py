@@ -1,0 +1,117 @@
+"""A service on its way to a cluster: its image, its labels, its rights, and the texts that it is given."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import pulumi
+
+from components.kubernetes.labels import caller_of
+from components.kubernetes.layout import SECRET_FILE, SECRET_VARIABLE
+from components.kubernetes.placing import place
+from components.kubernetes.pod import Texts
+from components.rendering import Placement, render_files, render_secret_environment
+from components.service import PLACEHOLDER, Service
+from toolchain.images import Image
+
+_JOB_RULES = [
+    {
+        "apiGroups": ["batch"],
+        "resources": ["jobs"],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["pods", "pods/status"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
+]
+_LOG_RULES = [
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+]
+
+_OF_OTHERS = frozenset({"address", "input"})
+"""Kinds of placeholders whose values come from other resources."""
+_NO_SECRETS: Mapping[str, str] = MappingProxyType({})
+
+Known = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One service on its way to the cluster."""
+
+    service: Service
+    image: Image
+    version: str
+    labels: Mapping[str, str]
+    opts: pulumi.ResourceOptions
+
+    @property
+    def reads_logs(self) -> bool:
+        """Whether it wants to see the logs of all services."""
+        return any(
+            match[1] == "logs"
+            for file in self.service.files.values()
+            for match in PLACEHOLDER.finditer(file.text)
+        )
+
+    @property
+    def rules(self) -> Sequence[Mapping[str, Any]]:
+        """What its service account may do in the namespace."""
+        if self.service.runs is not None:
+            return _JOB_RULES
+        return _LOG_RULES if self.reads_logs else ()
+
+    def texts(self, known: pulumi.Output[Known]) -> Texts:
+        """Fills in what is known already at once, so that previews and policies see as much as can be seen."""
+
+        def render(make: Callable[[Placement], Any], sources: Iterable[str]) -> Any:
+            kinds = {match[2] for source in sources for match in PLACEHOLDER.finditer(source)}
+            if kinds & _OF_OTHERS:
+                return known.apply(lambda values: make(self.placement(values)))
+            return make(self.placement({"addresses": {}, "inputs": {}}))
+
+        return render
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it keeps something that has to outlive its pods."""
+        return any(not volume.scratch for volume in self.service.volumes.values())
+
+    @property
+    def pod_labels(self) -> dict[str, str]:
+        """Labels of its pods: they open the ways to what it calls."""
+        return {**self.labels, **{caller_of(called): "true" for called in self.service.calls}}
+
+    def placement(self, known: Known, secrets: Mapping[str, str] = _NO_SECRETS) -> Placement:
+        """What its placeholders stand for."""
+        return place(
+            self.service, self.image, addresses=known["addresses"], inputs=known["inputs"], secrets=secrets
+        )
+
+    def plain_texts(self, known: Known) -> dict[str, str]:
+        """Its files without secrets, by name."""
+        return render_files(self.service, self.placement(known), secret=False)
+
+    def secret_texts(self, hidden: Known) -> dict[str, str]:
+        """Its files and variables with secrets, by their key in a Secret."""
+        placement = self.placement(hidden["known"], hidden["secrets"])
+        files = render_files(self.service, placement, secret=True)
+        variables = render_secret_environment(self.service, placement)
+        return {
+            **{f"{SECRET_FILE}{name}": text for name, text in files.items()},
+            **{f"{SECRET_VARIABLE}{name}": text for name, text in variables.items()},
+        }
+
+    def digest(self, hidden: pulumi.Output[Known]) -> pulumi.Output[str]:
+        """Changes when a file or a secret of it does: written into its pods, it makes them start anew."""
+
+        def of(values: Known) -> str:
+            placement = self.placement(values["known"], values["secrets"])
+            texts = [render_files(self.service, placement, secret=False), self.secret_texts(values)]
+            return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:32]
+
+        return pulumi.Output.unsecret(hidden.apply(of))
