@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def run_playbook(
     run = Run()
     began = time.monotonic()
     listener = _Listener(run, begun, done)
-    with tempfile.TemporaryDirectory(prefix=f"{_FOLDERS}{name}-") as folder:
+    with _signals_as_before(), tempfile.TemporaryDirectory(prefix=f"{_FOLDERS}{name}-") as folder:
         result = ansible_runner.run(
             private_data_dir=folder,
             playbook=str(FOLDER / f"{name}.yaml"),
@@ -121,6 +123,17 @@ def environment(name: str, folder: str) -> dict[str, str]:
         "ANSIBLE_LOCAL_TEMP": folder,
         "ANSIBLE_REMOTE_TEMP": folder,
     }
+
+
+@contextmanager
+def _signals_as_before() -> Iterator[None]:
+    """Ansible's runner takes these signals for itself, and keeps them: nothing would end what comes after it."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 class _Listener:

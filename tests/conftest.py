@@ -1,4 +1,5 @@
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,3 +9,14 @@ pytest.register_assert_rewrite("tests.conformance")
 # A shell's background job ignores SIGINT, and so does all that it starts: Ctrl-C would reach no test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """What a test leaves in the place of a signal's handler would swallow the signals of all that follow."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    left = {number: signal.getsignal(number) for number in former}
+    for number, handler in former.items():
+        signal.signal(number, handler)
+    assert left == former

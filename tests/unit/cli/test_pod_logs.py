@@ -2,12 +2,22 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from marketlake.cli import pod_logs
 from marketlake.cli.outcome import ExitCode, PlatformUnreachableError
 from marketlake.telemetry.pod_logs import ClusterApi
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """The command takes them for itself."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 def test_outside_of_a_pod_it_says_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,13 +33,8 @@ def test_it_follows_until_it_is_told_to_end(tmp_path: Path, monkeypatch: pytest.
         os.kill(os.getpid(), signal.SIGTERM)
         followed.append((folder, stop.wait(5)))  # type: ignore[attr-defined]
 
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(ClusterApi, "within", classmethod(lambda _cls, _namespace: object()))
     monkeypatch.setattr(pod_logs, "follow", follow)
-    try:
-        assert pod_logs.run("lake", tmp_path / "logs") is ExitCode.COMPLETE
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    assert pod_logs.run("lake", tmp_path / "logs") is ExitCode.COMPLETE
     assert followed[0][1] is True
     assert (tmp_path / "logs").is_dir()

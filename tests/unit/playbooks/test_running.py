@@ -1,6 +1,7 @@
 """A playbook is run by Ansible itself; what came of it is told in a few words."""
 
 import os
+import signal
 import subprocess
 
 import ansible_runner
@@ -40,6 +41,22 @@ def test_each_step_is_told_when_it_begins_and_when_it_is_done(playbook, tmp_path
     assert first.seconds >= sum(step.seconds for step in done) > 0
     second = run_playbook(playbook, variables, begun=begun.append, done=done.append)
     assert second.changed == 0
+
+
+def test_after_a_playbook_signals_are_taken_as_before(playbook) -> None:
+    def ours(*_):
+        pass
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = [signal.signal(number, ours) for number in numbers]
+    try:
+        variables = {"word": "", "lucky": False}
+        with pytest.raises(PlaybookError):
+            run_playbook(playbook, variables, begun=lambda _: None, done=lambda _: None)
+        assert [signal.getsignal(number) for number in numbers] == [ours, ours]
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
 
 
 def test_a_failure_is_the_steps_own_words(playbook) -> None:

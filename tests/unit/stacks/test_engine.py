@@ -68,7 +68,7 @@ def program(folder: Path) -> list[str]:
         try:
             run({python(child)!r}, env=os.environ, cwd=Path({str(folder)!r}))
         except InterruptError:
-            os._exit(99)
+            sys.exit(99)
     """)
 
 
@@ -105,14 +105,14 @@ def test_a_background_jobs_program_is_asked_to_stop_too(tmp_path: Path) -> None:
             open('cleaned', 'w').close()
     """
     job = f"""
-        import os, signal
+        import os, signal, sys
         from pathlib import Path
         from stacks.engine import InterruptError, run
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             run({python(child)!r}, env=os.environ, cwd=Path({str(tmp_path)!r}))
         except InterruptError:
-            os._exit(99)
+            sys.exit(99)
     """
     process = subprocess.Popen(python(job), cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
     await_file(tmp_path / "ready")
