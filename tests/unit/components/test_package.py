@@ -1,7 +1,8 @@
 """The components as a Pulumi package: its schema, and what it makes of what the engine hands it."""
 
 import re
-import signal
+import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -193,14 +194,29 @@ def test_pulumi_finds_the_projects_environment_beside_the_package() -> None:
     assert (FOLDER / runtime["options"]["virtualenv"]).resolve() == PROJECT_FOLDER / ".venv"
 
 
-def test_the_package_is_served_to_the_engine(package: Package) -> None:
-    command = [sys.executable, str(FOLDER), "127.0.0.1:1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
+def test_the_package_is_served_to_the_engine_and_ends_with_it(package: Package) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        command = [sys.executable, str(FOLDER), f"127.0.0.1:{engine.getsockname()[1]}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
+            assert process.stdout
             with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
                 stub = provider_pb2_grpc.ResourceProviderStub(channel)
-                answer = stub.GetSchema(provider_pb2.GetSchemaRequest(version=0), timeout=30)
+                answer = stub.GetSchema(provider_pb2.GetSchemaRequest(version=0), timeout=60)
+            assert process.poll() is None
+            engine.close()
+            process.wait(timeout=30)
         finally:
-            process.send_signal(signal.SIGINT)
+            process.kill()
+            process.communicate()
     assert answer.schema == package.schema
+
+
+def test_what_pulumi_starts_is_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[Any, list[str]]] = []
+    monkeypatch.setattr("pulumi.provider.main", lambda *told: served.append(told))
+    monkeypatch.setattr("sys.argv", ["components", "the-engine"])
+    runpy.run_path(str(FOLDER), run_name="__main__")
+    ((package, arguments),) = served
+    assert isinstance(package, Package)
+    assert arguments == ["the-engine"]
