@@ -1,6 +1,9 @@
 """The command line says what happened, and what to do where it could not."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 from tests.unit.images.conftest import Shelf
 from toolchain.images import registry
 from toolchain.images.building import Building
+from toolchain.images.catalogue import CATALOGUE
 from toolchain.images.cli import app
 from toolchain.images.containerd import Containerd
 from toolchain.images.store import Built
@@ -132,3 +136,14 @@ def test_paths_are_those_that_other_programs_take(
 def test_a_bill_names_the_image(run: CliRunner, built: dict[str, Built]) -> None:
     told = json.loads(run.invoke(app, ["sbom", "busybox"]).stdout)
     assert told["metadata"]["component"]["name"] == "busybox"
+
+
+def test_python_m_toolchain_images_is_the_same_command(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "toolchain.images", "list"],
+        env={**os.environ, "MARKETLAKE_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line.partition(": not built; ")[0] for line in said.stdout.splitlines()] == list(CATALOGUE)

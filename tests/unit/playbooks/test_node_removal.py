@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -213,6 +214,45 @@ def test_where_nothing_is_remembered_nothing_is_put_back(commands) -> None:
 
 def test_nothing_is_mounted_below_a_folder_of_ours(tmp_path) -> None:
     assert unmount([str(tmp_path)]) is False
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_mounts_of_ours_go_the_last_first_and_busy_ones_as_soon_as_they_can(
+    commands, tmp_path, monkeypatch, busy
+) -> None:
+    table = tmp_path / "mountinfo"
+    points = ["/", "/var/lib/kubelet", "/var/lib/kubelet/pods/a\\040b", "/var/lib/kubelet-other"]
+    table.write_text("".join(f"1 2 0:1 / {point} rw - tmpfs tmpfs rw\n" for point in points))
+    monkeypatch.setattr(node_removal, "Path", lambda _: table)
+    commands.add("umount", f"sys.exit({int(busy)} if arguments[0] != '--lazy' else 0)")
+    assert unmount(["/var/lib/kubelet"]) is True
+    first, second = "/var/lib/kubelet/pods/a b", "/var/lib/kubelet"
+    lazily = [["umount", "--lazy", each] for each in (first, second)] if busy else [None, None]
+    wanted = [["umount", first], lazily[0], ["umount", second], lazily[1]]
+    assert commands.calls == [call for call in wanted if call]
+
+
+def test_a_shim_that_ends_by_itself_meanwhile_is_no_error(monkeypatch) -> None:
+    class Shim:
+        info: ClassVar = {"name": "containerd-shim", "cmdline": ["-address", "/run/s"]}
+
+        def __init__(self, ends: str) -> None:
+            self.ends, self.killed = ends, False
+
+        def children(self, *, recursive: bool) -> list["Shim"]:
+            if self.ends == "before":
+                raise psutil.NoSuchProcess(1)
+            return []
+
+        def kill(self) -> None:
+            if self.ends == "meanwhile":
+                raise psutil.NoSuchProcess(1)
+            self.killed = True
+
+    shims = [Shim("before"), Shim("meanwhile"), Shim("by us")]
+    monkeypatch.setattr(node_removal.psutil, "process_iter", lambda _: shims)
+    assert end_containers("/run/s") is True
+    assert [shim.killed for shim in shims] == [False, False, True]
 
 
 def test_files_folders_and_links_go(tmp_path) -> None:

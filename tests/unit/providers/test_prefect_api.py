@@ -12,6 +12,7 @@ from components.providers.base import ResourceError, UnreachableError
 from components.providers.connections import WorkflowEngineConnection
 from components.providers.flow_deployment import FlowDeploymentInputs, FlowDeploymentProvider
 from components.providers.prefect_api import PrefectApi
+from components.providers.work_pool import WorkPoolInputs, WorkPoolProvider
 
 
 class Server:
@@ -20,12 +21,13 @@ class Server:
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = []
         self.requests: list[tuple[str, str, str | None]] = []
+        self.bodies: list[bytes] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 outer.requests.append((self.command, self.path, self.headers.get("Authorization")))
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
                 status, body = outer.answers.pop(0)
                 text = (body if isinstance(body, str) else json.dumps(body)).encode()
                 self.send_response(status)
@@ -115,6 +117,52 @@ def test_a_server_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         pytest.raises(UnreachableError, match=r"workflow engine at http://127\.0\.0\.1:1/api did not answer"),
     ):
         api.get("/x")
+
+
+def pool(url: str, **more: Any) -> WorkPoolInputs:
+    return WorkPoolInputs.model_validate(
+        {"version": "2", "connection": {"api_url": url}, "work_pool": "runs", **more}
+    )
+
+
+def test_a_work_pool_of_another_kind_is_replaced(server: Server) -> None:
+    server.answers += [(200, {"type": "process"}), (204, ""), (201, {"type": "kubernetes"})]
+    template = {"job": {"ttl": 60.0, "share": 0.5, "ports": [{"port": 80.0}]}}
+    WorkPoolProvider().apply(pool(server.url, worker_type="kubernetes", base_job_template=template))
+    assert [request[:2] for request in server.requests] == [
+        ("GET", "/api/work_pools/runs"),
+        ("DELETE", "/api/work_pools/runs"),
+        ("POST", "/api/work_pools/"),
+    ]
+    sent = json.loads(server.bodies[-1])
+    assert sent == {
+        "name": "runs",
+        "type": "kubernetes",
+        "description": "",
+        "concurrency_limit": None,
+        "is_paused": False,
+        "base_job_template": {"job": {"ttl": 60, "share": 0.5, "ports": [{"port": 80}]}},
+    }
+    assert b"60.0" not in server.bodies[-1], "Kubernetes refuses it"
+
+
+def test_a_paused_work_pool_goes_on_and_keeps_its_workers_template(server: Server) -> None:
+    server.answers += [(200, {"type": "process"}), (204, "")]
+    WorkPoolProvider().apply(pool(server.url, concurrency_limit=2))
+    assert server.requests[-1][:2] == ("PATCH", "/api/work_pools/runs")
+    assert json.loads(server.bodies[-1]) == {"description": "", "concurrency_limit": 2, "is_paused": False}
+
+
+def test_a_work_pool_is_seen_as_it_is(server: Server) -> None:
+    live = {"type": "process", "description": None, "concurrency_limit": 3, "base_job_template": {"a": 1}}
+    server.answers += [(404, {}), (200, live), (200, live), (204, "")]
+    provider, declared = WorkPoolProvider(), pool(server.url)
+    assert provider.observe(declared) is None
+    seen = {"worker_type": "process", "description": "", "concurrency_limit": 3}
+    assert provider.observe(declared) == seen
+    assert provider.observe(pool(server.url, base_job_template={})) == {**seen, "base_job_template": {"a": 1}}
+    provider.remove(declared)
+    assert server.requests[-1][:2] == ("DELETE", "/api/work_pools/runs")
 
 
 def _declared(url: str) -> FlowDeploymentInputs:

@@ -11,6 +11,8 @@ from stacks.cluster import ClusterAccess, ClusterUnreachableError
 from stacks.needs import NotEnoughError
 from stacks.pending import PendingCreate
 from stacks.premises import kubernetes as premises
+from stacks.premises import premises_of
+from stacks.premises.host import HostPremises
 from stacks.premises.kubernetes import ClusterPremises
 from stacks.validation import settings_from
 from tests.cluster_api import ApiServer, api_server, kubeconfig
@@ -48,7 +50,7 @@ def test_a_kubernetes_that_is_younger_than_the_client_is_no_news(
 ) -> None:
     server.minor = 99
     assert access.survey().version == (1, 99)
-    assert [str(warning.message) for warning in recwarn] == []
+    assert [str(each.message) for each in recwarn if issubclass(each.category, UserWarning)] == []
 
 
 def test_a_survey_tells_version_room_classes_and_whose_the_namespace_is(
@@ -232,3 +234,9 @@ def test_a_machine_without_a_way_to_services_is_told_so_and_where_to_find_one(
         ClusterUnreachableError, match=r"Services of the cluster: 127\.0\.0\.1:9.*another-cluster"
     ):
         stack.check()
+
+
+def test_the_target_decides_where_a_stack_stands(stack: ClusterPremises) -> None:
+    assert isinstance(premises_of("blue", stack.settings), ClusterPremises)
+    here = settings_from({"marketlake:target": "host"}, source="test")
+    assert isinstance(premises_of("blue", here), HostPremises)

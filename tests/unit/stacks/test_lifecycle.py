@@ -15,11 +15,20 @@ from rich.console import Console
 
 from components.supervision.layout import STACK_MARK
 from stacks import lifecycle, workspace
-from stacks.lifecycle import LeftoverError, Stack
+from stacks.lifecycle import LeftoverError, LockedError, Stack
 from stacks.needs import Machine, NotEnoughError
+from stacks.pending import PendingCreate
 from stacks.premises import host
 from stacks.workspace import Workspace
+from tests.unit.stacks.test_locks import lock
 
+EXTERNAL = """\
+config:
+  marketlake:database: {external: {host: db.test, superuser: admin}}
+  marketlake:objectStore: {external: {endpoint: "https://s3.test", accessKeyId: key}}
+  marketlake:eventBus: {external: {bootstrapServers: "bus.test:9092", securityProtocol: SSL}}
+  marketlake:venue: {standIn: false}
+"""
 AMPLE = Machine(cpus=8, memory_mib=64_000, memory_available_mib=64_000, disk_free_mib=500_000)
 
 
@@ -206,3 +215,76 @@ def test_a_state_that_could_not_be_removed_is_an_error(
     monkeypatch.setattr(lifecycle, "read", lambda *_, **__: "")
     with pytest.raises(LeftoverError, match=r"its state is in .*blue\.json"):
         fixture.stack.down(keep_data=False)
+
+
+def test_a_refresh_changes_nothing_but_the_state(fixture: Fixture) -> None:
+    fixture.stack.refresh()
+    assert fixture.ran[-1][:2] == ["pulumi", "refresh"]
+    assert [argv[1] for argv in fixture.ran] == ["stack", "refresh"]
+
+
+def held_lock(fixture: Fixture, pid: int) -> Path:
+    folder = fixture.stack.workspace.lock_folder("blue")
+    folder.mkdir(parents=True)
+    return lock(folder, pid=pid)
+
+
+def test_a_stack_that_another_command_changes_is_left_alone(fixture: Fixture) -> None:
+    held_lock(fixture, os.getpid())
+    with pytest.raises(LockedError, match=rf"'blue' is being changed by process {os.getpid()} of user"):
+        fixture.stack.refresh()
+    assert fixture.ran == []
+
+
+def test_the_lock_of_a_killed_command_stops_nobody(fixture: Fixture) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    left = held_lock(fixture, gone.pid)
+    fixture.stack.refresh()
+    assert not left.exists()
+    assert f"removed the lock of a command that was killed (process {gone.pid}, " in fixture.text
+
+
+class Settling:
+    """Premises that delete what a killed command began to create."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def reach(self) -> None: ...
+
+    def settle(self, pending: list[PendingCreate]) -> list[PendingCreate]:
+        self.asked += [create.name for create in pending]
+        return pending[:1]
+
+
+def test_what_a_killed_command_began_in_a_cluster_is_settled(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    premises = Settling()
+    monkeypatch.setattr(lifecycle, "premises_of", lambda *_: premises)
+    fixture.read(["pulumi", "stack", "init"])
+    began = [
+        {"type": "creating", "resource": {"urn": f"urn:pulumi:blue::p::kubernetes:core/v1:Pod::{name}"}}
+        for name in ("made", "absent")
+    ]
+    state = {"checkpoint": {"latest": {"pending_operations": began}}}
+    fixture.stack.workspace.state_file("blue").write_text(json.dumps(state))
+
+    fixture.stack.refresh()
+
+    assert premises.asked == ["made", "absent"]
+    assert "had created without recording it: made" in fixture.text
+    assert "recording it: absent" not in fixture.text
+    refreshes = [argv for argv in fixture.ran if argv[1] == "refresh"]
+    assert len(refreshes) == 1, "the refresh that settles is the one that was asked for"
+    assert "--clear-pending-creates" in refreshes[0]
+
+
+def test_what_lies_in_servers_of_somebody_else_is_said_to_stay(fixture: Fixture) -> None:
+    fixture.stack.settings_file.write_text(EXTERNAL)
+    fixture.stack.down(keep_data=False)
+    assert (
+        "stays there: databases at db.test, buckets at https://s3.test, topics at bus.test:9092"
+        in fixture.text
+    )

@@ -13,6 +13,8 @@ import pytest
 from marketlake.settings import Settings
 
 from components.supervision import placing
+from stacks import composition, premises
+from stacks.cluster import ClusterUnreachableError
 from tests.unit.stacks.engine import Engine, all_tools_installed, declare, opened
 from toolchain import ToolMissingError
 
@@ -182,3 +184,51 @@ def test_an_interrupted_program_leaves_at_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "_exit", left.append)
     signal.raise_signal(signal.SIGINT)
     assert left == [1]
+
+
+class Cluster:
+    """Premises of which something is said, or that do not answer."""
+
+    def __init__(self, answers: bool) -> None:
+        self._answers = answers
+
+    def check(self) -> list[str]:
+        if not self._answers:
+            raise ClusterUnreachableError("The cluster at https://c.test does not answer.")
+        return ["it is small"]
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was warned of; in the place of the platform nothing is declared."""
+    told: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", told.append)
+    monkeypatch.setattr(composition.Platform, "__init__", lambda *_: None)
+    monkeypatch.setattr(composition.Platform, "export", lambda _: told.append("declared"))
+    return told
+
+
+def test_a_cluster_is_looked_at_before_anything_is_declared(
+    monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    monkeypatch.setattr(premises, "premises_of", lambda *_: Cluster(answers=True))
+    run(monkeypatch, target="kubernetes")
+    assert warned == ["it is small", "declared"]
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_a_cluster_that_does_not_answer_stops_all_but_a_preview(
+    monkeypatch: pytest.MonkeyPatch, warned: list[str], preview: bool
+) -> None:
+    monkeypatch.setattr(premises, "premises_of", lambda *_: Cluster(answers=False))
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: preview)
+    if preview:
+        run(monkeypatch, target="kubernetes")
+        assert warned == [
+            "The cluster at https://c.test does not answer. The preview goes on without it",
+            "declared",
+        ]
+    else:
+        with pytest.raises(pulumi.RunError, match="does not answer"):
+            run(monkeypatch, target="kubernetes")
+        assert warned == []
