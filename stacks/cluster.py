@@ -14,7 +14,7 @@ import psutil
 import yaml
 
 from components.kubernetes.client import any_version
-from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM
+from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM, STACK
 
 PATIENCE_S = 5.0
 """How long a cluster may take to answer at first."""
@@ -223,7 +223,7 @@ class ClusterAccess:
 
     async def _delete_runs(self, api: Api, stack: str) -> list[str]:
         """The Jobs of flow runs, which the workflow worker made: Pulumi does not know them."""
-        jobs = await _list(api, "batch/v1", "jobs", namespace=self.namespace, labels=_labels(stack)) or []
+        jobs = await _list(api, "batch/v1", "jobs", namespace=self.namespace, labels=f"{STACK}={stack}") or []
         names = [item["metadata"]["name"] for item in jobs]
         for name in names:
             await _delete(

@@ -10,8 +10,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 
 PLATFORM = "marketlake"
 
-_STACK, _SERVICE = "marketlake/stack", "marketlake/service"
-"""What selects pods: Prefect writes its own values into the usual labels of the Jobs that it starts."""
+STACK, _SERVICE = "marketlake/stack", "marketlake/service"
+"""What selects pods and runs: Prefect writes its own values into the usual labels of the Jobs that it starts."""
 
 
 def stack_labels(stack: str, name: str) -> dict[str, str]:
@@ -28,7 +28,7 @@ def service_labels(stack: str, service: str, version: str) -> dict[str, str]:
 
 def selector(stack: str, service: str) -> dict[str, str]:
     """Labels that pick a service's pods; unlike its version, they never change."""
-    return {_SERVICE: service, _STACK: stack}
+    return {_SERVICE: service, STACK: stack}
 
 
 def caller_of(service: str) -> str:

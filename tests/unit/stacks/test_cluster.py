@@ -102,8 +102,9 @@ def test_kept_data_keeps_the_namespace_and_no_pod(
     monkeypatch.setattr(premises, "_GONE_S", 0.0)
     server.add("/api/v1/namespaces/lake", labels=OURS)
     jobs = "/apis/batch/v1/namespaces/lake/jobs"
-    server.add(f"{jobs}/run", labels=OURS)
-    server.add(f"{jobs}/of-others", labels={})
+    of_prefect = {"app.kubernetes.io/part-of": "prefect", "app.kubernetes.io/instance": "a-run"}
+    server.add(f"{jobs}/run", labels={**of_prefect, "marketlake/stack": "blue"})
+    server.add(f"{jobs}/of-others", labels=of_prefect)
     assert stack.clear(keep_data=True) == ["deleted what was still there: job run"]
     assert f"{jobs}/of-others" in server.objects
     assert stack.left(keep_data=True) == []
