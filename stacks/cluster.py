@@ -64,8 +64,6 @@ class Survey:
     """What pods of other namespaces have been given."""
     has_metrics: bool | None
     """It measures what pods use."""
-    images: frozenset[str] | None = None
-    """Names of the images that every node has; None as well where nodes do not list all that they have."""
     front: str | None = None
     """Virtual address of the API server, as pods see it, with its port: ``10.96.0.1:443``."""
 
@@ -127,9 +125,20 @@ class ClusterAccess:
                 has_metrics=None
                 if services is None
                 else any(item["metadata"]["name"] == _METRICS for item in services),
-                images=None if nodes is None else _images(nodes),
                 front=_front(fronts or []),
             )
+
+        return self._ask(look)
+
+    def images(self) -> frozenset[str] | None:
+        """Names of the images that every node has; None where that cannot be seen, or nodes do not list all.
+
+        Raises:
+            ClusterUnreachableError: the cluster does not answer.
+        """
+
+        async def look(api: Api) -> frozenset[str] | None:
+            return _images(await _list(api, "v1", "nodes") or [])
 
         return self._ask(look)
 

@@ -124,7 +124,7 @@ class ClusterPremises:
 
     def _not_on_nodes(self, names: Sequence[str]) -> list[str]:
         """Which of our images pods would look for in vain."""
-        there = self.access.survey().images
+        there = self.access.images()
         if there is None:
             return []
         return [

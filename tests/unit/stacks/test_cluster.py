@@ -72,7 +72,7 @@ def test_a_survey_tells_version_room_classes_and_whose_the_namespace_is(
     assert seen.taken
     assert (seen.taken.cpu_millis, seen.taken.memory_mib) == (500, 1024)
     assert seen.has_metrics is False
-    assert seen.images == frozenset()
+    assert access.images() == frozenset()
 
 
 def test_what_may_not_be_seen_is_not_guessed(server: ApiServer, access: ClusterAccess) -> None:
@@ -80,6 +80,7 @@ def test_what_may_not_be_seen_is_not_guessed(server: ApiServer, access: ClusterA
     seen = access.survey()
     assert seen.storage_classes is None
     assert seen.allocatable is None
+    assert access.images() is None
 
 
 def test_what_is_left_of_a_stack_is_named_and_removed(server: ApiServer, stack: ClusterPremises) -> None:
