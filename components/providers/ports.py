@@ -10,7 +10,7 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError, warn
+from components.providers.base import Inputs, Provider, Record, ResourceError, warn
 from components.supervision.installation import prepare_stack_folder
 from components.supervision.layout import STACK_MARK, StackFolder
 from components.supervision.reservations import ReservationError, Reservations, reservations
@@ -29,16 +29,21 @@ class PortsArgs(TypedDict):
     """Optional: ports that must have this number and no other."""
 
 
-class PortsInputs(Inputs):
-    """The resolved :class:`PortsArgs`."""
+class PortsRecord(Record):
+    """What a service's reservations are found by."""
 
     folder: str
     service: str
+
+
+class PortsInputs(PortsRecord, Inputs):
+    """The resolved :class:`PortsArgs`."""
+
     preferred: dict[str, int]
     pinned: dict[str, int] = Field(default_factory=dict)
 
 
-class PortsProvider(Provider[PortsInputs]):
+class PortsProvider(Provider[PortsInputs, PortsRecord]):
     """Reservations, so that services that start at once get different numbers, whichever stacks they belong to.
 
     A number once given stays, over restarts and further ups, even if its usual one becomes free meanwhile. Only
@@ -47,6 +52,7 @@ class PortsProvider(Provider[PortsInputs]):
 
     VERSION: ClassVar[str] = "1"
     model = PortsInputs
+    record = PortsRecord
     identity = frozenset({"folder", "service"})
 
     def resource_id(self, declared: PortsInputs) -> str:
@@ -85,19 +91,19 @@ class PortsProvider(Provider[PortsInputs]):
             reserved.own[declared.service] = numbers
         return {"numbers": numbers}
 
-    def observe(self, declared: PortsInputs) -> Mapping[str, Any] | None:
+    def observe(self, recorded: PortsRecord) -> Mapping[str, Any] | None:
         """The reserved numbers; None when there are none, or when somebody else has taken one meanwhile."""
-        with _reserved(declared) as reserved:
-            numbers = reserved.own.get(declared.service)
+        with _reserved(recorded) as reserved:
+            numbers = reserved.own.get(recorded.service)
             if numbers is None:
                 return None
-            usable = all(_is_usable(declared, number, reserved.others) for number in numbers.values())
+            usable = all(_is_usable(recorded, number, reserved.others) for number in numbers.values())
         return {"numbers": numbers} if usable else None
 
-    def remove(self, declared: PortsInputs) -> None:
+    def remove(self, recorded: PortsRecord) -> None:
         """Give the numbers back."""
-        with _reserved(declared) as reserved:
-            reserved.own.pop(declared.service, None)
+        with _reserved(recorded) as reserved:
+            reserved.own.pop(recorded.service, None)
 
 
 class Ports(Resource, module="marketlake", name="Ports"):
@@ -148,28 +154,28 @@ def _free(
     return number
 
 
-def _is_usable(declared: PortsInputs, number: int, others: Mapping[int, Path]) -> bool:
+def _is_usable(recorded: PortsRecord, number: int, others: Mapping[int, Path]) -> bool:
     """Whether this stack may keep the number: nobody else listens on it, nor is about to."""
     if number in others:
-        return not is_free(number) and _ours_or_free(declared, number)
-    return _ours_or_free(declared, number)
+        return not is_free(number) and _ours_or_free(recorded, number)
+    return _ours_or_free(recorded, number)
 
 
-def _ours_or_free(declared: PortsInputs, number: int) -> bool:
+def _ours_or_free(recorded: PortsRecord, number: int) -> bool:
     """Whether nobody listens on it but, perhaps, a process of this stack."""
     if is_free(number):
         return True
     process = holder(number)
     try:
-        return process is not None and process.environ().get(STACK_MARK) == declared.folder
+        return process is not None and process.environ().get(STACK_MARK) == recorded.folder
     except psutil.Error:
         return False
 
 
 @contextmanager
-def _reserved(declared: PortsInputs) -> Iterator[Reservations]:
+def _reserved(recorded: PortsRecord) -> Iterator[Reservations]:
     try:
-        with reservations(StackFolder(Path(declared.folder))) as reserved:
+        with reservations(StackFolder(Path(recorded.folder))) as reserved:
             yield reserved
     except ReservationError as error:
         raise ResourceError(str(error)) from None

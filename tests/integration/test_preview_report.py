@@ -47,8 +47,8 @@ class BucketInputs(Inputs):
     access: str = "private"
 
 
-class BucketProvider(Provider[BucketInputs]):
-    model = BucketInputs
+class BucketProvider(Provider[BucketInputs, BucketInputs]):
+    model = record = BucketInputs
     identity = frozenset({"bucket"})
 
     def resource_id(self, declared: BucketInputs) -> str:

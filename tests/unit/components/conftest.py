@@ -28,10 +28,11 @@ sys.exit(3)
 
 
 @pytest.fixture(autouse=True)
-def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def register(tmp_path: Path) -> Iterator[Path]:
     """Where the stacks of this test have their reservations registered."""
-    monkeypatch.setattr(reservations, "register_folder", lambda: tmp_path / "register")
-    return tmp_path / "register"
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which would then be undone last
+        patch.setattr(reservations, "register_folder", lambda: tmp_path / "register")
+        yield tmp_path / "register"
 
 
 @pytest.fixture
