@@ -50,7 +50,6 @@ class Kind(StrEnum):
     """It was changed behind Pulumi's back."""
     UPDATE = "update"
     CREATE = "create"
-    SAME = "same"
 
 
 _KINDS: Mapping[str, Kind] = {
@@ -62,7 +61,6 @@ _KINDS: Mapping[str, Kind] = {
     "create": Kind.CREATE,
     "import": Kind.CREATE,
     "import-replacement": Kind.REPLACE,
-    "same": Kind.SAME,
 }
 
 
@@ -100,6 +98,8 @@ class Change:
 def changes_of(preview: Mapping[str, Any], *, refreshed: bool = False) -> list[Change]:
     """The changes of a preview, one per resource and kind, in a stable order.
 
+    What stays the same is not among them: Pulumi leaves most of those steps out (see :func:`unchanged_in`).
+
     Args:
         preview: the parsed document.
         refreshed: the preview looked at the world first (``--refresh``), so each resource's first step says what was
@@ -127,6 +127,11 @@ def changes_of(preview: Mapping[str, Any], *, refreshed: bool = False) -> list[C
         found.values(),
         key=lambda change: (order.index(change.kind), change.component, change.name, change.urn),
     )
+
+
+def unchanged_in(preview: Mapping[str, Any]) -> int:
+    """Return how many resources stay the same, by Pulumi's own count; 0 where a failed preview has none."""
+    return int((preview.get("changeSummary") or {}).get("same", 0))
 
 
 def clean(text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stacks.changes import Change, Difference, Kind, changes_of, clean
+from stacks.changes import Change, Difference, Kind, changes_of, clean, unchanged_in
 from stacks.losses import lost_with
 
 LIMIT = 65_000
@@ -124,7 +124,7 @@ def _summary(preview: Preview) -> str:
     ]
     if drifted := sum(change.kind is Kind.DRIFT for change in changes):
         counts.append(f"{drifted} changed behind Pulumi's back")
-    same = sum(change.kind is Kind.SAME for change in changes)
+    same = unchanged_in(preview.document)
     told = " · ".join([f"**{count}**" for count in counts] or ["**No change**"])
     if same:
         told += f" · {same} unchanged"

@@ -13,7 +13,7 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
 from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
 
@@ -51,22 +51,29 @@ class BucketArgs(TypedDict):
     """Optional: deletion empties it, all versions; when omitted, a bucket with objects is not deleted."""
 
 
-class BucketInputs(Inputs):
-    """The resolved :class:`BucketArgs`."""
+class BucketRecord(Record):
+    """What a bucket is found, and deleted, by."""
 
     connection: ObjectStoreConnection
+    bucket: str
+    force_destroy: bool = False
+
+
+class BucketInputs(BucketRecord, Inputs):
+    """The resolved :class:`BucketArgs`."""
+
     bucket: str = Field(pattern=BUCKET_NAME)
     versioning: bool = False
     access: Access = Access.PRIVATE
     tags: dict[str, str] = Field(default_factory=dict)
-    force_destroy: bool = False
 
 
-class BucketProvider(Provider[BucketInputs]):
+class BucketProvider(Provider[BucketInputs, BucketRecord]):
     """Buckets, through the S3 API."""
 
     VERSION: ClassVar[str] = "1"
     model = BucketInputs
+    record = BucketRecord
     identity = frozenset({"bucket"})
 
     def resource_id(self, declared: BucketInputs) -> str:
@@ -101,22 +108,22 @@ class BucketProvider(Provider[BucketInputs]):
         _asking(declared, settle, START_PATIENCE_S)
         return {}
 
-    def observe(self, declared: BucketInputs) -> Mapping[str, Any] | None:
-        """Versioning, access and tags as they are."""
-        client = _client(declared.connection)
-        return _asking(declared, lambda: _live(client, declared.bucket), LOOK_PATIENCE_S)
+    def observe(self, recorded: BucketRecord) -> Mapping[str, Any] | None:
+        """Versioning, access and tags as they are; an access that no declaration gives is ``custom``."""
+        client = _client(recorded.connection)
+        return _asking(recorded, lambda: _live(client, recorded.bucket), LOOK_PATIENCE_S)
 
-    def remove(self, declared: BucketInputs) -> None:
+    def remove(self, recorded: BucketRecord) -> None:
         """Delete the bucket, after emptying it if `force_destroy`."""
-        client = _client(declared.connection)
+        client = _client(recorded.connection)
 
         def delete() -> None:
-            if declared.force_destroy:
-                _empty(client, declared.bucket)
-            client.delete_bucket(Bucket=declared.bucket)
+            if recorded.force_destroy:
+                _empty(client, recorded.bucket)
+            client.delete_bucket(Bucket=recorded.bucket)
 
         try:
-            _asking(declared, delete, START_PATIENCE_S)
+            _asking(recorded, delete, START_PATIENCE_S)
         except _BucketAbsentError:
             return
 
@@ -152,9 +159,9 @@ def _client(connection: ObjectStoreConnection) -> Any:
     )
 
 
-def _asking(declared: BucketInputs, action: Callable[[], Result], patience_s: float) -> Result:
+def _asking(recorded: BucketRecord, action: Callable[[], Result], patience_s: float) -> Result:
     """Run `action`; wait while the store starts, and put what S3 refuses into words."""
-    endpoint = declared.connection.endpoint
+    endpoint = recorded.connection.endpoint
 
     def attempt() -> Result:
         try:
@@ -165,15 +172,15 @@ def _asking(declared: BucketInputs, action: Callable[[], Result], patience_s: fl
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _STARTING:
                 raise NotYet(code) from None
-            raise _in_words(declared, code, error) from None
+            raise _in_words(recorded, code, error) from None
 
     return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
 
 
-def _in_words(declared: BucketInputs, code: str, error: ClientError) -> ResourceError:
-    name = declared.bucket
+def _in_words(recorded: BucketRecord, code: str, error: ClientError) -> ResourceError:
+    name = recorded.bucket
     if code in _ABSENT:
-        return _BucketAbsentError(f"There is no bucket {name!r} at {declared.connection.endpoint}.")
+        return _BucketAbsentError(f"There is no bucket {name!r} at {recorded.connection.endpoint}.")
     if code == "BucketNotEmpty":
         return ResourceError(
             f"The bucket {name!r} still holds objects and is not deleted. Empty it yourself, or allow it by "
@@ -181,7 +188,7 @@ def _in_words(declared: BucketInputs, code: str, error: ClientError) -> Resource
         )
     if code in _REFUSED:
         return ResourceError(
-            f"The object store at {declared.connection.endpoint} refuses {error.operation_name} on {name!r} "
+            f"The object store at {recorded.connection.endpoint} refuses {error.operation_name} on {name!r} "
             f"({code}): its administrator's key is not the recorded one. Run `pulumi up --refresh`."
         )
     return ResourceError(f"{error.operation_name} on the bucket {name!r} failed: {error}")

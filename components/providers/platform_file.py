@@ -8,7 +8,7 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.supervision.files import private_folder, write_private
 
 
@@ -20,18 +20,24 @@ class PlatformFileArgs(TypedDict):
     """A secret: the runtime's settings as JSON."""
 
 
-class PlatformFileInputs(Inputs):
-    """The resolved :class:`PlatformFileArgs`."""
+class PlatformFileRecord(Record):
+    """What a platform file is found by."""
 
     path: str
+
+
+class PlatformFileInputs(PlatformFileRecord, Inputs):
+    """The resolved :class:`PlatformFileArgs`."""
+
     settings: str = Field(repr=False)
 
 
-class PlatformFileProvider(Provider[PlatformFileInputs]):
+class PlatformFileProvider(Provider[PlatformFileInputs, PlatformFileRecord]):
     """Files of mode 0600, replaced atomically."""
 
     VERSION: ClassVar[str] = "1"
     model = PlatformFileInputs
+    record = PlatformFileRecord
     identity = frozenset({"path"})
 
     def resource_id(self, declared: PlatformFileInputs) -> str:
@@ -52,19 +58,19 @@ class PlatformFileProvider(Provider[PlatformFileInputs]):
             ) from error
         return {}
 
-    def observe(self, declared: PlatformFileInputs) -> Mapping[str, Any] | None:
+    def observe(self, recorded: PlatformFileRecord) -> Mapping[str, Any] | None:
         """What the file says; None if there is none, or if others may read it."""
-        path = Path(declared.path)
+        path = Path(recorded.path)
         try:
             if path.stat().st_mode & 0o077:
                 return None
-            return {"settings": path.read_text()}
+            return {"settings": path.read_text(errors="replace")}
         except OSError:
             return None
 
-    def remove(self, declared: PlatformFileInputs) -> None:
+    def remove(self, recorded: PlatformFileRecord) -> None:
         """Remove the file."""
-        Path(declared.path).unlink(missing_ok=True)
+        Path(recorded.path).unlink(missing_ok=True)
 
 
 class PlatformFile(Resource, module="marketlake", name="PlatformFile"):

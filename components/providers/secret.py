@@ -8,7 +8,7 @@ import pulumi
 from pulumi.dynamic import Resource, UpdateResult
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider
+from components.providers.base import Inputs, Provider, Record
 
 
 class GeneratedSecretArgs(TypedDict):
@@ -27,11 +27,12 @@ class GeneratedSecretInputs(Inputs):
     rotation: str = ""
 
 
-class GeneratedSecretProvider(Provider[GeneratedSecretInputs]):
+class GeneratedSecretProvider(Provider[GeneratedSecretInputs, Record]):
     """Secrets of letters, digits, ``-`` and ``_``, which need quoting nowhere."""
 
     VERSION: ClassVar[str] = "1"
     model = GeneratedSecretInputs
+    record = Record
     identity = frozenset()
 
     def resource_id(self, declared: GeneratedSecretInputs) -> str:
@@ -50,12 +51,12 @@ class GeneratedSecretProvider(Provider[GeneratedSecretInputs]):
             result.outs["value"] = _olds["value"]
         return result
 
-    def observe(self, declared: GeneratedSecretInputs) -> Mapping[str, Any]:
+    def observe(self, recorded: Record) -> Mapping[str, Any]:
         """Nothing: it exists in the state alone."""
-        del declared
+        del recorded
         return {}
 
-    def remove(self, declared: GeneratedSecretInputs) -> None:
+    def remove(self, recorded: Record) -> None:
         """Nothing is left once the state forgets it."""
 
 

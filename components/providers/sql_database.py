@@ -9,7 +9,7 @@ from psycopg import sql
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import DRIFT, Inputs, Provider, Record, ResourceError
 from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
 
 _CONNECT_S = 5
@@ -34,23 +34,31 @@ class SqlDatabaseArgs(TypedDict):
     owner_password: pulumi.Input[str]
 
 
-class SqlDatabaseInputs(Inputs):
-    """The resolved :class:`SqlDatabaseArgs`."""
+class SqlDatabaseRecord(Record):
+    """What a database and its role are found, and dropped, by."""
 
     host: str
     port: int
     superuser: str
     superuser_password: str
+    name: str
+    owner: str
+
+
+class SqlDatabaseInputs(SqlDatabaseRecord, Inputs):
+    """The resolved :class:`SqlDatabaseArgs`."""
+
     name: str = Field(pattern=_IDENTIFIER)
     owner: str = Field(pattern=_IDENTIFIER)
     owner_password: str
 
 
-class SqlDatabaseProvider(Provider[SqlDatabaseInputs]):
+class SqlDatabaseProvider(Provider[SqlDatabaseInputs, SqlDatabaseRecord]):
     """Databases with their roles, by SQL."""
 
     VERSION: ClassVar[str] = "1"
     model = SqlDatabaseInputs
+    record = SqlDatabaseRecord
     identity = frozenset({"name", "owner"})
 
     def resource_id(self, declared: SqlDatabaseInputs) -> str:
@@ -76,27 +84,33 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs]):
         _ask(declared, bring, START_PATIENCE_S)
         return {}
 
-    def observe(self, declared: SqlDatabaseInputs) -> Mapping[str, Any] | None:
-        """The owner, as the server knows it."""
+    def observe(self, recorded: SqlDatabaseRecord) -> Mapping[str, Any] | None:
+        """None if there is no such database; that it belongs to another role is drift.
+
+        It is not told in the terms of `owner`: another owner is declared for another database, and the old one is
+        dropped.
+        """
 
         def look(connection: Connection) -> Mapping[str, Any] | None:
             row = connection.execute(
-                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (declared.name,)
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (recorded.name,)
             ).fetchone()
-            return None if row is None else {"owner": str(row[0])}
+            if row is None:
+                return None
+            return {} if row[0] == recorded.owner else {DRIFT: f"it belongs to the role {row[0]!r}"}
 
-        return _ask(declared, look, LOOK_PATIENCE_S)
+        return _ask(recorded, look, LOOK_PATIENCE_S)
 
-    def remove(self, declared: SqlDatabaseInputs) -> None:
+    def remove(self, recorded: SqlDatabaseRecord) -> None:
         """Drop the database, whoever is connected to it, and the role."""
 
         def drop(connection: Connection) -> None:
             connection.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(declared.name))
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(recorded.name))
             )
-            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(declared.owner)))
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(recorded.owner)))
 
-        _ask(declared, drop, START_PATIENCE_S)
+        _ask(recorded, drop, START_PATIENCE_S)
 
 
 class SqlDatabase(Resource, module="marketlake", name="SqlDatabase"):
@@ -129,17 +143,17 @@ def _exists(connection: Connection, catalogue: str, column: str, name: str) -> b
     return connection.execute(query, (name,)).fetchone() is not None
 
 
-def _ask(declared: SqlDatabaseInputs, action: Callable[[Connection], Result], patience_s: float) -> Result:
+def _ask(recorded: SqlDatabaseRecord, action: Callable[[Connection], Result], patience_s: float) -> Result:
     """Run `action` as the superuser, each statement in a transaction of its own."""
-    server = f"PostgreSQL at {declared.host}:{declared.port}"
+    server = f"PostgreSQL at {recorded.host}:{recorded.port}"
 
     def attempt() -> Result:
         try:
             connection = psycopg.connect(
-                host=declared.host,
-                port=declared.port,
-                user=declared.superuser,
-                password=declared.superuser_password,
+                host=recorded.host,
+                port=recorded.port,
+                user=recorded.superuser,
+                password=recorded.superuser_password,
                 dbname="postgres",
                 connect_timeout=_CONNECT_S,
                 autocommit=True,
@@ -147,7 +161,7 @@ def _ask(declared: SqlDatabaseInputs, action: Callable[[Connection], Result], pa
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise ResourceError(
-                    f"{server} refuses the password of {declared.superuser!r}. Another server answers there, or the "
+                    f"{server} refuses the password of {recorded.superuser!r}. Another server answers there, or the "
                     "password was changed by hand: stop the service `database`, then `pulumi up --refresh` sets it."
                 ) from None
             raise NotYet(str(error).strip()) from None
@@ -157,6 +171,6 @@ def _ask(declared: SqlDatabaseInputs, action: Callable[[Connection], Result], pa
             except psycopg.OperationalError as error:
                 raise NotYet(str(error).strip()) from None
             except psycopg.Error as error:
-                raise ResourceError(f"{server}, database {declared.name!r}: {str(error).strip()}") from None
+                raise ResourceError(f"{server}, database {recorded.name!r}: {str(error).strip()}") from None
 
     return patiently(attempt, server=server, patience_s=patience_s)

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError, warn
+from components.providers.base import Inputs, Provider, Record, ResourceError, warn
 from components.providers.connections import EventBusConnection, EventBusConnectionArgs
 from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
 
@@ -58,21 +58,29 @@ class TopicArgs(TypedDict):
     """Optional: topic configuration such as ``retention.ms``; the rest stays at the broker's default."""
 
 
-class TopicInputs(Inputs):
-    """The resolved :class:`TopicArgs`."""
+class TopicRecord(Record):
+    """What a topic is found by, and whether the number of its replicas was declared at all."""
 
     connection: EventBusConnection
+    topic: str
+    replication_factor: int | None = None
+
+
+class TopicInputs(TopicRecord, Inputs):
+    """The resolved :class:`TopicArgs`."""
+
     topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")
     partitions: int = Field(default=1, ge=1)
     replication_factor: int | None = Field(default=None, ge=1)
     config: dict[str, str] = Field(default_factory=dict)
 
 
-class TopicProvider(Provider[TopicInputs]):
+class TopicProvider(Provider[TopicInputs, TopicRecord]):
     """Topics, through Kafka's admin API."""
 
     VERSION: ClassVar[str] = "1"
     model = TopicInputs
+    record = TopicRecord
     identity = frozenset({"topic"})
 
     def resource_id(self, declared: TopicInputs) -> str:
@@ -111,21 +119,21 @@ class TopicProvider(Provider[TopicInputs]):
                 cluster.ask(lambda: cluster.configure(declared.topic, live["config"], declared.config))
         return {}
 
-    def observe(self, declared: TopicInputs) -> Mapping[str, Any] | None:
+    def observe(self, recorded: TopicRecord) -> Mapping[str, Any] | None:
         """Partitions, replicas, and the configuration that was set on the topic itself."""
-        with _Cluster(declared.connection, LOOK_PATIENCE_S) as cluster:
-            live = cluster.ask(lambda: cluster.live(declared.topic))
-        if live is not None and declared.replication_factor is None:
+        with _Cluster(recorded.connection, LOOK_PATIENCE_S) as cluster:
+            live = cluster.ask(lambda: cluster.live(recorded.topic))
+        if live is not None and recorded.replication_factor is None:
             live["replication_factor"] = None
         return live
 
-    def remove(self, declared: TopicInputs) -> None:
+    def remove(self, recorded: TopicRecord) -> None:
         """Delete the topic and wait until it is gone."""
-        with _Cluster(declared.connection, START_PATIENCE_S) as cluster:
-            cluster.ask(lambda: cluster.delete(declared.topic))
+        with _Cluster(recorded.connection, START_PATIENCE_S) as cluster:
+            cluster.ask(lambda: cluster.delete(recorded.topic))
 
             def gone() -> None:
-                if cluster.live(declared.topic) is not None:
+                if cluster.live(recorded.topic) is not None:
                     raise NotYet("the topic is still being deleted")
 
             cluster.ask(gone)

@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from components.supervision.accounts import Account, as_account, require_passage, unprivileged
@@ -105,18 +105,17 @@ def run_setup(program: HostProgram) -> None:
             staging.rename(created)
 
 
-def uninstall(program: HostProgram, *, keep_data: bool) -> None:
-    """Remove the files of `program`, its log, and its volumes unless they are to be kept."""
-    stack = program.stack
-    remove(stack.service(program.name))
-    for target in program.tool_copies:
-        remove(Path(target))
-    own_log = re.compile(rf"{program.name}(-\d+)?\.log(\.\d+)?")
+def uninstall(stack: StackFolder, name: str, *, tool_copies: Iterable[str], keep_data: bool) -> None:
+    """Remove a program's files, its copied tools, its log, and its volumes unless they are to be kept."""
+    remove(stack.service(name))
+    for copy in tool_copies:
+        remove(Path(copy))
+    own_log = re.compile(rf"{re.escape(name)}(-\d+)?\.log(\.\d+)?")
     for log in stack.logs.glob("*"):
         if own_log.fullmatch(log.name):
             remove(log)
     if not keep_data:
-        remove(stack.data / program.name)
+        remove(stack.data / name)
 
 
 def account_of(program: HostProgram) -> Account | None:

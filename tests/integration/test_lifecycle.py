@@ -39,8 +39,8 @@ class NoteInputs(Inputs):
     wait: str | None = None
 
 
-class NoteProvider(Provider[NoteInputs]):
-    model = NoteInputs
+class NoteProvider(Provider[NoteInputs, NoteInputs]):
+    model = record = NoteInputs
     identity = frozenset({"path"})
 
     def resource_id(self, declared: NoteInputs) -> str:

@@ -47,8 +47,8 @@ class BucketInputs(Inputs):
     access: str = "private"
 
 
-class BucketProvider(Provider[BucketInputs]):
-    model = BucketInputs
+class BucketProvider(Provider[BucketInputs, BucketInputs]):
+    model = record = BucketInputs
     identity = frozenset({"bucket"})
 
     def resource_id(self, declared: BucketInputs) -> str:
@@ -142,7 +142,7 @@ def test_a_report_follows_a_stack_from_nothing_to_a_replacement(project: Project
     assert "### Created\n- **the stack itself** (2): Bucket `landing`; Stack `marketlake-blue`\n" in first
 
     project.stack.up(collect=False)
-    assert "**No change**" in report(project.stack.previewed())
+    assert "**No change** · 2 unchanged\n" in report(project.stack.previewed())
 
     project.want(bucket="one", versioning=True, access="public-read")
     project.weaken(no_public_bucket="disabled")

@@ -39,7 +39,11 @@ def step(
 
 
 def preview(*steps: dict[str, Any], **more: Any) -> Preview:
-    document = {"steps": list(steps), "diagnostics": more.pop("diagnostics", [])}
+    document = {
+        "steps": list(steps),
+        "diagnostics": more.pop("diagnostics", []),
+        "changeSummary": more.pop("summary", {}),
+    }
     return Preview(environment="blue", document=document, **more)
 
 
@@ -67,7 +71,17 @@ def test_the_comment_is_found_again_by_its_first_line() -> None:
 
 def test_nothing_to_do_is_one_sentence() -> None:
     same = step("same", old={"a": 1}, new={"a": 1})
-    assert report(preview(same)).splitlines()[2:] == ["", "**No change** · 1 unchanged"]
+    assert report(preview(same, summary={"same": 49})).splitlines()[2:] == [
+        "",
+        "**No change** · 49 unchanged",
+    ]
+
+
+def test_unchanged_resources_are_counted_by_pulumi_which_leaves_their_steps_out() -> None:
+    update = step("update", old={"a": 1}, new={"a": 2})
+    refreshed = preview(step("refresh", name="other"), summary={"same": 48, "update": 1}, refreshed=True)
+    assert "**1 to update** · 49 unchanged\n" in report(preview(update, summary={"same": 49, "update": 1}))
+    assert "**No change** · 48 unchanged\n" in report(refreshed)
 
 
 def test_what_could_hurt_comes_first_and_says_what_would_be_lost() -> None:
