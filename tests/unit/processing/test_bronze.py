@@ -105,6 +105,7 @@ def test_the_end_of_lines_does_not_matter(lake, end):
 BAD = [
     ("text where a number belongs", kline(1, close="n/a"), "close: 'n/a' is no number"),
     ("too few columns", "1577836860000,2,3", "3 columns where 12 belong"),
+    ("no last column", kline(1).removesuffix(",0"), "11 columns where 12 belong"),
     ("too many columns", kline(1) + ",9", "13 columns where 12 belong"),
     ("nothing", "", "1 columns where 12 belong"),
     ("an empty field", kline(1, volume=""), "volume is empty"),
