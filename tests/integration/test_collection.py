@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -47,6 +48,7 @@ from tests import servers
 from tests.exchange import Failure, FakeExchange
 from tests.furnishing import messages, own_buckets, own_topics
 from tests.patience import eventually
+from tests.unit.processing.files import LIMITS
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 KLINES = Selection(venue="binance", market="spot", data_type="klines")
@@ -268,7 +270,7 @@ def test_a_failure_is_recorded_whatever_bytes_its_message_quotes(
 
 def test_a_csv_of_nul_bytes_ends_its_task_and_the_batch(platform: Platform) -> None:
     platform.exchange.publish_csv(KEY_1, b"1577836800000,\0,\0\n" * 3)
-    with platform.working(ingest):
+    with platform.working(partial(ingest, limits=LIMITS)):
         batch_id, ended = platform.collect()
     assert (ended.copied, ended.failed) == (2, 1)
     assert platform.failures(batch_id) == {KEY_1: "schema-changed"}

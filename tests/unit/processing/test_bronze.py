@@ -15,6 +15,7 @@ from obstore.store import MemoryStore
 from tests.unit.processing.files import (
     FUNDING,
     KLINES,
+    LIMITS,
     SPOT_TRADES,
     TRADES,
     archive_file,
@@ -246,7 +247,7 @@ def test_a_market_that_the_venue_does_not_have_is_refused(lake):
 
 def test_a_file_that_is_not_in_landing_is_a_failure_of_the_store(lake):
     with pytest.raises(StorageError, match=r"reading object.zip from landing"):
-        bronze.ingest_object(archive_file(KLINES), MemoryStore(), "object.zip", lake)
+        bronze.ingest_object(archive_file(KLINES), MemoryStore(), "object.zip", lake, LIMITS)
 
 
 def test_the_tables_can_be_read_by_others_with_all_columns(lake):
