@@ -14,6 +14,9 @@ from toolchain.errors import BomError, UnknownToolError
 RECIPES = Path(__file__).parent / "recipes"
 """Module files, lock files and requirements that registry builds start from."""
 
+PROGRAMS = Path(__file__).parent
+"""The folder of the packages that are programs of this project."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -50,6 +53,21 @@ class Wheel:
     keep: tuple[str, ...]
     """Folders of the wheel that are kept; the first is the tool's root."""
     version: str | None = None
+
+
+@dataclass(frozen=True)
+class PythonProgram:
+    """A program of this project, in Python, with the wheels that it imports."""
+
+    package: str
+    """Folder beside this module; its ``__main__`` is the program."""
+    requirements: str
+    """File in ``recipes/wheels``: pinned distributions with the hashes of their wheels."""
+    keep: tuple[str, ...]
+    """Patterns of what is kept of the wheels."""
+    version: str | None = None
+    note: str | None = None
+    """What a user should know of a tool from this source."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +112,10 @@ class NoRegistry:
     version: str | None = None
 
 
-Registry = Wheel | GoBuild | GoFiles | MavenJars | NoRegistry
+Registry = Wheel | PythonProgram | GoBuild | GoFiles | MavenJars | NoRegistry
 _REGISTRIES: dict[str, type[Registry]] = {
     "wheel": Wheel,
+    "python": PythonProgram,
     "go-build": GoBuild,
     "go-files": GoFiles,
     "maven": MavenJars,
@@ -148,6 +167,11 @@ def recipe_files(registry: Registry) -> list[Path]:
         return []
     if isinstance(registry, Wheel):
         return [RECIPES / "wheels" / registry.requirements]
+    if isinstance(registry, PythonProgram):
+        return [
+            RECIPES / "wheels" / registry.requirements,
+            *sorted((PROGRAMS / registry.package).glob("*.py")),
+        ]
     return sorted(path for path in (RECIPES / registry.recipe).iterdir() if path.is_file())
 
 
