@@ -106,7 +106,7 @@ def _ports(address: str) -> dict[str, tuple[str, int]]:
         "kube-proxy": (_LOOPBACK, 10256),
         "kube-controller-manager": (_LOOPBACK, 10257),
         "kube-scheduler": (_LOOPBACK, 10259),
-        "kube-router": (_LOOPBACK, 20244),
+        "kube-network-policies": (_LOOPBACK, 20244),
     }
 
 

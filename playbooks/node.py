@@ -35,7 +35,6 @@ PACKAGES = {
     "containernetworking-plugins": [],
     "nftables": ["nft"],
     "iptables": ["iptables", "iptables-save", "iptables-restore"],
-    "ipset": ["ipset"],
     "conntrack": ["conntrack"],
     "iproute2": ["ip"],
 }

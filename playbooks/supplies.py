@@ -6,7 +6,7 @@ from playbooks.node import IMAGES, NodeImage
 from toolchain.cache import locate as locate_tool
 from toolchain.images import locate as locate_image
 
-_TOOLS = ("kubernetes", "etcd", "kube-router", "kubectl")
+_TOOLS = ("kubernetes", "etcd", "kube-network-policies", "kubectl")
 
 
 def node_programs() -> dict[str, Path]:

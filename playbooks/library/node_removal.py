@@ -21,8 +21,7 @@ SHIM = "containerd-shim"
 BRIDGE = "cni0"
 TABLES = ("ip marketlake-cluster", "ip kube-proxy", "ip6 kube-proxy")
 OURS = re.compile(r"(?<![\w-])(KUBE-|CNI-)")
-"""How kubelet, kube-proxy, kube-router and the CNI plug-ins name chains."""
-_SETS = re.compile(r"(inet6:)?(KUBE-|kube-router-)")
+"""How kubelet, kube-proxy, kube-network-policies and the CNI plug-ins name chains."""
 _BUILT_IN = {"INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING"}
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
@@ -97,7 +96,7 @@ def without_ours(saved: str) -> str | None:
 
 
 def remove_rules(tables_before: list[str]) -> bool:
-    """Remove our tables, chains, rules and sets from the packet filter, and tables that are empty by that."""
+    """Remove our tables, chains and rules from the packet filter, and tables that are empty by that."""
     changed = False
     if not shutil.which("nft"):
         return False
@@ -109,11 +108,6 @@ def remove_rules(tables_before: list[str]) -> bool:
         if table in TABLES or (table not in tables_before and is_empty(table)):
             run("nft", "delete", "table", *table.split())
             changed = True
-    if shutil.which("ipset"):
-        for name in run("ipset", "list", "-name").split():
-            if _SETS.match(name):
-                run("ipset", "destroy", name)
-                changed = True
     return changed
 
 
