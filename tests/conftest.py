@@ -3,12 +3,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.suite.shared import beside
+
 # The promises are no test modules by name, but their assertions are to tell what they saw, too.
 pytest.register_assert_rewrite("tests.conformance")
 
 # A shell's background job ignores SIGINT, and so does all that it starts: Ctrl-C would reach no test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Wait while another part of the run times something; before the test's own time begins."""
+    with beside():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
