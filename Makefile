@@ -14,7 +14,7 @@ NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes bench clean cluster cluster-down
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes chaos bench clean cluster cluster-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ test-kubernetes: test-tools ## only a cluster made of this machine, and the thro
 test-tools: .venv/.synced
 	@$(RUN) -m toolchain install --group packages
 	@if $(RUN) -m playbooks check; then $(RUN) -m toolchain install --group kubernetes --group cluster && $(RUN) -m toolchain.images build; fi
+
+chaos: test-tools ## kills in the middle of collections: ROUNDS=10, SEED=…, TARGET=stack or kubernetes
+	@$(RUN) -m pytest -v tests/$(or $(TARGET),stack) -k kill_in_the_middle --chaos-rounds=$(or $(ROUNDS),10) --chaos-seed=$(or $(SEED),$(shell date +%s))
 
 bench: tools ## the figures, with the machine they were measured on
 	@$(RUN) -m bench

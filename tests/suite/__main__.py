@@ -134,7 +134,8 @@ def arguments() -> Namespace:
     parser.add_argument(
         "--coverage", action="store_true", help=f"fail if less than {LEAST_COVERED} %% is covered"
     )
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the shuffled order")  # noqa: S311
+    drawn = random.randrange(1_000_000)  # noqa: S311 - to be repeated, not to be secret
+    parser.add_argument("--seed", type=int, default=drawn, help="of the shuffled order and the chaos")
     parser.add_argument(
         "--slowest", type=int, default=30, metavar="N", help="list so many of the slowest tests"
     )

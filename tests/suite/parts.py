@@ -20,7 +20,7 @@ class Part:
 
         Args:
             report: file that gets the outcome and the time of each test (JUnit's format).
-            seed: of the order in which the tests run, where that is shuffled.
+            seed: of the order in which the tests run, where that is shuffled, and of the chaos.
             coverage: measure what the tests cover.
         """
         shuffled = (f"--random-order-seed={seed}",) if "--random-order" in self.options else ()
@@ -29,6 +29,7 @@ class Part:
             *("-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"),
             *self.options,
             *shuffled,
+            f"--chaos-seed={seed}",
             *(f"tests/{folder}" for folder in self.folders),
         )
 

@@ -75,7 +75,7 @@ def summary(
     Args:
         outcomes: of the parts.
         before: names and seconds of steps that were taken before the tests.
-        seed: of the shuffled order.
+        seed: of the shuffled order and the chaos.
         slowest: how many of the slowest tests to list.
     """
     cases = [(case, outcome.name) for outcome in outcomes for case in outcome.cases]
@@ -101,7 +101,7 @@ def summary(
             f"  {outcome.name:<12} {_minutes(outcome.seconds)} of {_minutes(outcome.budget_s)}: "
             f"{_counted([outcome])}{over}{ended}"
         )
-    yield f"order of the unit tests: SEED={seed}"
+    yield f"order of the unit tests, and kills: SEED={seed}"
     yield _counted(outcomes)
 
 
