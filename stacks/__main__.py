@@ -7,13 +7,13 @@ from types import FrameType
 import pulumi
 from pulumi.runtime.config import get_config_env, get_config_secret_keys_env
 
-from stacks.cluster import ClusterUnreachableError
-from stacks.composition import Platform
-from stacks.needs import NotEnoughError
-from stacks.premises import premises_of
-from stacks.settings import EnvironmentSettings, Target
-from stacks.target_settings import KubeconfigMissingError
-from stacks.validation import InvalidSettingsError, require_secrets, settings_from
+from stacks.preflight import premises_of
+from stacks.preflight.capacity import NotEnoughError
+from stacks.preflight.cluster import ClusterUnreachableError
+from stacks.program.platform import Platform
+from stacks.settings.environment import EnvironmentSettings, Target
+from stacks.settings.targets import KubeconfigMissingError
+from stacks.settings.validation import InvalidSettingsError, require_secrets, settings_from
 from toolchain import ToolchainError
 
 

@@ -12,18 +12,18 @@ import typer
 from marketlake.settings import SettingsError
 from rich.console import Console
 
-from stacks.cluster import ClusterUnreachableError
-from stacks.engine import InterruptError, ProgramError
-from stacks.lifecycle import LeftoverError, LockedError, Stack
-from stacks.needs import NotEnoughError
-from stacks.policing import PoliciesUnavailableError
-from stacks.policy_reference import POLICIES, policies_reference
-from stacks.reference import REFERENCE, write_page, write_reference
-from stacks.report import report
-from stacks.settings import Target
-from stacks.target_settings import KubeconfigMissingError
-from stacks.validation import InvalidSettingsError
-from stacks.workspace import PassphraseLostError, Workspace
+from stacks.commands.stack import LeftoverError, LockedError, Stack
+from stacks.engine.policy_pack import PoliciesUnavailableError
+from stacks.engine.process import InterruptError, ProgramError
+from stacks.engine.workspace import PassphraseLostError, Workspace
+from stacks.preflight.capacity import NotEnoughError
+from stacks.preflight.cluster import ClusterUnreachableError
+from stacks.preview.report import report
+from stacks.settings.environment import Target
+from stacks.settings.policy_reference import POLICIES, policies_reference
+from stacks.settings.reference import REFERENCE, write_page, write_reference
+from stacks.settings.targets import KubeconfigMissingError
+from stacks.settings.validation import InvalidSettingsError
 from toolchain import ToolchainError
 
 FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130

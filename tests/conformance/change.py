@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from marketlake.events.connection import client_configuration
 
-from stacks.policing import why_no_policies
+from stacks.engine.policy_pack import why_no_policies
 from tests.conformance.holdings import counts, whole
 from tests.conformance.platform import NAME, Platform
 

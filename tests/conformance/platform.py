@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import yaml
 from marketlake.settings import ServiceInfo, Settings
 
-from stacks.workspace import Workspace
+from stacks.engine.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAME = "throwaway"

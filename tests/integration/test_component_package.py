@@ -15,10 +15,10 @@ import pytest
 
 from components import package
 from components.supervision.layout import StackFolder
-from stacks import leftovers
-from stacks.engine import finish
-from stacks.policing import why_no_policies
-from stacks.workspace import PROJECT_FOLDER, Workspace
+from stacks.engine.policy_pack import why_no_policies
+from stacks.engine.process import finish
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
+from stacks.preflight import leftovers
 from tests.servers import server_folder
 from toolchain import ToolMissingError, locate
 

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from rich.console import Console
 
-from stacks import lifecycle
-from stacks.engine import ProgramError
-from stacks.lifecycle import LeftoverError, LockedError, Stack
-from stacks.validation import InvalidSettingsError
-from stacks.workspace import PROJECT_FOLDER, Workspace
+from stacks.commands import stack as lifecycle
+from stacks.commands.stack import LeftoverError, LockedError, Stack
+from stacks.engine.process import ProgramError
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
+from stacks.settings.validation import InvalidSettingsError
 
 NOTE = '''
 """A resource that is a file; `wait` names a file whose presence creation waits for."""
@@ -109,10 +109,10 @@ class Project:
             import sys
             from pathlib import Path
             from rich.console import Console
-            from stacks import lifecycle
-            from stacks.engine import InterruptError
-            from stacks.lifecycle import Stack
-            from stacks.workspace import Workspace
+            from stacks.commands import stack as lifecycle
+            from stacks.engine.process import InterruptError
+            from stacks.commands.stack import Stack
+            from stacks.engine.workspace import Workspace
             lifecycle.Stack._show_outcome = lambda *_, **__: None
             try:
                 Stack("blue", Workspace({paths}), Console()).{command}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stacks.engine import ProgramError
-from stacks.lifecycle import Stack
-from stacks.policing import why_no_policies
-from stacks.report import report
-from stacks.workspace import PROJECT_FOLDER, Workspace
+from stacks.commands.stack import Stack
+from stacks.engine.policy_pack import why_no_policies
+from stacks.engine.process import ProgramError
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
+from stacks.preview.report import report
 
 pytestmark = pytest.mark.skipif(why_no_policies() != "", reason=why_no_policies() or "policies run here")
 

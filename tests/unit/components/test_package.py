@@ -19,7 +19,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 import components
 from components.component import Component
 from components.package import COMPONENTS, NAME, Package
-from stacks.workspace import PROJECT_FOLDER
+from stacks.engine.workspace import PROJECT_FOLDER
 from tests.unit.components.test_components import Engine, declare, engine, opened, seen
 
 __all__ = ["engine"]

@@ -9,11 +9,11 @@ from marketlake.settings import SettingsError
 from typer.testing import CliRunner
 
 from stacks import cli
-from stacks.engine import InterruptError, ProgramError
-from stacks.lifecycle import LeftoverError, LockedError, Stack
-from stacks.needs import NotEnoughError
-from stacks.validation import InvalidSettingsError
-from stacks.workspace import PassphraseLostError
+from stacks.commands.stack import LeftoverError, LockedError, Stack
+from stacks.engine.process import InterruptError, ProgramError
+from stacks.engine.workspace import PassphraseLostError
+from stacks.preflight.capacity import NotEnoughError
+from stacks.settings.validation import InvalidSettingsError
 from toolchain import ToolMissingError
 
 Invoke = Callable[..., Any]
