@@ -1,4 +1,4 @@
-"""What came out of `make up`: the rows of the silver tables, and where to look at everything."""
+"""The summary of `make up`: the rows of the silver tables, and the pages of the services."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ group by table_name order by table_name"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableOutcome:
+class TableSummary:
     """One silver table."""
 
     table: str
@@ -33,14 +33,14 @@ class TableOutcome:
     last: str | None
 
 
-def silver_tables(query: Query) -> list[TableOutcome]:
+def silver_tables(query: Query) -> list[TableSummary]:
     """The silver tables with the number of their rows and the time that they span."""
     found = query(_COLUMNS)
     if not found:
         return []
     rows = query(" union all ".join(_summary(row["table_name"], row["time_column"]) for row in found))
     return [
-        TableOutcome(
+        TableSummary(
             table=row["table_name"],
             rows=int(row["row_count"]),
             symbols=int(row["symbols"]),
@@ -66,7 +66,7 @@ def rows_of(text: str) -> list[dict[str, Any]]:
     return list(answer["rows"] if isinstance(answer, Mapping) else answer)
 
 
-def outcome_table(outcomes: Sequence[TableOutcome]) -> Table:
+def summary_table(tables: Sequence[TableSummary]) -> Table:
     """For the terminal: a line for each silver table."""
     table = Table(title="What came out", title_justify="left", box=SIMPLE, pad_edge=False)
     table.add_column("table", no_wrap=True)
@@ -74,9 +74,9 @@ def outcome_table(outcomes: Sequence[TableOutcome]) -> Table:
     table.add_column("symbols", justify="right", no_wrap=True)
     table.add_column("first (UTC)", no_wrap=True)
     table.add_column("last (UTC)", no_wrap=True)
-    for outcome in outcomes:
-        span = (outcome.first or "-", outcome.last or "-")
-        table.add_row(outcome.table, f"{outcome.rows:,}", str(outcome.symbols), *span)
+    for summary in tables:
+        span = (summary.first or "-", summary.last or "-")
+        table.add_row(summary.table, f"{summary.rows:,}", str(summary.symbols), *span)
     return table
 
 

@@ -1,4 +1,4 @@
-"""The policies as Pulumi's commands are told of them, and whether they can run here."""
+"""The policy pack as an argument of Pulumi's commands, and whether it can run here."""
 
 from pathlib import Path
 
@@ -35,6 +35,6 @@ def levels_file(settings_file: Path, environment: str) -> Path:
 
 
 def policy_arguments(levels: Path) -> list[str]:
-    """What `pulumi preview` and `pulumi policy analyze` are told."""
-    told = ["--policy-pack", str(_PACK)]
-    return [*told, "--policy-pack-config", str(levels)] if levels.exists() else told
+    """Return the arguments of `pulumi preview` and `pulumi policy analyze`."""
+    arguments = ["--policy-pack", str(_PACK)]
+    return [*arguments, "--policy-pack-config", str(levels)] if levels.exists() else arguments

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 
 class ProgramError(Exception):
-    """A program ended with an error, which it has told the user itself."""
+    """A program ended with an error, which it has shown to the user itself."""
 
     def __init__(self, program: str, code: int) -> None:
         self.code = code

@@ -107,7 +107,7 @@ class Workspace:
             copy.unlink(missing_ok=True)
 
     def variables(self) -> dict[str, str]:
-        """What `pulumi` is told through its environment, PATH excepted."""
+        """Return the environment variables of `pulumi`, without PATH."""
         return {
             "PULUMI_HOME": str(self.pulumi_home),
             "PULUMI_BACKEND_URL": f"file://{quote(str(self.backend))}",
@@ -142,7 +142,7 @@ class Workspace:
     def exports(self) -> str:
         """Shell commands after which plain `pulumi` works in the project's folder.
 
-        `pulumi` becomes a function: see :mod:`stacks.engine.salt` for what it does after the real one.
+        `pulumi` becomes a function: see :mod:`stacks.engine.state` for what it does after the real one.
 
         Raises:
             ToolMissingError: a part of Pulumi is not installed.
@@ -152,14 +152,14 @@ class Workspace:
         lines += [f"export {key}={shlex.quote(value)}" for key, value in self.variables().items()]
         folders = [self.settings_file("any").parent, self.state_file("any").parent]
         clean = shlex.join(
-            [str(Path(sys.prefix, "bin", "python")), "-m", "stacks.engine.salt", *map(str, folders)]
+            [str(Path(sys.prefix, "bin", "python")), "-m", "stacks.engine.state", *map(str, folders)]
         )
         lines.append(f'pulumi() {{ command pulumi "$@"; set -- "$?"; {clean}; return "$1"; }}')
         return "\n".join(lines)
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Create a file of mode 0600 with its content, unless somebody else does so first."""
+    """Create a file of mode 0600 with its content, unless another process does so first."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

@@ -1,72 +1,73 @@
-"""What a stack stands on, as the commands of the Makefile see it: this machine, or a cluster."""
+"""Checks of where a stack runs, before Pulumi works there and after it left: this machine, or a cluster."""
 
 from typing import Protocol
 
-from stacks.engine.pending import PendingCreate
-from stacks.settings.environment import EnvironmentSettings, Target
+from stacks.engine.state import PendingCreate
+from stacks.settings.environment import EnvironmentSettings
+from stacks.settings.targets import Target
 
 
-class Premises(Protocol):
-    """A place that is looked at before and after Pulumi works in it."""
+class Preflight(Protocol):
+    """What the commands ask of a target."""
 
     def check(self) -> list[str]:
-        """Whether the stack can be brought up; what may do comes back as warnings.
+        """Check that the stack can be brought up, and return warnings of what is scarce.
 
         Raises:
-            NotEnoughError: it cannot.
+            CapacityError: it cannot be brought up.
             KubeconfigMissingError: nothing opens the cluster.
-            ClusterUnreachableError: nobody can tell.
+            ClusterUnreachableError: the cluster does not answer.
         """
 
-    def supply(self, *, bring: bool) -> None:
-        """Make what services run from and can be made here, if it is missing or stale.
+    def supply(self, *, load: bool) -> None:
+        """Build what services run from, if it is built here and is missing or stale.
 
         Args:
-            bring: take it to where the services run, too.
+            load: bring it to where the services run, too.
 
         Raises:
-            ToolchainError: it cannot be made.
-            NotEnoughError: it is not where the services run, and cannot be taken there.
-            ClusterUnreachableError: nobody can tell.
+            ToolchainError: it cannot be built.
+            CapacityError: it is missing where the services run, and cannot be brought there.
+            ClusterUnreachableError: the cluster does not answer.
         """
 
     def reach(self) -> None:
-        """Make sure that it answers.
+        """Check that the target answers.
 
         Raises:
             ClusterUnreachableError: it does not.
         """
 
     def settle(self, pending: list[PendingCreate]) -> list[PendingCreate] | None:
-        """Make room for what a killed command began to create and could not record.
+        """Delete what a killed command created and could not record, where the next `up` would not adopt it.
 
         Returns:
-            What had to go for that; None where Pulumi need not forget anything, since the next `up` adopts all.
+            What was deleted; None where the next `up` adopts everything, so that Pulumi need not forget anything.
 
         Raises:
-            ClusterUnreachableError: nobody can tell.
+            ClusterUnreachableError: the cluster does not answer.
         """
 
-    def clear(self, *, keep_data: bool) -> list[str]:
-        """Take away what is left after Pulumi destroyed the stack, and tell what it was."""
+    def remove_leftovers(self, *, keep_data: bool) -> list[str]:
+        """Remove what is left after Pulumi destroyed the stack, and return a line for each."""
 
-    def left(self, *, keep_data: bool) -> list[str]:
-        """What is still there then."""
+    def leftovers(self, *, keep_data: bool) -> list[str]:
+        """Return what is left even then."""
 
-    def fate(self, *, keep_data: bool) -> str:
-        """What became of the data, for the user."""
+    def after_removal(self, *, keep_data: bool) -> str:
+        """Return what became of the data, for the user."""
 
 
-def premises_of(environment: str, settings: EnvironmentSettings) -> Premises:
-    """The premises of an environment.
+def preflight_of(environment: str, settings: EnvironmentSettings) -> Preflight:
+    """Return the preflight of an environment's target.
 
     Raises:
         KubeconfigMissingError: it is a cluster, and nothing opens it.
     """
     if settings.target is Target.KUBERNETES:
-        from stacks.preflight.kubernetes import ClusterPremises
+        from stacks.preflight.kubernetes import KubernetesPreflight
 
-        return ClusterPremises.of(environment, settings)
-    from stacks.preflight.host import HostPremises
+        return KubernetesPreflight.of(environment, settings)
+    from stacks.preflight.host import HostPreflight
 
-    return HostPremises(environment, settings)
+    return HostPreflight(environment, settings)

@@ -1,4 +1,4 @@
-"""What a stack needs of the machine that it runs on, checked before anything starts."""
+"""Checks of this machine's capacity against what a stack needs, before anything starts."""
 
 import os
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ room."""
 _MIB = 1024 * 1024
 
 
-class NotEnoughError(Exception):
-    """The machine has less than the stack needs; the message says of what, how much, and what to do."""
+class CapacityError(Exception):
+    """There is less than the stack needs; the message says of what, how much, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
-    """What a stack needs."""
+class Requirements:
+    """What a stack needs: CPUs, MiB of memory and of disk."""
 
     cpus: int
     memory_mib: int
@@ -55,8 +55,8 @@ class Machine:
         )
 
 
-def needs_of(settings: EnvironmentSettings, *, is_new: bool) -> Needs:
-    """What the stack of these settings needs.
+def requirements_of(settings: EnvironmentSettings, *, is_new: bool) -> Requirements:
+    """Return what the stack of these settings needs.
 
     Args:
         settings: the environment's settings.
@@ -83,7 +83,7 @@ def needs_of(settings: EnvironmentSettings, *, is_new: bool) -> Needs:
         + _TELEMETRY * telemetry.cpu
     )
     disk = sum(server.disk for server in servers) + _STORES * telemetry.disk
-    return Needs(
+    return Requirements(
         cpus=_CPUS,
         memory_mib=memory,
         disk_mib=disk if is_new else _ROOM_TO_RUN_MIB,
@@ -91,36 +91,36 @@ def needs_of(settings: EnvironmentSettings, *, is_new: bool) -> Needs:
     )
 
 
-def check_needs(needs: Needs, machine: Machine, folder: Path) -> list[str]:
-    """Compare; what is scarce but may do comes back as warnings.
+def check_machine(required: Requirements, machine: Machine, folder: Path) -> list[str]:
+    """Raise if the machine is too small; return warnings of what is scarce.
 
     Raises:
-        NotEnoughError: it cannot work.
+        CapacityError: the message lists everything that is missing.
     """
     missing = []
-    if machine.disk_free_mib < needs.disk_mib:
+    if machine.disk_free_mib < required.disk_mib:
         missing.append(
-            f"disk: {machine.disk_free_mib} MiB are free at {folder}, {needs.disk_mib} MiB are needed. Free "
+            f"disk: {machine.disk_free_mib} MiB are free at {folder}, {required.disk_mib} MiB are needed. Free "
             "some, move the stack to another disk with marketlake:dataFolder, or lower the `disk` settings"
         )
-    if machine.memory_mib < needs.memory_mib:
+    if machine.memory_mib < required.memory_mib:
         missing.append(
-            f"memory: the machine has {machine.memory_mib} MiB, the services are given {needs.memory_mib} "
+            f"memory: the machine has {machine.memory_mib} MiB, the services are given {required.memory_mib} "
             "MiB. Lower the `memory` settings or marketlake:collection.workers"
         )
     if missing:
         lines = "".join(f"\n  {line}" for line in missing)
-        raise NotEnoughError(
+        raise CapacityError(
             f"This machine is too small for the stack:{lines}\nAll settings: docs/reference/settings.md"
         )
     warnings = []
-    if machine.memory_available_mib < needs.memory_mib:
+    if machine.memory_available_mib < required.memory_mib:
         warnings.append(
             f"{machine.memory_available_mib} MiB of memory are free; under load the services may take "
-            f"{needs.memory_mib} MiB"
+            f"{required.memory_mib} MiB"
         )
-    if machine.cpus < needs.cpus:
+    if machine.cpus < required.cpus:
         warnings.append(
-            f"the machine has {machine.cpus} CPU, {needs.cpus} are expected: starting will take long"
+            f"the machine has {machine.cpus} CPU, {required.cpus} are expected: starting will take long"
         )
     return warnings

@@ -1,8 +1,8 @@
-"""Looking at a Kubernetes cluster from outside of Pulumi: whether it can take a stack, and what is left of one."""
+"""Access to a Kubernetes cluster from outside of Pulumi: what a stack needs there, and what is left of one."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,23 @@ import yaml
 
 from components.kubernetes.client import any_version
 from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM, STACK
+from stacks.preflight.survey import (
+    Survey,
+    allocatable,
+    api_address,
+    images_on_every_node,
+    owner_of,
+    requested,
+    storage_class,
+)
 
 PATIENCE_S = 5.0
 """How long a cluster may take to answer at first."""
 _ASK_S = 30.0
 _DISCARD_S = 25.0
 _PAUSE_S = 0.5
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _METRICS = "v1beta1.metrics.k8s.io"
-_LISTED_IMAGES = 50
-"""The kubelet's usual ``nodeStatusMaxImages``: of more, it names the largest only."""
 _FORBIDDEN = 403
-_UNITS: Mapping[str, float] = {
-    "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3,
-}  # fmt: skip
-_MIB = 1024**2
 
 Result = TypeVar("Result")
 Api = Any
@@ -38,34 +40,6 @@ Api = Any
 
 class ClusterUnreachableError(Exception):
     """A cluster does not answer; the message says where, why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """CPU and memory of all nodes together."""
-
-    cpu_millis: int
-    memory_mib: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """What was seen of a cluster. None: whoever looks may not see it."""
-
-    version: tuple[int, int]
-    """Of its API server."""
-    storage_classes: Mapping[str, bool] | None
-    """By name: whether it is the default one."""
-    owner: str | None
-    """The stack that the namespace belongs to; an empty text for a namespace of somebody else's, None for none."""
-    allocatable: Room | None
-    """What pods may be given."""
-    taken: Room | None
-    """What pods of other namespaces have been given."""
-    has_metrics: bool | None
-    """It measures what pods use."""
-    front: str | None = None
-    """Virtual address of the API server, as pods see it, with its port: ``10.96.0.1:443``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +89,17 @@ class ClusterAccess:
             nodes, pods = await _list(api, "v1", "nodes"), await _list(api, "v1", "pods")
             classes = await _list(api, "storage.k8s.io/v1", "storageclasses")
             services = await _list(api, "apiregistration.k8s.io/v1", "apiservices")
-            fronts = await _list(api, "v1", "services", namespace="default")
+            defaults = await _list(api, "v1", "services", namespace="default")
             return Survey(
                 version=await _version(api),
-                storage_classes=None if classes is None else dict(map(_storage_class, classes)),
-                owner=_owner(namespaces or [], self.namespace),
-                allocatable=None if nodes is None else _allocatable(nodes),
-                taken=None if pods is None else _taken(pods, besides=self.namespace),
+                storage_classes=None if classes is None else dict(map(storage_class, classes)),
+                owner=owner_of(namespaces or [], self.namespace),
+                allocatable=None if nodes is None else allocatable(nodes),
+                requested=None if pods is None else requested(pods, outside=self.namespace),
                 has_metrics=None
                 if services is None
                 else any(item["metadata"]["name"] == _METRICS for item in services),
-                front=_front(fronts or []),
+                api_address=api_address(defaults or []),
             )
 
         return self._ask(look)
@@ -138,7 +112,7 @@ class ClusterAccess:
         """
 
         async def look(api: Api) -> frozenset[str] | None:
-            return _images(await _list(api, "v1", "nodes") or [])
+            return images_on_every_node(await _list(api, "v1", "nodes") or [])
 
         return self._ask(look)
 
@@ -179,7 +153,7 @@ class ClusterAccess:
 
         async def look(api: Api) -> list[str]:
             namespaces = await _list(api, "v1", "namespaces") or []
-            found = [f"namespace {self.namespace}"] if _owner(namespaces, self.namespace) == stack else []
+            found = [f"namespace {self.namespace}"] if owner_of(namespaces, self.namespace) == stack else []
             classes = await _list(api, "scheduling.k8s.io/v1", "priorityclasses", labels=_labels(stack)) or []
             found += [f"priorityclass {item['metadata']['name']}" for item in classes]
             volumes = await _list(api, "v1", "persistentvolumes") or []
@@ -192,8 +166,8 @@ class ClusterAccess:
 
         return self._ask(look)
 
-    def working(self) -> list[str]:
-        """The pods in the namespace.
+    def pods(self) -> list[str]:
+        """Return the pods in the namespace.
 
         Raises:
             ClusterUnreachableError: the cluster does not answer.
@@ -215,7 +189,7 @@ class ClusterAccess:
         async def delete(api: Api) -> list[str]:
             gone = []
             namespaces = await _list(api, "v1", "namespaces") or []
-            if _owner(namespaces, self.namespace) == stack and not keep_data:
+            if owner_of(namespaces, self.namespace) == stack and not keep_data:
                 await _delete(api, "v1", f"namespaces/{self.namespace}")
                 gone.append(f"namespace {self.namespace}")
             elif keep_data:
@@ -285,8 +259,8 @@ def _labels(stack: str) -> str:
 
 
 async def _version(api: Api) -> tuple[int, int]:
-    told = await api.version()
-    return int(told["major"]), int(told["minor"].rstrip("+"))
+    answer = await api.version()
+    return int(answer["major"]), int(answer["minor"].rstrip("+"))
 
 
 async def _list(
@@ -315,64 +289,3 @@ async def _delete(
         "DELETE", version=version, url=url, namespace=namespace, params=dict(params or {})
     ):
         return
-
-
-def _storage_class(item: Mapping[str, Any]) -> tuple[str, bool]:
-    metadata = item["metadata"]
-    return metadata["name"], (metadata.get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
-
-
-def _owner(namespaces: Sequence[Mapping[str, Any]], name: str) -> str | None:
-    for item in namespaces:
-        if item["metadata"]["name"] == name:
-            return str((item["metadata"].get("labels") or {}).get(INSTANCE, ""))
-    return None
-
-
-def _front(services: Sequence[Mapping[str, Any]]) -> str | None:
-    for item in services:
-        if item["metadata"]["name"] == "kubernetes":
-            return f"{item['spec']['clusterIP']}:{item['spec']['ports'][0]['port']}"
-    return None
-
-
-def _allocatable(nodes: Sequence[Mapping[str, Any]]) -> Room:
-    usable = [node for node in nodes if not node["spec"].get("unschedulable")]
-    return _sum(node["status"].get("allocatable", {}) for node in usable)
-
-
-def _images(nodes: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
-    lists = [node["status"].get("images", []) for node in nodes if not node["spec"].get("unschedulable")]
-    if not lists or any(len(images) >= _LISTED_IMAGES for images in lists):
-        return None
-    return frozenset.intersection(
-        *(frozenset(name for image in images for name in image.get("names") or ()) for images in lists)
-    )
-
-
-def _taken(pods: Sequence[Mapping[str, Any]], *, besides: str) -> Room:
-    return _sum(
-        container.get("resources", {}).get("requests", {})
-        for pod in pods
-        if pod["metadata"]["namespace"] != besides
-        and pod["status"].get("phase") not in ("Succeeded", "Failed")
-        for container in pod["spec"]["containers"]
-    )
-
-
-def _sum(amounts: Any) -> Room:
-    known = list(amounts)
-    cpu = sum(quantity(amount.get("cpu", "0")) for amount in known)
-    memory = sum(quantity(amount.get("memory", "0")) for amount in known)
-    return Room(cpu_millis=round(cpu * 1000), memory_mib=int(memory // _MIB))
-
-
-def quantity(text: str) -> float:
-    """A quantity in Kubernetes' notation, e.g. ``500m``, ``2Gi``.
-
-    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-    """
-    for suffix, factor in _UNITS.items():
-        if text.endswith(suffix):
-            return float(text.removesuffix(suffix)) * factor
-    return float(text)

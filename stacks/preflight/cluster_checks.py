@@ -1,31 +1,35 @@
-"""Whether a cluster fits a stack: compared before anything is created."""
+"""Checks of a cluster against what a stack needs, before anything is created."""
 
 from collections.abc import Iterator
 
 from components.kubernetes.ownership import refusal
-from stacks.preflight.capacity import Needs, NotEnoughError
-from stacks.preflight.cluster import Survey
+from stacks.preflight.capacity import CapacityError, Requirements
+from stacks.preflight.survey import Survey
 from stacks.settings.environment import EnvironmentSettings
 
 OLDEST_VERSION = (1, 30)
 """The oldest API server that serves everything the platform asks for."""
 
 
-def check_fitness(survey: Survey, needs: Needs, settings: EnvironmentSettings, environment: str) -> list[str]:
-    """Compare; what may do comes back as warnings.
+def check_cluster(
+    survey: Survey, required: Requirements, settings: EnvironmentSettings, environment: str
+) -> list[str]:
+    """Raise if the cluster cannot run the stack; return warnings of what is scarce.
 
     Raises:
-        NotEnoughError: it cannot work; the message lists everything that is missing.
+        CapacityError: the message lists everything that is missing.
     """
-    if problems := list(_problems(survey, needs, settings, environment)):
+    if problems := list(_problems(survey, required, settings, environment)):
         lines = "".join(f"\n  {problem}" for problem in problems)
-        raise NotEnoughError(
+        raise CapacityError(
             f"The cluster does not fit the stack:{lines}\nAll settings: docs/reference/settings.md"
         )
     return list(_warnings(survey, settings))
 
 
-def _problems(survey: Survey, needs: Needs, settings: EnvironmentSettings, environment: str) -> Iterator[str]:
+def _problems(
+    survey: Survey, required: Requirements, settings: EnvironmentSettings, environment: str
+) -> Iterator[str]:
     if survey.version < OLDEST_VERSION:
         yield (
             f"version: it is Kubernetes {_dotted(survey.version)}, and {_dotted(OLDEST_VERSION)} is the oldest that "
@@ -35,18 +39,19 @@ def _problems(survey: Survey, needs: Needs, settings: EnvironmentSettings, envir
     if survey.owner not in (None, environment):
         yield f"namespace: {refusal(namespace, owner=survey.owner, stack=environment)}"
     yield from _storage(survey, settings)
-    if survey.allocatable and survey.taken:
-        memory = survey.allocatable.memory_mib - survey.taken.memory_mib
-        if memory < needs.memory_mib:
+    if survey.allocatable and survey.requested:
+        memory = survey.allocatable.memory_mib - survey.requested.memory_mib
+        if memory < required.memory_mib:
             yield (
                 f"memory: {memory} MiB of the nodes are not set aside for others, the services ask for "
-                f"{needs.memory_mib} MiB. Lower the `memory` settings or marketlake:collection.workers, or add a node"
+                f"{required.memory_mib} MiB. Lower the `memory` settings or marketlake:collection.workers, or add "
+                "a node"
             )
-        cpu = survey.allocatable.cpu_millis - survey.taken.cpu_millis
-        if cpu < needs.cpu_millis:
+        cpu = survey.allocatable.cpu_millis - survey.requested.cpu_millis
+        if cpu < required.cpu_millis:
             yield (
                 f"CPU: {cpu} thousandths of a core are not set aside for others, the services ask for "
-                f"{needs.cpu_millis}. Lower the `cpu` settings or marketlake:collection.workers, or add a node"
+                f"{required.cpu_millis}. Lower the `cpu` settings or marketlake:collection.workers, or add a node"
             )
 
 

@@ -1,4 +1,4 @@
-"""What is left of a stack on this machine after it was destroyed: nothing, or it is named."""
+"""What is left of a stack on this machine after it was destroyed."""
 
 import shutil
 import socket
@@ -16,7 +16,7 @@ _GRACE_S = 10.0
 
 
 def processes(folder: Path) -> list[psutil.Process]:
-    """The processes that carry the mark of the stack in `folder`; those of other users are not to be seen."""
+    """Return the processes that carry the mark of the stack in `folder`, as far as this user may see them."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -29,7 +29,7 @@ def processes(folder: Path) -> list[psutil.Process]:
 
 
 def stop_processes(folder: Path, *, grace_s: float = _GRACE_S) -> list[str]:
-    """End what still runs of a stack, by force after `grace_s` seconds; their command lines."""
+    """End what still runs of a stack, by force after `grace_s` seconds, and return the command lines."""
     left = processes(folder)
     names = [_name(process) for process in left]
     for process in left:
@@ -42,7 +42,7 @@ def stop_processes(folder: Path, *, grace_s: float = _GRACE_S) -> list[str]:
 
 
 def addresses(services: Iterable[ServiceInfo]) -> list[tuple[str, int]]:
-    """Host and port of every address that the services were known by; those that others run, live on."""
+    """Return host and port of every address that the services were known by; external ones are left out."""
     own = [service for service in services if service.version != EXTERNAL]
     texts = [text for service in own for text in (service.address, service.console, service.target) if text]
     parts = [urlsplit(text if "://" in text else f"tcp://{text}") for text in texts]
@@ -50,12 +50,12 @@ def addresses(services: Iterable[ServiceInfo]) -> list[tuple[str, int]]:
 
 
 def listening(candidates: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Those of the addresses where something still answers."""
+    """Return those of the addresses where something still answers."""
     return [address for address in candidates if _answers(address)]
 
 
 def remove_folder(folder: Path, *, keep_data: bool) -> list[Path]:
-    """Remove a stack's folder. Only what a stack puts there goes: other people's files are left and returned.
+    """Remove a stack's folder. Only what a stack puts there goes: unknown files are left and returned.
 
     Args:
         folder: the stack's data folder; it may be gone already.
@@ -72,10 +72,10 @@ def remove_folder(folder: Path, *, keep_data: bool) -> list[Path]:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    foreign = sorted(set(folder.iterdir()) - kept)
-    if not foreign and not (keep_data and stack.data.exists()):
+    unknown = sorted(set(folder.iterdir()) - kept)
+    if not unknown and not (keep_data and stack.data.exists()):
         folder.rmdir()
-    return foreign
+    return unknown
 
 
 def _answers(address: tuple[str, int]) -> bool:

@@ -1,4 +1,4 @@
-"""What is gone when a resource is deleted, or replaced by a new one."""
+"""What data is lost when a resource is deleted, or replaced by a new one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,12 +10,12 @@ Inputs = Mapping[str, Any]
 _OURS = "pulumi-python:dynamic/marketlake"
 
 
-def lost_with(resource_type: str, inputs: Inputs) -> str | None:
-    """What goes with a resource of these inputs; None for one that holds nothing of its own.
+def data_loss(resource_type: str, inputs: Inputs) -> str | None:
+    """Return what is lost with a resource of these inputs; None for one that holds no data.
 
     A statement of what the providers do: those of components/providers, and the clouds' defaults for theirs.
     """
-    tell = _LOSSES.get(resource_type)
+    tell = _DATA_LOSS.get(resource_type)
     return tell(inputs) if tell else None
 
 
@@ -59,7 +59,7 @@ def _always(text: str) -> Callable[[Inputs], str]:
 
 _AWS_BUCKET = _always("its objects, if forceDestroy is set; else its deletion fails while it holds some")
 
-_LOSSES: Mapping[str, Callable[[Inputs], str | None]] = {
+_DATA_LOSS: Mapping[str, Callable[[Inputs], str | None]] = {
     f"{_OURS}:Bucket": _bucket,
     f"{_OURS}:Topic": _always("all events in the topic, and its consumers' positions"),
     f"{_OURS}:SqlDatabase": _always("the database with all its tables"),

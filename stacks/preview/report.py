@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stacks.preview.changes import Change, Difference, Kind, changes_of, clean
-from stacks.preview.data_loss import lost_with
+from stacks.preview.data_loss import data_loss
 
 LIMIT = 65_000
 """Characters; GitHub takes 65,536."""
@@ -21,7 +21,7 @@ _LONGEST_TEXT = 1_500
 _DIFFERENCES_EACH = 25
 _TOLD = {"error": "Errors", "warning": "Warnings"}
 _PLUG_IN_FOUND = re.compile(r"warning: using pulumi-\S+ from \$PATH at ")
-"""Says where this machine keeps a plug-in, which is no news and nobody else's business."""
+"""Says where this machine keeps a plug-in, which is no news to a reader."""
 _HEADINGS: Mapping[Kind, str] = {
     Kind.REPLACE: "Replaced: deleted and made anew",
     Kind.DELETE: "Deleted",
@@ -157,7 +157,7 @@ def _blocks(preview: Preview) -> Iterator[str]:
 def _entry(change: Change) -> str:
     lines = [f"- {_resource(change)}"]
     if change.kind in (Kind.REPLACE, Kind.DELETE):
-        lost = lost_with(change.type, change.old)
+        lost = data_loss(change.type, change.old)
         lines[0] += f": loses {lost}" if lost else ""
     lines += [f"  - {_difference(one)}" for one in change.differences[:_DIFFERENCES_EACH]]
     if more := len(change.differences) - _DIFFERENCES_EACH:
@@ -225,7 +225,7 @@ def _resource(change: Change) -> str:
 
 
 def _text(text: str) -> str:
-    """What somebody else wrote: without secrets, and not too long."""
+    """Return a text of another program without secrets, and not too long."""
     text = clean(text)
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text)} characters)"
 

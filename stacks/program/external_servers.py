@@ -1,6 +1,6 @@
-"""What components are told of servers that somebody else runs: arguments to add to theirs; none without such a server.
+"""Arguments of components for external servers; none where the platform runs its own.
 
-Secrets that are missing have been asked for before (:func:`stacks.settings.validation.require_secrets`).
+Missing secrets have been reported before (:func:`stacks.settings.validation.require_secrets`).
 """
 
 from typing import TypedDict
@@ -15,39 +15,39 @@ from stacks.settings.environment import DatabaseSettings, EventBusSettings, Obje
 from stacks.settings.section import Secret
 
 
-class DatabaseInstead(TypedDict, total=False):
+class DatabaseServer(TypedDict, total=False):
     """Added to the arguments of a database."""
 
     external: ExternalDatabaseArgs
 
 
-class ObjectStoreInstead(TypedDict, total=False):
+class ObjectStoreServer(TypedDict, total=False):
     """Added to the arguments of an object store."""
 
     external: ExternalObjectStoreArgs
 
 
-class EventBusInstead(TypedDict, total=False):
+class EventBusServer(TypedDict, total=False):
     """Added to the arguments of an event bus."""
 
     external: ExternalEventBusArgs
 
 
-class RuntimeInstead(TypedDict, total=False):
+class Identity(TypedDict, total=False):
     """Added to the arguments of a data lake."""
 
     runtime_identity: RuntimeIdentityArgs
 
 
-class TopicsElsewhere(TypedDict, total=False):
+class ExternalTopics(TypedDict, total=False):
     """Added to the topics of a data lake."""
 
     external: bool
     replication_factor: int | None
 
 
-def database_instead(settings: DatabaseSettings) -> DatabaseInstead:
-    """The PostgreSQL server to use."""
+def external_database(settings: DatabaseSettings) -> DatabaseServer:
+    """Return the PostgreSQL server to use."""
     external = settings.external
     if external is None:
         return {}
@@ -61,8 +61,8 @@ def database_instead(settings: DatabaseSettings) -> DatabaseInstead:
     }
 
 
-def object_store_instead(settings: ObjectStoreSettings) -> ObjectStoreInstead:
-    """The S3 service to use."""
+def external_object_store(settings: ObjectStoreSettings) -> ObjectStoreServer:
+    """Return the S3 service to use."""
     external = settings.external
     if external is None:
         return {}
@@ -76,8 +76,8 @@ def object_store_instead(settings: ObjectStoreSettings) -> ObjectStoreInstead:
     }
 
 
-def runtime_instead(settings: ObjectStoreSettings) -> RuntimeInstead:
-    """Whom the runtime is to that S3 service: its users cannot be made by S3 itself."""
+def runtime_identity(settings: ObjectStoreSettings) -> Identity:
+    """Return the identity of the runtime at that S3 service: S3 itself cannot create users."""
     external = settings.external
     if external is None:
         return {}
@@ -90,8 +90,8 @@ def runtime_instead(settings: ObjectStoreSettings) -> RuntimeInstead:
     }
 
 
-def event_bus_instead(settings: EventBusSettings) -> EventBusInstead:
-    """The Kafka cluster to use."""
+def external_event_bus(settings: EventBusSettings) -> EventBusServer:
+    """Return the Kafka cluster to use."""
     external = settings.external
     if external is None:
         return {}
@@ -106,8 +106,8 @@ def event_bus_instead(settings: EventBusSettings) -> EventBusInstead:
     return {"external": args}
 
 
-def topics_elsewhere(settings: EventBusSettings) -> TopicsElsewhere:
-    """That the topics lie in somebody else's cluster, and in how many copies."""
+def external_topics(settings: EventBusSettings) -> ExternalTopics:
+    """Return whether the topics lie in an external cluster, and their replication factor."""
     if settings.external is None:
         return {}
     return {"external": True, "replication_factor": settings.external.replication_factor}
@@ -115,5 +115,5 @@ def topics_elsewhere(settings: EventBusSettings) -> TopicsElsewhere:
 
 def _revealed(secret: Secret | None) -> pulumi.Output[str]:
     if secret is None:
-        raise ValueError("a secret is missing that should have been asked for")
+        raise ValueError("a secret is missing: the settings were not checked for missing secrets")
     return pulumi.Output.secret(secret.text)

@@ -1,4 +1,4 @@
-"""An environment's platform: the components, put together in the order in which they need each other."""
+"""An environment's platform: its components, declared in the order in which they need each other."""
 
 from importlib.metadata import version
 from operator import itemgetter
@@ -16,15 +16,15 @@ from components.providers.platform_file import PlatformFile
 from components.worker_pool import CollectionWorkers, FlowRuns, WorkflowWorker, flow_runs
 from components.workflow_engine import WorkflowEngine
 from stacks.program.external_servers import (
-    database_instead,
-    event_bus_instead,
-    object_store_instead,
-    runtime_instead,
-    topics_elsewhere,
+    external_database,
+    external_event_bus,
+    external_object_store,
+    external_topics,
+    runtime_identity,
 )
-from stacks.program.resource_names import Names, usual
+from stacks.program.resource_names import Names, default_of
 from stacks.program.runtime_settings import runtime_settings
-from stacks.program.target import place_of
+from stacks.program.target import declare_target
 from stacks.settings.environment import (
     DatabaseSettings,
     EnvironmentSettings,
@@ -34,7 +34,7 @@ from stacks.settings.environment import (
 )
 
 _ENTRYPOINT = "marketlake.workflows.collect.collect"
-"""Where the flow of a collection is imported."""
+"""Where the flow of a collection is imported from."""
 
 
 class Platform:
@@ -44,14 +44,14 @@ class Platform:
         self._environment = environment
         self._settings = settings
         self._names = Names.of(settings)
-        self._place = place_of(environment, settings)
-        self._target = self._place.target
+        self._declared = declare_target(environment, settings)
+        self._target = self._declared.target
         self.observability = self._observability()
         self.database = self._database()
         self.object_store = self._object_store()
         self.event_bus = self._event_bus()
         self.workflow_engine = self._workflow_engine()
-        self._flow_runs = self._flow_runs_there()
+        self._flow_runs = self._declare_flow_runs()
         self.data_lake = self._data_lake()
         self.runtime_settings = runtime_settings(
             environment,
@@ -89,7 +89,7 @@ class Platform:
                 "logs_retention_days": settings.logs_retention_days,
                 "traces_retention_hours": settings.traces_retention_hours,
             },
-            self._place.opts,
+            self._declared.opts,
         )
 
     def _database(self) -> Database:
@@ -100,25 +100,25 @@ class Platform:
                 "target": self._target,
                 "databases": [self._names.ledger, self._names.workflows],
                 **_sizes(settings),
-                **database_instead(settings),
+                **external_database(settings),
             },
-            self._place.opts,
+            self._declared.opts,
         )
 
     def _object_store(self) -> ObjectStore:
         settings = self._settings.object_store
         return ObjectStore(
             "object-store",
-            {"target": self._target, **_sizes(settings), **object_store_instead(settings)},
-            self._place.opts,
+            {"target": self._target, **_sizes(settings), **external_object_store(settings)},
+            self._declared.opts,
         )
 
     def _event_bus(self) -> EventBus:
         settings = self._settings.event_bus
         return EventBus(
             "event-bus",
-            {"target": self._target, **_sizes(settings), **event_bus_instead(settings)},
-            self._place.opts,
+            {"target": self._target, **_sizes(settings), **external_event_bus(settings)},
+            self._declared.opts,
         )
 
     def _workflow_engine(self) -> WorkflowEngine:
@@ -137,10 +137,10 @@ class Platform:
                 "memory_mib": self._settings.workflow_engine.memory,
                 "cpu_millis": self._settings.workflow_engine.cpu,
             },
-            self._place.opts,
+            self._declared.opts,
         )
 
-    def _flow_runs_there(self) -> FlowRuns:
+    def _declare_flow_runs(self) -> FlowRuns:
         return flow_runs(
             self._target,
             environment=self._environment,
@@ -173,7 +173,7 @@ class Platform:
                     "username": bus.username,
                     "password": bus.password,
                 },
-                **runtime_instead(settings.object_store),
+                **runtime_identity(settings.object_store),
                 "workflow_engine": {"api_url": engine.api_url, "auth_string": engine.auth_string},
                 "buckets": buckets,
                 "topics": {
@@ -182,18 +182,18 @@ class Platform:
                     "dead_letters": self._names.dead_letters_topic,
                     "partitions": settings.event_bus.partitions,
                     "retention_hours": settings.event_bus.retention_hours,
-                    **topics_elsewhere(settings.event_bus),
+                    **external_topics(settings.event_bus),
                 },
                 "flow": {
-                    "work_pool": usual(runtime.WorkflowEngine, "work_pool"),
-                    "deployment": usual(runtime.WorkflowEngine, "collect_deployment"),
+                    "work_pool": default_of(runtime.WorkflowEngine, "work_pool"),
+                    "deployment": default_of(runtime.WorkflowEngine, "collect_deployment"),
                     "entrypoint": _ENTRYPOINT,
                     "release": version("marketlake"),
                     "concurrent_runs": settings.workflow_engine.concurrent_runs,
                     **self._flow_runs,
                 },
             },
-            pulumi.ResourceOptions(deleted_with=self._place.root),
+            pulumi.ResourceOptions(deleted_with=self._declared.root),
         )
 
     def _workflow_worker(self) -> WorkflowWorker:
@@ -210,7 +210,7 @@ class Platform:
                 "memory_mib": self._settings.workflow_engine.worker_memory,
                 "cpu_millis": self._settings.workflow_engine.worker_cpu,
             },
-            self._place.opts,
+            self._declared.opts,
         )
 
     def _collection_workers(self) -> CollectionWorkers:
@@ -225,7 +225,7 @@ class Platform:
                 "memory_mib": self._settings.collection.memory,
                 "cpu_millis": self._settings.collection.cpu,
             },
-            self._place.opts,
+            self._declared.opts,
         )
 
     def _services(self) -> pulumi.Output[list[dict[str, Any]]]:
@@ -245,7 +245,7 @@ class Platform:
             settings: runtime.Settings = values[0]
             services = tuple(runtime.ServiceInfo(**service) for service in values[1])
             return settings.model_copy(
-                update={"services": services, "cluster": self._place.cluster}
+                update={"services": services, "cluster": self._declared.cluster}
             ).to_json()
 
         return PlatformFile(

@@ -1,4 +1,4 @@
-"""What an environment's databases, topics and consumer group are called: in a server that it shares, by its prefix."""
+"""Names of an environment's databases, topics and consumer group, with a prefix in servers that it shares."""
 
 from dataclasses import dataclass
 
@@ -26,19 +26,19 @@ class Names:
 
     @classmethod
     def of(cls, settings: EnvironmentSettings) -> "Names":
-        """The names that the runtime expects unless told otherwise, behind the prefixes of the settings."""
+        """Return the runtime's default names, behind the prefixes of the settings."""
         database, bus = settings.database.external, settings.event_bus.external
         in_database, in_bus = database.prefix if database else "", bus.prefix if bus else ""
         return cls(
-            ledger=in_database + usual(runtime.Database, "name"),
+            ledger=in_database + default_of(runtime.Database, "name"),
             workflows=in_database + _WORKFLOWS,
-            tasks_topic=in_bus + usual(runtime.EventBus, "tasks_topic"),
-            events_topic=in_bus + usual(runtime.EventBus, "events_topic"),
-            dead_letters_topic=in_bus + usual(runtime.EventBus, "dead_letters_topic"),
-            workers_group=in_bus + usual(runtime.EventBus, "workers_group"),
+            tasks_topic=in_bus + default_of(runtime.EventBus, "tasks_topic"),
+            events_topic=in_bus + default_of(runtime.EventBus, "events_topic"),
+            dead_letters_topic=in_bus + default_of(runtime.EventBus, "dead_letters_topic"),
+            workers_group=in_bus + default_of(runtime.EventBus, "workers_group"),
         )
 
 
-def usual(part: type[BaseModel], name: str) -> str:
-    """The name that the runtime expects unless told otherwise."""
+def default_of(part: type[BaseModel], name: str) -> str:
+    """Return the runtime's default of a setting."""
     return str(part.model_fields[name].default)

@@ -1,4 +1,4 @@
-"""What an environment tells its runtime, put together from the components."""
+"""The runtime's settings of an environment, from the outputs of its components."""
 
 from operator import itemgetter
 from typing import Any
@@ -31,7 +31,7 @@ def runtime_settings(
     collection: CollectionSettings,
     venue: VenueSettings,
 ) -> pulumi.Output[Settings]:
-    """The runtime's settings, a secret. Known once everything in it exists, so its workers start last."""
+    """Return the runtime's settings, a secret. Known once everything in it exists, so its workers start last."""
     parts: dict[str, Any] = {
         "object_store": {
             "endpoint": store.endpoint,

@@ -1,4 +1,4 @@
-"""Where an environment's services run, as its settings say."""
+"""The target of an environment, declared from its settings."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from stacks.settings.environment import EnvironmentSettings, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A place, ready for services."""
+class DeclaredTarget:
+    """A target, ready for services."""
 
     target: TargetArgs
     root: pulumi.Resource
@@ -23,8 +23,8 @@ class Place:
     """How a command line finds the services again; None where their supervisor tells."""
 
 
-def place_of(environment: str, settings: EnvironmentSettings) -> Place:
-    """Declare the place of an environment.
+def declare_target(environment: str, settings: EnvironmentSettings) -> DeclaredTarget:
+    """Declare the target of an environment.
 
     Raises:
         KubeconfigMissingError: it is a cluster, and nothing opens it.
@@ -34,11 +34,11 @@ def place_of(environment: str, settings: EnvironmentSettings) -> Place:
     return _host(environment, settings)
 
 
-def _host(environment: str, settings: EnvironmentSettings) -> Place:
+def _host(environment: str, settings: EnvironmentSettings) -> DeclaredTarget:
     space = HostSpace(
         "machine", {"folder": str(settings.folder(environment)), "keep_data": settings.keep_data}
     )
-    return Place(
+    return DeclaredTarget(
         target={
             "kind": TargetKind.HOST,
             "host": {
@@ -53,7 +53,7 @@ def _host(environment: str, settings: EnvironmentSettings) -> Place:
     )
 
 
-def _namespace(environment: str, settings: EnvironmentSettings) -> Place:
+def _namespace(environment: str, settings: EnvironmentSettings) -> DeclaredTarget:
     import pulumi_kubernetes  # takes seconds, and a host needs none of it
 
     from components.cluster_space import ClusterSpace
@@ -89,7 +89,7 @@ def _namespace(environment: str, settings: EnvironmentSettings) -> Place:
         args["vendor_images"] = settings.images.vendor_args()
     if kubernetes.operators:
         args["operators"] = kubernetes.operators
-    return Place(
+    return DeclaredTarget(
         target={"kind": TargetKind.KUBERNETES, "kubernetes": args},
         root=space.resource,
         opts=opts,

@@ -1,4 +1,4 @@
-"""What no single setting can know: settings that contradict each other, and secrets that are still to be given."""
+"""Consistency of settings: contradictions between them, and missing secrets."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,13 +45,13 @@ class Problem:
     message: str
 
 
-def contradictions(settings: EnvironmentSettings) -> list[Problem]:
-    """All contradictions; none if the settings can be brought up, secrets aside."""
-    return list(_contradictions(settings))
+def inconsistencies(settings: EnvironmentSettings) -> list[Problem]:
+    """Return all contradictions between settings."""
+    return list(_inconsistencies(settings))
 
 
 def missing_secrets(settings: EnvironmentSettings) -> list[tuple[str, ...]]:
-    """Places of the secrets that are not given: a file can do without them, `up` cannot."""
+    """Return the locations of the missing secrets: a file may leave them out, `up` needs them."""
     found: list[tuple[str, ...]] = []
     if (database := settings.database.external) and database.password is None:
         found.append(("database", "external", "password"))
@@ -65,7 +65,7 @@ def missing_secrets(settings: EnvironmentSettings) -> list[tuple[str, ...]]:
     return found
 
 
-def _contradictions(settings: EnvironmentSettings) -> Iterator[Problem]:
+def _inconsistencies(settings: EnvironmentSettings) -> Iterator[Problem]:
     yield from _of_the_other_target(settings)
     yield from _beside_an_external_server(settings)
     yield from _of_the_event_bus(settings)
@@ -109,7 +109,7 @@ def _beside_an_external_server(settings: EnvironmentSettings) -> Iterator[Proble
         for location in own:
             if _is_set(settings, location):
                 yield _problem(
-                    f"is of a server of our own, and {to_camel(section)}.external names somebody else's: remove one of "
+                    f"is of a server of our own, and {to_camel(section)}.external names an external one: remove one of "
                     "the two",
                     *location,
                 )

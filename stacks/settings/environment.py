@@ -55,7 +55,7 @@ class DatabaseSettings(Section):
     storage_class: ObjectName | None = None
     """Storage class of its volume in a cluster; by default `kubernetes.storageClass`."""
     external: ExternalDatabase | None = None
-    """A server of somebody else's instead of one of our own."""
+    """An external server instead of one of the platform's own."""
 
 
 class ObjectStoreSettings(Section):
@@ -70,7 +70,7 @@ class ObjectStoreSettings(Section):
     storage_class: ObjectName | None = None
     """Storage class of its volume in a cluster; by default `kubernetes.storageClass`."""
     external: ExternalObjectStore | None = None
-    """An S3 service of somebody else's instead of one of our own."""
+    """An external S3 service instead of one of the platform's own."""
 
 
 class BucketsSettings(Section):
@@ -110,7 +110,7 @@ class EventBusSettings(Section):
     retention_hours: int = Field(default=168, ge=1)
     """How long events and dead letters are kept."""
     external: ExternalEventBus | None = None
-    """A cluster of somebody else's instead of a broker of our own."""
+    """An external cluster instead of a broker of the platform's own."""
 
 
 class WorkflowEngineSettings(Section):

@@ -1,4 +1,4 @@
-"""The settings of servers that somebody else runs: where they are named, no server of our own is deployed."""
+"""Settings of external servers: where one is named, the platform deploys none of its own."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -9,7 +9,7 @@ from stacks.settings.section import BaseUrl, HostName, Secret, Section, matching
 
 
 class ExternalDatabase(Section):
-    """A PostgreSQL server of somebody else's. The databases and their owners are adopted, or created there."""
+    """An external PostgreSQL server. The databases and their owners are adopted, or created there."""
 
     host: HostName
     """Its name or address."""
@@ -39,7 +39,7 @@ class RuntimeIdentity(Section):
 
 
 class ExternalObjectStore(Section):
-    """An S3 service of somebody else's. The buckets are adopted, or created there."""
+    """An external S3 service. The buckets are adopted, or created there."""
 
     endpoint: BaseUrl
     """Base URL of its S3 API."""
@@ -71,7 +71,7 @@ class SaslMechanism(StrEnum):
 
 
 class ExternalEventBus(Section):
-    """A Kafka cluster of somebody else's. The topics are adopted, or created there."""
+    """An external Kafka cluster. The topics are adopted, or created there."""
 
     bootstrap_servers: Annotated[
         str,

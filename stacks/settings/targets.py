@@ -1,4 +1,4 @@
-"""The settings of the places where services run: this machine, or a namespace of a Kubernetes cluster."""
+"""Settings of the targets: this machine, or a namespace of a Kubernetes cluster."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ ADMIN_KUBECONFIG = Path("/etc/kubernetes/admin.conf")
 
 
 class KubeconfigMissingError(Exception):
-    """No kubeconfig file is there; the message lists every place that was looked at."""
+    """No kubeconfig file can be read; the message lists every path that was tried."""
 
 
 class Target(StrEnum):
@@ -179,7 +179,7 @@ _AbsolutePath = Annotated[str, matching(r"/\S*", "absolute path")]
 
 
 class VendorImageSettings(Section):
-    """An image of somebody else's."""
+    """An image of a vendor's."""
 
     reference: Annotated[
         str,
@@ -195,7 +195,7 @@ class VendorImageSettings(Section):
     """Folders of tools in the image by tool, e.g. `kafka: /opt/kafka`."""
 
     def args(self) -> VendorImageArgs:
-        """What a component is told."""
+        """Return the arguments of a component."""
         return {"reference": self.reference, "executables": self.executables, "roots": self.roots}
 
 
@@ -219,5 +219,5 @@ class ImagesSettings(Section):
     """Images to take instead of ours, by program."""
 
     def vendor_args(self) -> dict[str, VendorImageArgs]:
-        """What components are told of them."""
+        """Return the arguments of components for the vendors' images."""
         return {program.value: image.args() for program, image in self.vendor.items()}

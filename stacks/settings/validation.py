@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stacks.settings.consistency import contradictions, missing_secrets
+from stacks.settings.consistency import inconsistencies, missing_secrets
 from stacks.settings.environment import NAMESPACE, EnvironmentSettings
 from stacks.settings.section import Secret
 
@@ -90,7 +90,7 @@ def settings_from(
     except ValidationError as error:
         problems += [_in_words(problem) for problem in error.errors(include_url=False)]
     else:
-        problems += [f"{place(found.location)}: {found.message}" for found in contradictions(settings)]
+        problems += [f"{place(found.location)}: {found.message}" for found in inconsistencies(settings)]
         if encrypted is not None:
             problems += [
                 f"{place(location)}: is a secret in plain text: `{_setting_of_secret(location)}` encrypts it"

@@ -14,13 +14,16 @@ from marketlake.settings import ServiceInfo, Settings
 from rich.console import Console
 
 from components.supervision.layout import STACK_MARK
-from stacks.commands import stack as lifecycle
-from stacks.commands.stack import LeftoverError, LockedError, Stack
+from stacks.commands import stack as stack_module
+from stacks.commands import up as up_command
+from stacks.commands.down import LeftoverError, down
+from stacks.commands.stack import LockedError, Stack
+from stacks.commands.up import refresh, up
 from stacks.engine import workspace
-from stacks.engine.pending import PendingCreate
+from stacks.engine.state import PendingCreate
 from stacks.engine.workspace import Workspace
 from stacks.preflight import host
-from stacks.preflight.capacity import Machine, NotEnoughError
+from stacks.preflight.capacity import CapacityError, Machine
 from tests.unit.stacks.engine.test_state import lock
 
 EXTERNAL = """\
@@ -101,8 +104,8 @@ def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fixture:
     monkeypatch.setenv("MARKETLAKE_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(workspace, "locate", lambda _: None)
     monkeypatch.setattr(workspace, "bin_folder", lambda: tmp_path)
-    monkeypatch.setattr(lifecycle, "run", fixture.run)
-    monkeypatch.setattr(lifecycle, "read", fixture.read)
+    monkeypatch.setattr(stack_module, "run", fixture.run)
+    monkeypatch.setattr(stack_module, "read", fixture.read)
     monkeypatch.setattr(host.Machine, "this", lambda _: fixture.machine)
     return fixture
 
@@ -124,7 +127,7 @@ def test_up_ends_with_what_came_out_and_where_to_look(fixture: Fixture) -> None:
     }
     fixture.answers += [json.dumps(columns), json.dumps([summary])]
 
-    fixture.stack.up()
+    up(fixture.stack)
 
     commands = [argv[:4] for argv in fixture.ran]
     assert commands[0] == ["pulumi", "stack", "init", "blue"]
@@ -143,22 +146,22 @@ def test_up_ends_with_what_came_out_and_where_to_look(fixture: Fixture) -> None:
 
 def test_up_without_a_collection_only_brings_the_services(fixture: Fixture) -> None:
     fixture.write_platform_file(PAGE)
-    fixture.stack.up(collect=False)
+    up(fixture.stack, collect=False)
     assert [argv[0] for argv in fixture.ran] == ["pulumi", "pulumi"]
     assert "http://127.0.0.1:1/vmui/" in fixture.text
 
 
 def test_a_machine_that_is_too_small_stops_everything_before_it_starts(fixture: Fixture) -> None:
     fixture.machine = Machine(cpus=8, memory_mib=64_000, memory_available_mib=64_000, disk_free_mib=10)
-    with pytest.raises(NotEnoughError, match="disk: 10 MiB are free"):
-        fixture.stack.up()
+    with pytest.raises(CapacityError, match="disk: 10 MiB are free"):
+        up(fixture.stack)
     assert fixture.ran == []
 
 
 def test_a_machine_that_may_do_is_warned_of(fixture: Fixture) -> None:
     fixture.write_platform_file()
     fixture.machine = Machine(cpus=8, memory_mib=64_000, memory_available_mib=100, disk_free_mib=500_000)
-    fixture.stack.up(collect=False)
+    up(fixture.stack, collect=False)
     assert "warning: 100 MiB of memory are free" in fixture.text
 
 
@@ -170,14 +173,14 @@ def test_the_exports_select_the_stack(fixture: Fixture) -> None:
 @pytest.mark.parametrize("kept", ["by the command", "by the settings"])
 def test_data_is_kept_when_told_so(fixture: Fixture, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variables: list[dict[str, str]] = []
-    monkeypatch.setattr(lifecycle, "run", lambda _, env, **__: variables.append(env))
+    monkeypatch.setattr(stack_module, "run", lambda _, env, **__: variables.append(env))
     if kept == "by the settings":
         fixture.stack.settings_file.write_text("config:\n  marketlake:keepData: true\n")
     fixture.read(["pulumi", "stack", "init"])
     (fixture.data / "data" / "lake").mkdir(parents=True)
     (fixture.data / "logs").mkdir()
 
-    fixture.stack.down(keep_data=kept == "by the command")
+    down(fixture.stack, keep_data=kept == "by the command")
 
     assert variables[0]["MARKETLAKE_DATA"] == "keep"
     assert [path.name for path in fixture.data.iterdir()] == ["data"]
@@ -194,7 +197,7 @@ def test_a_process_that_survived_is_ended_and_told(fixture: Fixture) -> None:
     assert orphan.stdout
     with orphan.stdout:
         orphan.stdout.readline()
-        fixture.stack.down(keep_data=False)
+        down(fixture.stack, keep_data=False)
     assert "stopped what was still running: " in fixture.text
     assert "nothing of 'blue' is left" in fixture.text
     assert orphan.wait(5) is not None
@@ -206,20 +209,20 @@ def test_a_port_that_still_answers_is_an_error(fixture: Fixture) -> None:
         service = {"name": "x", "version": "1", "address": f"127.0.0.1:{port}", "health": "process"}
         fixture.write_platform_file(ServiceInfo.model_validate(service))
         with pytest.raises(LeftoverError, match=rf"port {port} of 127\.0\.0\.1 answers"):
-            fixture.stack.down(keep_data=False)
+            down(fixture.stack, keep_data=False)
 
 
 def test_a_state_that_could_not_be_removed_is_an_error(
     fixture: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixture.read(["pulumi", "stack", "init"])
-    monkeypatch.setattr(lifecycle, "read", lambda *_, **__: "")
+    monkeypatch.setattr(stack_module, "read", lambda *_, **__: "")
     with pytest.raises(LeftoverError, match=r"its state is in .*blue\.json"):
-        fixture.stack.down(keep_data=False)
+        down(fixture.stack, keep_data=False)
 
 
 def test_a_refresh_changes_nothing_but_the_state(fixture: Fixture) -> None:
-    fixture.stack.refresh()
+    refresh(fixture.stack)
     assert fixture.ran[-1][:2] == ["pulumi", "refresh"]
     assert [argv[1] for argv in fixture.ran] == ["stack", "refresh"]
 
@@ -233,7 +236,7 @@ def held_lock(fixture: Fixture, pid: int) -> Path:
 def test_a_stack_that_another_command_changes_is_left_alone(fixture: Fixture) -> None:
     held_lock(fixture, os.getpid())
     with pytest.raises(LockedError, match=rf"'blue' is being changed by process {os.getpid()} of user"):
-        fixture.stack.refresh()
+        refresh(fixture.stack)
     assert fixture.ran == []
 
 
@@ -241,13 +244,13 @@ def test_the_lock_of_a_killed_command_stops_nobody(fixture: Fixture) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     left = held_lock(fixture, gone.pid)
-    fixture.stack.refresh()
+    refresh(fixture.stack)
     assert not left.exists()
     assert f"removed the lock of a command that was killed (process {gone.pid}, " in fixture.text
 
 
 class Settling:
-    """Premises that delete what a killed command began to create."""
+    """Preflight that delete what a killed command began to create."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -262,8 +265,8 @@ class Settling:
 def test_what_a_killed_command_began_in_a_cluster_is_settled(
     fixture: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    premises = Settling()
-    monkeypatch.setattr(lifecycle, "premises_of", lambda *_: premises)
+    preflight = Settling()
+    monkeypatch.setattr(up_command, "preflight_of", lambda *_: preflight)
     fixture.read(["pulumi", "stack", "init"])
     began = [
         {"type": "creating", "resource": {"urn": f"urn:pulumi:blue::p::kubernetes:core/v1:Pod::{name}"}}
@@ -272,9 +275,9 @@ def test_what_a_killed_command_began_in_a_cluster_is_settled(
     state = {"checkpoint": {"latest": {"pending_operations": began}}}
     fixture.stack.workspace.state_file("blue").write_text(json.dumps(state))
 
-    fixture.stack.refresh()
+    refresh(fixture.stack)
 
-    assert premises.asked == ["made", "absent"]
+    assert preflight.asked == ["made", "absent"]
     assert "had created without recording it: made" in fixture.text
     assert "recording it: absent" not in fixture.text
     refreshes = [argv for argv in fixture.ran if argv[1] == "refresh"]
@@ -282,9 +285,9 @@ def test_what_a_killed_command_began_in_a_cluster_is_settled(
     assert "--clear-pending-creates" in refreshes[0]
 
 
-def test_what_lies_in_servers_of_somebody_else_is_said_to_stay(fixture: Fixture) -> None:
+def test_what_lies_in_external_servers_is_said_to_stay(fixture: Fixture) -> None:
     fixture.stack.settings_file.write_text(EXTERNAL)
-    fixture.stack.down(keep_data=False)
+    down(fixture.stack, keep_data=False)
     assert (
         "stays there: databases at db.test, buckets at https://s3.test, topics at bus.test:9092"
         in fixture.text

@@ -7,7 +7,7 @@ import pytest
 from marketlake.settings import HealthKind, ServiceInfo
 from rich.console import Console
 
-from stacks.commands.summary import console_table, outcome_table, rows_of, silver_tables
+from stacks.commands.summary import console_table, rows_of, silver_tables, summary_table
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def text(table: Any) -> str:
 
 
 def test_the_tables_are_readable(lake: Any) -> None:
-    shown = text(outcome_table(silver_tables(lake)))
+    shown = text(summary_table(silver_tables(lake)))
     assert "silver.klines" in shown
     assert "symbols" in shown
     assert "…" not in shown, "a column was cut off on a terminal of 80 columns"

@@ -11,9 +11,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from stacks import cli
-from stacks.commands import stack as lifecycle
+from stacks.commands import stack as stack_module
+from stacks.commands.policy import check_policies
+from stacks.commands.preview import preview, preview_for_report
 from stacks.commands.stack import Stack
-from stacks.engine import policy_pack as policing
+from stacks.engine import policy_pack
 from stacks.engine.policy_pack import PoliciesUnavailableError, levels_file, policy_arguments, why_no_policies
 from stacks.engine.process import Ended, ProgramError, finish
 from stacks.engine.workspace import PROJECT_FOLDER, Workspace
@@ -23,7 +25,7 @@ SETTINGS = "config:\n  marketlake:target: host\n"
 
 
 def host(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(policing, "locate", lambda name: SimpleNamespace(version=version))
+    monkeypatch.setattr(policy_pack, "locate", lambda name: SimpleNamespace(version=version))
 
 
 class Runs:
@@ -57,7 +59,7 @@ class Runs:
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     runs = Runs()
     for name in ("run", "finish", "read"):
-        monkeypatch.setattr(lifecycle, name, getattr(runs, name))
+        monkeypatch.setattr(stack_module, name, getattr(runs, name))
     monkeypatch.setattr(Workspace, "search_path", lambda self: [])
     host(monkeypatch, "3.250.0")
     return runs
@@ -98,7 +100,7 @@ def test_without_a_host_the_toolchain_says_what_to_do(monkeypatch: pytest.Monkey
     def missing(name: str) -> None:
         raise ToolMissingError(f"{name} is not installed; run: make tools")
 
-    monkeypatch.setattr(policing, "locate", missing)
+    monkeypatch.setattr(policy_pack, "locate", missing)
     assert why_no_policies() == "pulumi-language-python is not installed; run: make tools"
 
 
@@ -111,7 +113,7 @@ def test_an_environments_levels_are_handed_over_if_there_are_any(tmp_path: Path)
 
 
 def test_a_preview_runs_the_policies(stack: Stack, runs: Runs) -> None:
-    stack.preview()
+    preview(stack)
     assert "--policy-pack" in runs.argv[-1]
 
 
@@ -119,11 +121,11 @@ def test_a_preview_goes_on_without_policies_where_they_cannot_run_and_says_so(
     stack: Stack, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host(monkeypatch, "3.79.0")
-    stack.preview()
+    preview(stack)
     assert runs.argv[-1][1] == "preview"
     assert "--policy-pack" not in runs.argv[-1]
     assert "the policies are not run: pulumi-language-python 3.79.0" in said(stack)
-    assert stack.previewed().without_policies
+    assert preview_for_report(stack).without_policies
 
 
 def test_a_preview_for_a_report_holds_steps_findings_and_errors(stack: Stack, runs: Runs) -> None:
@@ -135,14 +137,14 @@ def test_a_preview_for_a_report_holds_steps_findings_and_errors(stack: Stack, ru
     }
     runs.events = json.dumps({"policyEvent": found})
     runs.ended = Ended(255, "", "error: no way\n")
-    seen = stack.previewed(refresh=True)
+    seen = preview_for_report(stack, refresh=True)
     assert (seen.failed, seen.errors, seen.refreshed, seen.good) == (True, "error: no way\n", True, False)
     assert [finding.rule for finding in seen.findings] == ["no-root"]
     assert "--refresh" in runs.argv[-1]
 
 
 def test_the_recorded_state_is_exported_and_checked(stack: Stack, runs: Runs) -> None:
-    stack.check_policies()
+    check_policies(stack)
     export, analyse = runs.argv
     assert export[1:5] == ["stack", "export", "--stack", "blue"]
     assert "--show-secrets" not in export
@@ -152,14 +154,14 @@ def test_the_recorded_state_is_exported_and_checked(stack: Stack, runs: Runs) ->
 
 
 def test_any_exported_state_can_be_checked(stack: Stack, runs: Runs, tmp_path: Path) -> None:
-    stack.check_policies(tmp_path / "other.json")
+    check_policies(stack, tmp_path / "other.json")
     assert runs.argv[-1][4] == str(tmp_path / "other.json")
 
 
 def test_a_stack_without_a_state_is_told(stack: Stack, runs: Runs) -> None:
     stack.workspace.state_file("blue").unlink()
     with pytest.raises(PoliciesUnavailableError, match=r"no stack 'blue' whose state .*`make up ENV=blue`"):
-        stack.check_policies()
+        check_policies(stack)
 
 
 def test_checking_fails_where_policies_cannot_run(
@@ -167,7 +169,7 @@ def test_checking_fails_where_policies_cannot_run(
 ) -> None:
     host(monkeypatch, "3.79.0")
     with pytest.raises(PoliciesUnavailableError, match="Policies cannot be checked: pulumi-language-python"):
-        stack.check_policies()
+        check_policies(stack)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stacks.engine.locks import heal_locks, locks
+from stacks.engine.state import heal_locks, locks
 
 
 @pytest.fixture

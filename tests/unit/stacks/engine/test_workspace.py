@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacks.engine import workspace as module
-from stacks.engine.salt import clean_environments, take_out_salt
+from stacks.engine.state import clean_environments, remove_salt
 from stacks.engine.workspace import PassphraseLostError, Workspace
 from toolchain import ToolMissingError
 
@@ -147,9 +147,9 @@ def test_the_salt_is_taken_out_and_nothing_else(tmp_path: Path) -> None:
     settings, state = tmp_path / "Pulumi.local.yaml", tmp_path / "state" / "local.json"
     settings.write_text(SALTED)
     _record_salt(state, "v1:abc=:v1:d")
-    assert take_out_salt(settings, state)
+    assert remove_salt(settings, state)
     assert settings.read_text() == "# mine\nconfig:\n  marketlake:target: host # here\n"
-    assert not take_out_salt(settings, state)
+    assert not remove_salt(settings, state)
 
 
 @pytest.mark.parametrize("recorded", ["v1:other", None])
@@ -160,7 +160,7 @@ def test_a_salt_that_the_state_does_not_hold_stays(tmp_path: Path, recorded: str
         _record_salt(state, recorded)
     else:
         state.write_text('{"checkpoint": {"latest": null}}')
-    assert not take_out_salt(settings, state)
+    assert not remove_salt(settings, state)
     assert settings.read_text() == SALTED
 
 
@@ -169,7 +169,7 @@ def test_a_salt_stays_with_the_secrets_that_it_encrypts(tmp_path: Path) -> None:
     text = SALTED + "  marketlake:x:\n    secure: v1:abc\n"
     settings.write_text(text)
     _record_salt(state, "v1:abc=:v1:d")
-    assert not take_out_salt(settings, state)
+    assert not remove_salt(settings, state)
     assert settings.read_text() == text
 
 

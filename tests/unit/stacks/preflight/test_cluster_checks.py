@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from stacks.engine.pending import pending_creates
-from stacks.preflight.capacity import NotEnoughError, needs_of
+from stacks.engine.state import pending_creates
+from stacks.preflight.capacity import CapacityError, requirements_of
 from stacks.preflight.cluster import ClusterAccess, ClusterUnreachableError, Room, Survey, quantity
-from stacks.preflight.cluster_checks import check_fitness
+from stacks.preflight.cluster_checks import check_cluster
 from stacks.settings.validation import settings_from
 
 AMPLE = Survey(
@@ -25,7 +25,7 @@ AMPLE = Survey(
 
 def checked(survey: Survey, **settings: Any) -> list[str]:
     known = settings_from({"target": "kubernetes", **settings}, source="test")
-    return check_fitness(survey, needs_of(known, is_new=True), known, "blue")
+    return check_cluster(survey, requirements_of(known, is_new=True), known, "blue")
 
 
 def test_a_cluster_with_everything_is_taken_without_a_word() -> None:
@@ -53,7 +53,7 @@ def test_what_may_not_be_seen_is_not_missed() -> None:
 def test_what_a_cluster_lacks_is_named_before_anything_is_created(
     changes: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(NotEnoughError) as caught:
+    with pytest.raises(CapacityError) as caught:
         checked(replace(AMPLE, **changes), **settings)
     assert message in str(caught.value)
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from components.kubernetes import placing
-from stacks.engine.pending import PendingCreate
-from stacks.preflight import kubernetes as premises
-from stacks.preflight import premises_of
-from stacks.preflight.capacity import NotEnoughError
+from stacks.engine.state import PendingCreate
+from stacks.preflight import kubernetes as preflight
+from stacks.preflight import preflight_of
+from stacks.preflight.capacity import CapacityError
 from stacks.preflight.cluster import ClusterAccess, ClusterUnreachableError
-from stacks.preflight.host import HostPremises
-from stacks.preflight.kubernetes import ClusterPremises
+from stacks.preflight.host import HostPreflight
+from stacks.preflight.kubernetes import KubernetesPreflight
 from stacks.settings.validation import settings_from
 from tests.cluster_api import ApiServer, api_server, kubeconfig
 from toolchain.images import Image, ImageMissingError
@@ -38,11 +38,11 @@ def access(server: ApiServer, tmp_path: Path) -> ClusterAccess:
 
 
 @pytest.fixture
-def stack(access: ClusterAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterPremises:
+def stack(access: ClusterAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubernetesPreflight:
     monkeypatch.setenv("MARKETLAKE_HOME", str(tmp_path / "home"))
     place = {"kubeconfig": str(access.kubeconfig), "namespace": "lake"}
     config = {"marketlake:target": "kubernetes", "marketlake:kubernetes": place}
-    return ClusterPremises.of("blue", settings_from(config, source="test"))
+    return KubernetesPreflight.of("blue", settings_from(config, source="test"))
 
 
 def test_a_kubernetes_that_is_younger_than_the_client_is_no_news(
@@ -83,7 +83,7 @@ def test_what_may_not_be_seen_is_not_guessed(server: ApiServer, access: ClusterA
     assert access.images() is None
 
 
-def test_what_is_left_of_a_stack_is_named_and_removed(server: ApiServer, stack: ClusterPremises) -> None:
+def test_what_is_left_of_a_stack_is_named_and_removed(server: ApiServer, stack: KubernetesPreflight) -> None:
     server.add("/api/v1/namespaces/lake", labels=OURS)
     server.add(f"{SCHEDULING}/marketlake-blue-data", labels=OURS)
     server.add(f"{SCHEDULING}/of-others", labels={})
@@ -98,9 +98,9 @@ def test_what_is_left_of_a_stack_is_named_and_removed(server: ApiServer, stack: 
 
 
 def test_kept_data_keeps_the_namespace_and_no_pod(
-    server: ApiServer, stack: ClusterPremises, monkeypatch: pytest.MonkeyPatch
+    server: ApiServer, stack: KubernetesPreflight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(premises, "_GONE_S", 0.0)
+    monkeypatch.setattr(preflight, "_GONE_S", 0.0)
     server.add("/api/v1/namespaces/lake", labels=OURS)
     jobs = "/apis/batch/v1/namespaces/lake/jobs"
     of_prefect = {"app.kubernetes.io/part-of": "prefect", "app.kubernetes.io/instance": "a-run"}
@@ -114,7 +114,7 @@ def test_kept_data_keeps_the_namespace_and_no_pod(
     assert "its volumes are kept" in stack.fate(keep_data=True)
 
 
-def test_what_a_killed_command_created_makes_room(server: ApiServer, stack: ClusterPremises) -> None:
+def test_what_a_killed_command_created_makes_room(server: ApiServer, stack: KubernetesPreflight) -> None:
     def pending(name: str) -> PendingCreate:
         metadata = {"name": name, "namespace": "lake"}
         urn = f"urn:pulumi:blue::marketlake::kubernetes:core/v1:ConfigMap::{name}"
@@ -151,22 +151,22 @@ def supply(monkeypatch: pytest.MonkeyPatch) -> Supply:
             name=name, version="1", reference=f"here/{name}@sha256:1", digest="", executables={}, roots={}
         )
 
-    monkeypatch.setattr(premises, "build_images", build)
-    monkeypatch.setattr(premises, "load_images", load)
-    monkeypatch.setattr(premises.Containerd, "is_open", property(lambda _self: True))
-    monkeypatch.setattr(premises, "locate", find)
+    monkeypatch.setattr(preflight, "build_images", build)
+    monkeypatch.setattr(preflight, "load_images", load)
+    monkeypatch.setattr(preflight.Containerd, "is_open", property(lambda _self: True))
+    monkeypatch.setattr(preflight, "locate", find)
     monkeypatch.setattr(placing, "locate", find)
     return supply
 
 
-def configured(stack: ClusterPremises, **images: Any) -> ClusterPremises:
+def configured(stack: KubernetesPreflight, **images: Any) -> KubernetesPreflight:
     place = {"kubeconfig": str(stack.access.kubeconfig), "namespace": "lake"}
     config = {"marketlake:target": "kubernetes", "marketlake:kubernetes": place, "marketlake:images": images}
-    return ClusterPremises.of("blue", settings_from(config, source="test"))
+    return KubernetesPreflight.of("blue", settings_from(config, source="test"))
 
 
 def test_our_images_are_built_and_brought_to_the_node_that_this_machine_is(
-    stack: ClusterPremises, supply: Supply
+    stack: KubernetesPreflight, supply: Supply
 ) -> None:
     vendor = {"kafka": {"reference": f"else/kafka@sha256:{'0' * 64}"}}
     stack = configured(stack, vendor=vendor)
@@ -178,19 +178,21 @@ def test_our_images_are_built_and_brought_to_the_node_that_this_machine_is(
     assert "kafka" not in supply.loaded[0]
 
 
-def test_images_in_a_registry_are_neither_built_nor_loaded(stack: ClusterPremises, supply: Supply) -> None:
+def test_images_in_a_registry_are_neither_built_nor_loaded(
+    stack: KubernetesPreflight, supply: Supply
+) -> None:
     configured(stack, registry="registry.example.com/lake").supply(bring=True)
     assert (supply.built, supply.loaded) == ([], [])
 
 
 def test_images_that_the_nodes_lack_are_told_before_anything_is_created(
-    server: ApiServer, stack: ClusterPremises, supply: Supply, monkeypatch: pytest.MonkeyPatch
+    server: ApiServer, stack: KubernetesPreflight, supply: Supply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(premises.Containerd, "is_open", property(lambda _self: False))
-    everything = [f"here/{program.value}@sha256:1" for program in premises.Program]
+    monkeypatch.setattr(preflight.Containerd, "is_open", property(lambda _self: False))
+    everything = [f"here/{program.value}@sha256:1" for program in preflight.Program]
     status = server.objects["/api/v1/nodes/n"]["status"]
     status["images"] = [{"names": [name]} for name in everything[1:]]
-    with pytest.raises(NotEnoughError, match=r"here/marketlake@sha256:1 is not on every node.*make images"):
+    with pytest.raises(CapacityError, match=r"here/marketlake@sha256:1 is not on every node.*make images"):
         stack.supply(bring=True)
     assert supply.loaded == []
     status["images"].append({"names": everything[:1]})
@@ -200,7 +202,7 @@ def test_images_that_the_nodes_lack_are_told_before_anything_is_created(
 
 
 def test_a_cluster_elsewhere_gets_no_image_by_way_of_this_machine(
-    stack: ClusterPremises, supply: Supply
+    stack: KubernetesPreflight, supply: Supply
 ) -> None:
     elsewhere = stack.access.kubeconfig.read_text().replace("127.0.0.1", "192.0.2.1")
     stack.access.kubeconfig.write_text(elsewhere)
@@ -211,19 +213,19 @@ def test_a_cluster_elsewhere_gets_no_image_by_way_of_this_machine(
 
 
 def test_a_stack_is_not_begun_without_its_images(
-    stack: ClusterPremises, supply: Supply, monkeypatch: pytest.MonkeyPatch
+    stack: KubernetesPreflight, supply: Supply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locate(name: str, **_options: Any) -> None:
         if name == "kafka":
             raise ImageMissingError("the image kafka was not pushed: run `make images`")
 
     monkeypatch.setattr(placing, "locate", locate)
-    with pytest.raises(NotEnoughError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
+    with pytest.raises(CapacityError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
         configured(stack, registry="registry.example.com/lake").supply(bring=True)
 
 
 def test_a_machine_without_a_way_to_services_is_told_so_and_where_to_find_one(
-    server: ApiServer, stack: ClusterPremises
+    server: ApiServer, stack: KubernetesPreflight
 ) -> None:
     def answers_at(port: int) -> None:
         spec = {"clusterIP": "127.0.0.1", "ports": [{"port": port}]}
@@ -238,7 +240,7 @@ def test_a_machine_without_a_way_to_services_is_told_so_and_where_to_find_one(
         stack.check()
 
 
-def test_the_target_decides_where_a_stack_stands(stack: ClusterPremises) -> None:
-    assert isinstance(premises_of("blue", stack.settings), ClusterPremises)
+def test_the_target_decides_where_a_stack_stands(stack: KubernetesPreflight) -> None:
+    assert isinstance(preflight_of("blue", stack.settings), KubernetesPreflight)
     here = settings_from({"marketlake:target": "host"}, source="test")
-    assert isinstance(premises_of("blue", here), HostPremises)
+    assert isinstance(preflight_of("blue", here), HostPreflight)

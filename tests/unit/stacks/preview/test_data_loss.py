@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stacks.preview.data_loss import lost_with
+from stacks.preview.data_loss import data_loss
 
 OURS = "pulumi-python:dynamic/marketlake"
 RETAIN = {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}}}
@@ -51,4 +51,4 @@ DELETE = {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Dele
     ],
 )
 def test_what_goes_with_a_resource(resource_type: str, inputs: dict[str, Any], told: str | None) -> None:
-    assert lost_with(resource_type, inputs) == told
+    assert data_loss(resource_type, inputs) == told

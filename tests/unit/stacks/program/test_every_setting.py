@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from components.kubernetes import placing
-from stacks.preflight.capacity import needs_of
+from stacks.preflight.capacity import requirements_of
 from stacks.program.platform import Platform
 from stacks.settings.environment import EnvironmentSettings
 from stacks.settings.targets import KubernetesSettings
@@ -160,7 +160,10 @@ def test_a_setting_changes_what_is_declared(place: str) -> None:
 @pytest.mark.parametrize("place", sorted(COUNTED))
 def test_memory_without_a_limit_is_counted(place: str) -> None:
     more = settings_from(nested(place, other_value(place)), source="after")
-    assert needs_of(more, is_new=True).memory_mib > needs_of(EnvironmentSettings(), is_new=True).memory_mib
+    assert (
+        requirements_of(more, is_new=True).memory_mib
+        > requirements_of(EnvironmentSettings(), is_new=True).memory_mib
+    )
 
 
 def test_the_same_settings_declare_the_same() -> None:

@@ -13,9 +13,9 @@ import pytest
 from marketlake.settings import Settings
 
 from components.supervision import placing
-from stacks import preflight as premises
+from stacks import preflight
 from stacks.preflight.cluster import ClusterUnreachableError
-from stacks.program import platform as composition
+from stacks.program.platform import Platform
 from tests.unit.stacks.declaring import Engine, all_tools_installed, declare, opened
 from toolchain import ToolMissingError
 
@@ -188,7 +188,7 @@ def test_an_interrupted_program_leaves_at_once(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Cluster:
-    """Premises of which something is said, or that do not answer."""
+    """Preflight of which something is said, or that do not answer."""
 
     def __init__(self, answers: bool) -> None:
         self._answers = answers
@@ -204,15 +204,15 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was warned of; in the place of the platform nothing is declared."""
     told: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", told.append)
-    monkeypatch.setattr(composition.Platform, "__init__", lambda *_: None)
-    monkeypatch.setattr(composition.Platform, "export", lambda _: told.append("declared"))
+    monkeypatch.setattr(Platform, "__init__", lambda *_: None)
+    monkeypatch.setattr(Platform, "export", lambda _: told.append("declared"))
     return told
 
 
 def test_a_cluster_is_looked_at_before_anything_is_declared(
     monkeypatch: pytest.MonkeyPatch, warned: list[str]
 ) -> None:
-    monkeypatch.setattr(premises, "premises_of", lambda *_: Cluster(answers=True))
+    monkeypatch.setattr(preflight, "preflight_of", lambda *_: Cluster(answers=True))
     run(monkeypatch, target="kubernetes")
     assert warned == ["it is small", "declared"]
 
@@ -221,7 +221,7 @@ def test_a_cluster_is_looked_at_before_anything_is_declared(
 def test_a_cluster_that_does_not_answer_stops_all_but_a_preview(
     monkeypatch: pytest.MonkeyPatch, warned: list[str], preview: bool
 ) -> None:
-    monkeypatch.setattr(premises, "premises_of", lambda *_: Cluster(answers=False))
+    monkeypatch.setattr(preflight, "preflight_of", lambda *_: Cluster(answers=False))
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: preview)
     if preview:
         run(monkeypatch, target="kubernetes")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stacks.settings import targets as target_settings
+from stacks.settings import targets
 from stacks.settings.targets import KubeconfigMissingError, KubernetesSettings
 from stacks.settings.validation import InvalidSettingsError, settings_from
 
@@ -12,7 +12,7 @@ from stacks.settings.validation import InvalidSettingsError, settings_from
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(target_settings, "ADMIN_KUBECONFIG", tmp_path / "admin.conf")
+    monkeypatch.setattr(targets, "ADMIN_KUBECONFIG", tmp_path / "admin.conf")
     return tmp_path
 
 
