@@ -14,7 +14,7 @@ class UnresolvedError(LookupError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class PlaceholderValues:
     """What a target knows about one service; each mapping is by the name that the placeholder gives."""
 
     bind: str
@@ -44,38 +44,38 @@ class RenderedCommand:
     staged: bool
 
 
-def render_argv(service: Service, placement: Placement) -> tuple[str, ...]:
+def render_argv(service: Service, resolved: PlaceholderValues) -> tuple[str, ...]:
     """The command line; there is no secret in it."""
-    return tuple(fill(text, service, placement) for text in service.argv)
+    return tuple(fill(text, service, resolved) for text in service.argv)
 
 
-def render_environment(service: Service, placement: Placement) -> dict[str, str]:
+def render_environment(service: Service, resolved: PlaceholderValues) -> dict[str, str]:
     """The environment variables without secrets."""
-    return {name: fill(text, service, placement) for name, text in service.environment.items()}
+    return {name: fill(text, service, resolved) for name, text in service.environment.items()}
 
 
-def render_secret_environment(service: Service, placement: Placement) -> dict[str, str]:
+def render_secret_environment(service: Service, resolved: PlaceholderValues) -> dict[str, str]:
     """The environment variables that are secrets."""
-    return {name: fill(text, service, placement) for name, text in service.secret_environment.items()}
+    return {name: fill(text, service, resolved) for name, text in service.secret_environment.items()}
 
 
-def render_files(service: Service, placement: Placement, *, secret: bool) -> dict[str, str]:
+def render_files(service: Service, resolved: PlaceholderValues, *, secret: bool) -> dict[str, str]:
     """Texts of the files, by name: either the secret ones or the others."""
     return {
-        name: fill(file.text, service, placement)
+        name: fill(file.text, service, resolved)
         for name, file in service.files.items()
         if file.secret is secret
     }
 
 
-def render_setup(service: Service, placement: Placement) -> tuple[RenderedCommand, ...]:
+def render_setup(service: Service, resolved: PlaceholderValues) -> tuple[RenderedCommand, ...]:
     """The commands to run before the program."""
     return tuple(
         RenderedCommand(
             name=command.name,
-            argv=tuple(fill(text, service, placement) for text in command.argv),
-            stdin=placement.files[command.stdin] if command.stdin else None,
-            creates=Path(fill(command.creates, service, placement)) if command.creates else None,
+            argv=tuple(fill(text, service, resolved) for text in command.argv),
+            stdin=resolved.files[command.stdin] if command.stdin else None,
+            creates=Path(fill(command.creates, service, resolved)) if command.creates else None,
             staged=command.staged,
         )
         for command in service.setup
@@ -106,24 +106,24 @@ def console_address(service: Service, addresses: Mapping[str, str]) -> str | Non
     return f"http://{addresses[port]}{path}"
 
 
-def fill(text: str, service: Service, placement: Placement) -> str:
+def fill(text: str, service: Service, resolved: PlaceholderValues) -> str:
     """`text` with every placeholder replaced.
 
     Raises:
-        UnresolvedError: the placement does not know one of them.
+        UnresolvedError: the values do not hold one of them.
     """
     known: dict[str, Mapping[str, object]] = {
-        "port": placement.ports,
-        "address": placement.addresses,
-        "self": placement.selves,
-        "volume": placement.volumes,
-        "file": placement.files,
-        "bin": placement.executables,
-        "root": placement.roots,
-        "input": placement.inputs,
-        "secret": placement.secrets,
+        "port": resolved.ports,
+        "address": resolved.addresses,
+        "self": resolved.selves,
+        "volume": resolved.volumes,
+        "file": resolved.files,
+        "bin": resolved.executables,
+        "root": resolved.roots,
+        "input": resolved.inputs,
+        "secret": resolved.secrets,
     }
-    words = {"bind": placement.bind, "logs": placement.logs, "temporary": str(placement.temporary)}
+    words = {"bind": resolved.bind, "logs": resolved.logs, "temporary": str(resolved.temporary)}
     pieces: list[str] = []
     end = 0
     for match in PLACEHOLDER.finditer(text):

@@ -19,7 +19,7 @@ class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows 
     """Workloads in one namespace of a cluster."""
 
 
-class HostArgs(TypedDict):
+class HostTargetArgs(TypedDict):
     """This machine."""
 
     folder: pulumi.Input[str]
@@ -43,7 +43,7 @@ class VendorImageArgs(TypedDict):
     """Optional: folders of tools in the image, by tool."""
 
 
-class KubernetesArgs(TypedDict):
+class KubernetesTargetArgs(TypedDict):
     """A namespace of a cluster. The Kubernetes provider is inherited from the component's options."""
 
     namespace: pulumi.Input[str]
@@ -65,9 +65,9 @@ class TargetArgs(TypedDict):
 
     kind: TargetKind
     """Its own arguments stand under its name."""
-    host: NotRequired[HostArgs]
+    host: NotRequired[HostTargetArgs]
     """Needed by the kind ``host``."""
-    kubernetes: NotRequired[KubernetesArgs]
+    kubernetes: NotRequired[KubernetesTargetArgs]
     """Needed by the kind ``kubernetes``."""
 
 

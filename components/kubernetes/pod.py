@@ -15,7 +15,7 @@ from components.kubernetes.layout import (
     TEMPORARY,
     VOLUMES,
 )
-from components.rendering import Placement, RenderedCommand, fill, render_setup
+from components.rendering import PlaceholderValues, RenderedCommand, fill, render_setup
 from components.service import Command, Service
 from policies.rules.marks import BACKUP
 
@@ -36,7 +36,7 @@ _HEARTBEAT_AGE_S = 90
 _NAMESPACE_FIELD = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
 _OWN_NAMESPACE = {"name": NAMESPACE_VARIABLE, "valueFrom": {"fieldRef": _NAMESPACE_FIELD}}
 
-Texts = Callable[[Callable[[Placement], Any], Iterable[str]], Any]
+Texts = Callable[[Callable[[PlaceholderValues], Any], Iterable[str]], Any]
 """Fills placeholders in as early as it can be done: gives what the first argument makes of the texts in the second, at
 once, or as an output where one of these waits for another resource."""
 
@@ -210,7 +210,7 @@ def _common(service: Service, *, files: str, account: str, priority: str) -> dic
 
 
 def _text(service: Service, texts: Texts, source: str) -> Any:
-    return texts(lambda placement: fill(source, service, placement), [source])
+    return texts(lambda resolved: fill(source, service, resolved), [source])
 
 
 def _environment(service: Service, texts: Texts, files: str) -> list[dict[str, Any]]:
@@ -289,8 +289,8 @@ def _setup_container(
 ) -> dict[str, Any]:
     """A container that runs one command to its end; what it created already is not created again."""
 
-    def line(placement: Placement) -> str:
-        rendered = next(one for one in render_setup(service, placement) if one.name == command.name)
+    def line(resolved: PlaceholderValues) -> str:
+        rendered = next(one for one in render_setup(service, resolved) if one.name == command.name)
         return _command_line(rendered)
 
     shared = ("image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts")

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from components.providers.base import Inputs, Provider, ResourceError
 from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 """What S3 allows: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html."""
@@ -77,9 +77,9 @@ class BucketProvider(Provider[BucketInputs]):
         """Create or adopt the bucket, then set whatever differs."""
         client = _client(declared.connection)
         name = declared.bucket
-        live = _asking(declared, lambda: _live(client, name), START_PATIENCE_S)
+        live = _asking(declared, lambda: _live(client, name), START_TIMEOUT_S)
         if live is None:
-            _asking(declared, lambda: _create(client, name), START_PATIENCE_S)
+            _asking(declared, lambda: _create(client, name), START_TIMEOUT_S)
             live = {"versioning": False, "access": Access.PRIVATE.value, "tags": {}}
 
         def settle() -> None:
@@ -98,13 +98,13 @@ class BucketProvider(Provider[BucketInputs]):
                 else:
                     client.delete_bucket_tagging(Bucket=name)
 
-        _asking(declared, settle, START_PATIENCE_S)
+        _asking(declared, settle, START_TIMEOUT_S)
         return {}
 
     def observe(self, declared: BucketInputs) -> Mapping[str, Any] | None:
         """Versioning, access and tags as they are."""
         client = _client(declared.connection)
-        return _asking(declared, lambda: _live(client, declared.bucket), LOOK_PATIENCE_S)
+        return _asking(declared, lambda: _live(client, declared.bucket), REFRESH_TIMEOUT_S)
 
     def remove(self, declared: BucketInputs) -> None:
         """Delete the bucket, after emptying it if `force_destroy`."""
@@ -116,7 +116,7 @@ class BucketProvider(Provider[BucketInputs]):
             client.delete_bucket(Bucket=declared.bucket)
 
         try:
-            _asking(declared, delete, START_PATIENCE_S)
+            _asking(declared, delete, START_TIMEOUT_S)
         except _BucketAbsentError:
             return
 
@@ -152,7 +152,7 @@ def _client(connection: ObjectStoreConnection) -> Any:
     )
 
 
-def _asking(declared: BucketInputs, action: Callable[[], Result], patience_s: float) -> Result:
+def _asking(declared: BucketInputs, action: Callable[[], Result], timeout_s: float) -> Result:
     """Run `action`; wait while the store starts, and put what S3 refuses into words."""
     endpoint = declared.connection.endpoint
 
@@ -160,14 +160,14 @@ def _asking(declared: BucketInputs, action: Callable[[], Result], patience_s: fl
         try:
             return action()
         except (NoConnectionError, HTTPClientError) as error:
-            raise NotYet(type(error).__name__) from None
+            raise NotReady(type(error).__name__) from None
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _STARTING:
-                raise NotYet(code) from None
+                raise NotReady(code) from None
             raise _in_words(declared, code, error) from None
 
-    return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
+    return wait_for(attempt, server=f"The object store at {endpoint}", timeout_s=timeout_s)
 
 
 def _in_words(declared: BucketInputs, code: str, error: ClientError) -> ResourceError:

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from components.providers.base import Inputs, Provider, ResourceError
 from components.providers.connections import WorkflowEngineConnection, WorkflowEngineConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S
 from components.providers.prefect_api import PrefectApi
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S
 
 _ANY_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -80,7 +80,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
 
     def apply(self, declared: FlowDeploymentInputs) -> Mapping[str, Any]:
         """Register the flow and the deployment: Prefect's POST updates one of the same name."""
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             flow = prefect.post("/flows/", {"name": declared.flow})
             if flow is None:
                 raise ResourceError(f"Prefect neither finds nor creates the flow {declared.flow!r}.")
@@ -113,7 +113,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
 
     def observe(self, declared: FlowDeploymentInputs) -> Mapping[str, Any] | None:
         """The deployment as Prefect has it."""
-        with PrefectApi(declared.connection, LOOK_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, REFRESH_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
         if live is None:
             return None
@@ -134,7 +134,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
 
     def remove(self, declared: FlowDeploymentInputs) -> None:
         """Delete the deployment."""
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
             if live is not None:
                 prefect.delete(f"/deployments/{live['id']}")

@@ -10,7 +10,7 @@ from pulumi.dynamic import Resource
 from pydantic import Field
 
 from components.providers.base import Inputs, Provider, ResourceError
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 _CONNECT_S = 5
 _IDENTIFIER = r"^[a-z][a-z0-9_]{0,62}$"
@@ -73,7 +73,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs]):
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, role))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
 
-        _ask(declared, bring, START_PATIENCE_S)
+        _ask(declared, bring, START_TIMEOUT_S)
         return {}
 
     def observe(self, declared: SqlDatabaseInputs) -> Mapping[str, Any] | None:
@@ -85,7 +85,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs]):
             ).fetchone()
             return None if row is None else {"owner": str(row[0])}
 
-        return _ask(declared, look, LOOK_PATIENCE_S)
+        return _ask(declared, look, REFRESH_TIMEOUT_S)
 
     def remove(self, declared: SqlDatabaseInputs) -> None:
         """Drop the database, whoever is connected to it, and the role."""
@@ -96,7 +96,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs]):
             )
             connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(declared.owner)))
 
-        _ask(declared, drop, START_PATIENCE_S)
+        _ask(declared, drop, START_TIMEOUT_S)
 
 
 class SqlDatabase(Resource, module="marketlake", name="SqlDatabase"):
@@ -129,7 +129,7 @@ def _exists(connection: Connection, catalogue: str, column: str, name: str) -> b
     return connection.execute(query, (name,)).fetchone() is not None
 
 
-def _ask(declared: SqlDatabaseInputs, action: Callable[[Connection], Result], patience_s: float) -> Result:
+def _ask(declared: SqlDatabaseInputs, action: Callable[[Connection], Result], timeout_s: float) -> Result:
     """Run `action` as the superuser, each statement in a transaction of its own."""
     server = f"PostgreSQL at {declared.host}:{declared.port}"
 
@@ -150,13 +150,13 @@ def _ask(declared: SqlDatabaseInputs, action: Callable[[Connection], Result], pa
                     f"{server} refuses the password of {declared.superuser!r}. Another server answers there, or the "
                     "password was changed by hand: stop the service `database`, then `pulumi up --refresh` sets it."
                 ) from None
-            raise NotYet(str(error).strip()) from None
+            raise NotReady(str(error).strip()) from None
         with connection:
             try:
                 return action(connection)
             except psycopg.OperationalError as error:
-                raise NotYet(str(error).strip()) from None
+                raise NotReady(str(error).strip()) from None
             except psycopg.Error as error:
                 raise ResourceError(f"{server}, database {declared.name!r}: {str(error).strip()}") from None
 
-    return patiently(attempt, server=server, patience_s=patience_s)
+    return wait_for(attempt, server=server, timeout_s=timeout_s)

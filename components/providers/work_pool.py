@@ -9,8 +9,8 @@ from pydantic import Field
 
 from components.providers.base import Inputs, Provider
 from components.providers.connections import WorkflowEngineConnection, WorkflowEngineConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S
 from components.providers.prefect_api import PrefectApi
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S
 
 
 class WorkPoolArgs(TypedDict):
@@ -63,7 +63,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
         }
         if declared.base_job_template is not None:
             settings["base_job_template"] = _whole(declared.base_job_template)
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
             if live is not None and live["type"] != declared.worker_type:
                 prefect.delete(_path(declared))
@@ -77,7 +77,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
 
     def observe(self, declared: WorkPoolInputs) -> Mapping[str, Any] | None:
         """Kind, description and limit as they are."""
-        with PrefectApi(declared.connection, LOOK_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, REFRESH_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
         if live is None:
             return None
@@ -92,7 +92,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
 
     def remove(self, declared: WorkPoolInputs) -> None:
         """Delete the work pool."""
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             prefect.delete(_path(declared))
 
 

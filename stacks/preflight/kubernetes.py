@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.kubernetes.placing import Images
+from components.kubernetes.images import Images
 from stacks.engine.state import PendingCreate
 from stacks.preflight import leftovers
 from stacks.preflight.capacity import CapacityError, requirements_of

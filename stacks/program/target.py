@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pulumi
 from marketlake.settings import Cluster
 
-from components.host_space import HostSpace
-from components.target import KubernetesArgs, TargetArgs, TargetKind
+from components.host import Host
+from components.target import KubernetesTargetArgs, TargetArgs, TargetKind
 from stacks.settings.environment import EnvironmentSettings, Target
 
 
@@ -35,9 +35,7 @@ def declare_target(environment: str, settings: EnvironmentSettings) -> DeclaredT
 
 
 def _host(environment: str, settings: EnvironmentSettings) -> DeclaredTarget:
-    space = HostSpace(
-        "machine", {"folder": str(settings.folder(environment)), "keep_data": settings.keep_data}
-    )
+    space = Host("machine", {"folder": str(settings.folder(environment)), "keep_data": settings.keep_data})
     return DeclaredTarget(
         target={
             "kind": TargetKind.HOST,
@@ -56,7 +54,7 @@ def _host(environment: str, settings: EnvironmentSettings) -> DeclaredTarget:
 def _namespace(environment: str, settings: EnvironmentSettings) -> DeclaredTarget:
     import pulumi_kubernetes  # takes seconds, and a host needs none of it
 
-    from components.cluster_space import ClusterSpace
+    from components.namespace import Namespace
 
     kubernetes, namespace = settings.kubernetes, settings.kubernetes.namespace_of(environment)
     kubeconfig = str(kubernetes.kubeconfig_file())
@@ -69,7 +67,7 @@ def _namespace(environment: str, settings: EnvironmentSettings) -> DeclaredTarge
         enable_server_side_apply=True,
     )
     opts = pulumi.ResourceOptions(providers=[provider])
-    space = ClusterSpace(
+    space = Namespace(
         "space",
         {
             "namespace": namespace,
@@ -80,7 +78,7 @@ def _namespace(environment: str, settings: EnvironmentSettings) -> DeclaredTarge
         },
         opts,
     )
-    args: KubernetesArgs = {"namespace": space.namespace, "stack": environment}
+    args: KubernetesTargetArgs = {"namespace": space.namespace, "stack": environment}
     if kubernetes.storage_class is not None:
         args["storage_class"] = kubernetes.storage_class
     if settings.images.registry is not None:

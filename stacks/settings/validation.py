@@ -90,10 +90,10 @@ def settings_from(
     except ValidationError as error:
         problems += [_in_words(problem) for problem in error.errors(include_url=False)]
     else:
-        problems += [f"{place(found.location)}: {found.message}" for found in inconsistencies(settings)]
+        problems += [f"{key_of(found.location)}: {found.message}" for found in inconsistencies(settings)]
         if encrypted is not None:
             problems += [
-                f"{place(location)}: is a secret in plain text: `{_setting_of_secret(location)}` encrypts it"
+                f"{key_of(location)}: is a secret in plain text: `{_setting_of_secret(location)}` encrypts it"
                 for location, secret in secrets_in(settings)
                 if not secret.is_encrypted and f"{NAMESPACE}:{location[0]}" not in encrypted
             ]
@@ -123,13 +123,13 @@ def require_secrets(settings: EnvironmentSettings, environment: str, *, source: 
         raise InvalidSettingsError(
             source,
             [
-                f"{place(location)}: is missing: `{_setting_of_secret(location)} --stack {environment}` asks for it"
+                f"{key_of(location)}: is missing: `{_setting_of_secret(location)} --stack {environment}` asks for it"
                 for location in missing
             ],
         )
 
 
-def place(location: tuple[int | str, ...]) -> str:
+def key_of(location: tuple[int | str, ...]) -> str:
     """Where a setting stands, as `pulumi config set --path` wants it: ``marketlake:ports.objectStore``."""
     return f"{NAMESPACE}:{'.'.join(str(step) for step in location if step != _KEY)}"
 
@@ -163,12 +163,12 @@ def _present(annotation: Any) -> Any:
 
 
 def _setting_of_secret(location: tuple[int | str, ...]) -> str:
-    return f"pulumi config set --secret --path {place(location)}"
+    return f"pulumi config set --secret --path {key_of(location)}"
 
 
 def _in_words(problem: ErrorDetails) -> str:
     location = problem["loc"]
-    where = place(location)
+    where = key_of(location)
     section = section_at(location[:-1])
     if problem["type"] == "extra_forbidden" and section is not None:
         allowed = [field.alias or name for name, field in section.model_fields.items()]

@@ -12,7 +12,7 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks
 
-from components.kubernetes import placing as pods
+from components.kubernetes import images as pods
 from policies.rules import Declared
 from stacks.engine.workspace import PROJECT_FOLDER
 from stacks.program import external_servers as external

@@ -10,7 +10,7 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks
 
-from components.supervision import placing
+from components.supervision import resolution
 
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
 """How Pulumi's protocol marks a secret (sdk/proto, resource.SigKey and resource.SecretSig)."""
@@ -74,4 +74,4 @@ def all_tools_installed(monkeypatch: pytest.MonkeyPatch) -> None:
             name=name, version="1", root=Path("/tools"), executables=executables, receipt=receipt
         )
 
-    monkeypatch.setattr(placing, "locate", locate)
+    monkeypatch.setattr(resolution, "locate", locate)

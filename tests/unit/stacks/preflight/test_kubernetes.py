@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.kubernetes import placing
+from components.kubernetes import images
 from stacks.engine.state import PendingCreate
 from stacks.preflight import kubernetes as preflight
 from stacks.preflight import preflight_of
@@ -155,7 +155,7 @@ def supply(monkeypatch: pytest.MonkeyPatch) -> Supply:
     monkeypatch.setattr(preflight, "load_images", load)
     monkeypatch.setattr(preflight.Containerd, "is_open", property(lambda _self: True))
     monkeypatch.setattr(preflight, "locate", find)
-    monkeypatch.setattr(placing, "locate", find)
+    monkeypatch.setattr(images, "locate", find)
     return supply
 
 
@@ -219,7 +219,7 @@ def test_a_stack_is_not_begun_without_its_images(
         if name == "kafka":
             raise ImageMissingError("the image kafka was not pushed: run `make images`")
 
-    monkeypatch.setattr(placing, "locate", locate)
+    monkeypatch.setattr(images, "locate", locate)
     with pytest.raises(CapacityError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
         configured(stack, registry="registry.example.com/lake").supply(bring=True)
 

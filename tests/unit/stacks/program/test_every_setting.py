@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticUndefined
 
-from components.kubernetes import placing
+from components.kubernetes import images
 from stacks.preflight.capacity import requirements_of
 from stacks.program.platform import Platform
 from stacks.settings.environment import EnvironmentSettings
@@ -86,7 +86,7 @@ THE_REST = {"target"}
 def tools(monkeypatch: pytest.MonkeyPatch) -> None:
     all_tools_installed(monkeypatch)
     monkeypatch.setattr(KubernetesSettings, "kubeconfig_file", lambda self: self.kubeconfig)
-    monkeypatch.setattr(placing, "locate", _image)
+    monkeypatch.setattr(images, "locate", _image)
 
 
 def _image(name: str, *, registry: str | None = None, vendor: Any = None) -> Image:

@@ -12,7 +12,7 @@ import pulumi
 import pytest
 from marketlake.settings import Settings
 
-from components.supervision import placing
+from components.supervision import resolution
 from stacks import preflight
 from stacks.preflight.cluster import ClusterUnreachableError
 from stacks.program.platform import Platform
@@ -174,7 +174,7 @@ def test_a_missing_tool_is_told_without_a_stack_trace(monkeypatch: pytest.Monkey
     def missing(name: str) -> None:
         raise ToolMissingError(f"{name} is not installed; run: make tools")
 
-    monkeypatch.setattr(placing, "locate", missing)
+    monkeypatch.setattr(resolution, "locate", missing)
     with pytest.raises(pulumi.RunError, match="is not installed; run: make tools"):
         run(monkeypatch)
 

@@ -1,4 +1,4 @@
-"""A stack's place in a Kubernetes cluster: a namespace that is closed, and the order in which its pods go first."""
+"""The base of a kubernetes target: a closed namespace, and the priorities of its pods."""
 
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
@@ -20,8 +20,8 @@ _PRIORITIES: Mapping[Importance, int] = {
 }
 
 
-class ClusterSpaceArgs(TypedDict):
-    """What is declared of a stack's place in a cluster."""
+class NamespaceArgs(TypedDict):
+    """Arguments of a namespace."""
 
     namespace: str
     """Name of the namespace; it becomes this stack's alone."""
@@ -32,16 +32,16 @@ class ClusterSpaceArgs(TypedDict):
     context: NotRequired[str | None]
     """Optional: the kubeconfig's current one when omitted."""
     keep_data: NotRequired[bool]
-    """Optional: volumes outlive the stack; when omitted they go with it."""
+    """Optional: volumes outlive the stack; when omitted they are deleted with it."""
 
 
-class ClusterSpace(Component):
+class Namespace(Component, formerly="ClusterSpace"):
     """A namespace, closed to all traffic that no service asks for."""
 
     namespace: pulumi.Output[str]
     """Known once pods can be made in it."""
 
-    def __init__(self, name: str, args: ClusterSpaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: NamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the namespace and what it holds before any service."""
         super().__init__(name, opts)
         stack = args["stack"]
@@ -83,5 +83,5 @@ class ClusterSpace(Component):
 
     @property
     def resource(self) -> pulumi.Resource:
-        """What everything in it goes with."""
+        """The resource that everything in it is deleted with."""
         return self._namespace

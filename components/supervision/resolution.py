@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from components.rendering import (
-    Placement,
+    PlaceholderValues,
     health_target,
     render_argv,
     render_environment,
@@ -63,7 +63,7 @@ def require_tools(service: Service) -> None:
             locate(name)
 
 
-def place(
+def resolve(
     service: Service,
     folder: Path,
     *,
@@ -79,7 +79,7 @@ def place(
     """
     stack = StackFolder(folder)
     program = installed(service, stack)
-    placement = Placement(
+    resolved = PlaceholderValues(
         bind=LOOPBACK,
         ports=ports,
         addresses=addresses_of(ports),
@@ -96,11 +96,11 @@ def place(
     return HostProgram(
         folder=str(folder),
         name=service.name,
-        argv=render_argv(service, placement),
-        environment=render_environment(service, placement),
-        secret_environment=render_secret_environment(service, placement),
-        files=render_files(service, placement, secret=False),
-        secret_files=render_files(service, placement, secret=True),
+        argv=render_argv(service, resolved),
+        environment=render_environment(service, resolved),
+        secret_environment=render_secret_environment(service, resolved),
+        files=render_files(service, resolved, secret=False),
+        secret_files=render_files(service, resolved, secret=True),
         hidden=tuple(sorted(set(secrets.values()))),
         volumes={name: volume.size_mib for name, volume in service.volumes.items()},
         setup=tuple(
@@ -111,11 +111,11 @@ def place(
                 creates=str(command.creates or ""),
                 staged=command.staged,
             )
-            for command in render_setup(service, placement)
+            for command in render_setup(service, resolved)
         ),
         tool_copies={str(target): str(source) for target, source in program.copies.items()},
         health=service.health.kind,
-        health_target=health_target(service, placement.addresses) or "",
+        health_target=health_target(service, resolved.addresses) or "",
         health_timeout_s=service.health.timeout_s,
         stop_signal=service.stop.signal,
         stop_grace_s=service.stop.grace_s,

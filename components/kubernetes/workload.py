@@ -9,11 +9,11 @@ from typing import Any
 
 import pulumi
 
+from components.kubernetes.images import resolve
 from components.kubernetes.labels import caller_of
 from components.kubernetes.layout import SECRET_FILE, SECRET_VARIABLE
-from components.kubernetes.placing import place
 from components.kubernetes.pod import Texts
-from components.rendering import Placement, render_files, render_secret_environment
+from components.rendering import PlaceholderValues, render_files, render_secret_environment
 from components.service import PLACEHOLDER, Service
 from toolchain.images import Image
 
@@ -40,7 +40,7 @@ Known = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Workload:
     """One service on its way to the cluster."""
 
     service: Service
@@ -68,11 +68,11 @@ class Piece:
     def texts(self, known: pulumi.Output[Known]) -> Texts:
         """Fills in what is known already at once, so that previews and policies see as much as can be seen."""
 
-        def render(make: Callable[[Placement], Any], sources: Iterable[str]) -> Any:
+        def render(make: Callable[[PlaceholderValues], Any], sources: Iterable[str]) -> Any:
             kinds = {match[2] for source in sources for match in PLACEHOLDER.finditer(source)}
             if kinds & _OF_OTHERS:
-                return known.apply(lambda values: make(self.placement(values)))
-            return make(self.placement({"addresses": {}, "inputs": {}}))
+                return known.apply(lambda values: make(self.resolve(values)))
+            return make(self.resolve({"addresses": {}, "inputs": {}}))
 
         return render
 
@@ -86,21 +86,21 @@ class Piece:
         """Labels of its pods: they open the ways to what it calls."""
         return {**self.labels, **{caller_of(called): "true" for called in self.service.calls}}
 
-    def placement(self, known: Known, secrets: Mapping[str, str] = _NO_SECRETS) -> Placement:
+    def resolve(self, known: Known, secrets: Mapping[str, str] = _NO_SECRETS) -> PlaceholderValues:
         """What its placeholders stand for."""
-        return place(
+        return resolve(
             self.service, self.image, addresses=known["addresses"], inputs=known["inputs"], secrets=secrets
         )
 
     def plain_texts(self, known: Known) -> dict[str, str]:
         """Its files without secrets, by name."""
-        return render_files(self.service, self.placement(known), secret=False)
+        return render_files(self.service, self.resolve(known), secret=False)
 
     def secret_texts(self, hidden: Known) -> dict[str, str]:
         """Its files and variables with secrets, by their key in a Secret."""
-        placement = self.placement(hidden["known"], hidden["secrets"])
-        files = render_files(self.service, placement, secret=True)
-        variables = render_secret_environment(self.service, placement)
+        resolved = self.resolve(hidden["known"], hidden["secrets"])
+        files = render_files(self.service, resolved, secret=True)
+        variables = render_secret_environment(self.service, resolved)
         return {
             **{f"{SECRET_FILE}{name}": text for name, text in files.items()},
             **{f"{SECRET_VARIABLE}{name}": text for name, text in variables.items()},
@@ -110,8 +110,8 @@ class Piece:
         """Changes when a file or a secret of it does: written into its pods, it makes them start anew."""
 
         def of(values: Known) -> str:
-            placement = self.placement(values["known"], values["secrets"])
-            texts = [render_files(self.service, placement, secret=False), self.secret_texts(values)]
+            resolved = self.resolve(values["known"], values["secrets"])
+            texts = [render_files(self.service, resolved, secret=False), self.secret_texts(values)]
             return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:32]
 
         return pulumi.Output.unsecret(hidden.apply(of))

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from components.kubernetes.layout import FILES, LOGS, TEMPORARY, VOLUMES
-from components.rendering import Placement
+from components.rendering import PlaceholderValues
 from components.service import Distribution, Service
 from components.target import VendorImageArgs
 from toolchain.images import Image, VendorImage, locate
@@ -45,14 +45,14 @@ def version_of(service: Service, image: Image) -> str:
     return image.version
 
 
-def place(
+def resolve(
     service: Service,
     image: Image,
     *,
     addresses: Mapping[str, str],
     inputs: Mapping[str, str],
     secrets: Mapping[str, str],
-) -> Placement:
+) -> PlaceholderValues:
     """What the placeholders of `service` mean in its pod.
 
     Args:
@@ -63,7 +63,7 @@ def place(
         secrets: values of its ``{secret:…}``.
     """
     ports = {name: port.preferred for name, port in service.ports.items()}
-    return Placement(
+    return PlaceholderValues(
         bind=ANYWHERE,
         ports=ports,
         addresses=addresses,

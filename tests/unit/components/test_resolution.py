@@ -9,10 +9,10 @@ import pytest
 
 from components.database import database_service
 from components.observability.stores import trace_store_service
-from components.supervision import placing
+from components.supervision import resolution
 from components.supervision.accounts import Account
 from components.supervision.layout import StackFolder
-from components.supervision.placing import installed
+from components.supervision.resolution import installed
 from components.workflow_engine import workflow_engine_service
 
 STACK = StackFolder(Path("/stack"))
@@ -29,21 +29,21 @@ def tool(source: str, inside: str) -> Any:
 def test_a_page_that_only_a_release_has_is_not_promised_of_a_build(
     monkeypatch: pytest.MonkeyPatch, source: str, has_pages: bool
 ) -> None:
-    monkeypatch.setattr(placing, "locate", lambda _: tool(source, "."))
+    monkeypatch.setattr(resolution, "locate", lambda _: tool(source, "."))
     assert installed(trace_store_service(), STACK).has_pages is has_pages
 
 
 def test_a_user_runs_tools_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "locate", lambda _: tool("registry", "wheel/pg"))
-    monkeypatch.setattr(placing, "unprivileged", lambda: None)
+    monkeypatch.setattr(resolution, "locate", lambda _: tool("registry", "wheel/pg"))
+    monkeypatch.setattr(resolution, "unprivileged", lambda: None)
     found = installed(database_service(), STACK)
     assert found.executables["postgres"] == Path("/cache/tool/1-linux/wheel/pg/bin/postgres")
     assert found.copies == {}
 
 
 def test_root_runs_a_copy_that_the_servers_account_can_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "locate", lambda _: tool("registry", "wheel/pg"))
-    monkeypatch.setattr(placing, "unprivileged", lambda: Account(name="nobody", uid=1, gid=1))
+    monkeypatch.setattr(resolution, "locate", lambda _: tool("registry", "wheel/pg"))
+    monkeypatch.setattr(resolution, "unprivileged", lambda: Account(name="nobody", uid=1, gid=1))
     found = installed(database_service(), STACK)
     assert found.copies == {Path("/stack/tools/postgresql-1"): Path("/cache/tool/1-linux")}
     assert found.executables["postgres"] == Path("/stack/tools/postgresql-1/wheel/pg/bin/postgres")

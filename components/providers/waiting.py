@@ -6,38 +6,38 @@ from typing import TypeVar
 
 from components.providers.base import UnreachableError
 
-START_PATIENCE_S = 60.0
+START_TIMEOUT_S = 60.0
 """How long a resource waits for its server when it is created or changed: Kafka may take 20 s."""
-LOOK_PATIENCE_S = 3.0
+REFRESH_TIMEOUT_S = 3.0
 """How long a refresh waits for a server that may well be down."""
 
 Result = TypeVar("Result")
 
 
-class NotYet(Exception):  # noqa: N818 - a signal to try again, not an error that anybody sees
+class NotReady(Exception):  # noqa: N818 - a signal to try again, not an error that anybody sees
     """The server does not answer yet; the text says how that showed."""
 
 
-def patiently(action: Callable[[], Result], *, server: str, patience_s: float) -> Result:
-    """Repeat `action` with growing pauses (0.1 s to 2 s) for as long as it raises :class:`NotYet`.
+def wait_for(action: Callable[[], Result], *, server: str, timeout_s: float) -> Result:
+    """Repeat `action` with growing pauses (0.1 s to 2 s) for as long as it raises :class:`NotReady`.
 
     Args:
         action: what to do.
         server: the server's name and address, for the message.
-        patience_s: seconds after which waiting ends.
+        timeout_s: seconds after which waiting ends.
 
     Raises:
         UnreachableError: the server did not answer in time.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     pause = 0.1
     while True:
         try:
             return action()
-        except NotYet as signal:
+        except NotReady as signal:
             if time.monotonic() + pause > deadline:
                 raise UnreachableError(
-                    f"{server} did not answer within {patience_s:g} s ({signal}). Look at `marketlake "
+                    f"{server} did not answer within {timeout_s:g} s ({signal}). Look at `marketlake "
                     "status` and its log, start it (`make up` repairs what was stopped) and run this again."
                 ) from None
         time.sleep(pause)

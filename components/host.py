@@ -1,4 +1,4 @@
-"""A stack's place on this machine: a folder, and the supervisor of what runs in it."""
+"""The base of a host target: a folder of this machine, and the supervisor of what runs in it."""
 
 from typing import NotRequired, TypedDict
 
@@ -11,16 +11,16 @@ _ALIASES = [pulumi.Alias(name="supervisor", parent=pulumi.ROOT_STACK_RESOURCE)]
 """Stacks that are older than this component have the supervisor by itself."""
 
 
-class HostSpaceArgs(TypedDict):
-    """What is declared of a stack's place on this machine."""
+class HostArgs(TypedDict):
+    """Arguments of a host."""
 
     folder: pulumi.Input[str]
     """Absolute path; it becomes this stack's alone."""
     keep_data: NotRequired[bool]
-    """Optional: volumes outlive the stack; when omitted they go with it."""
+    """Optional: volumes outlive the stack; when omitted they are deleted with it."""
 
 
-class HostSpace(Component):
+class Host(Component, formerly="HostSpace"):
     """A folder with a supervisor: what a target of kind ``host`` needs."""
 
     folder: pulumi.Output[str]
@@ -28,7 +28,7 @@ class HostSpace(Component):
     supervisor: pulumi.Output[str]
     """Path of its UNIX socket."""
 
-    def __init__(self, name: str, args: HostSpaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: HostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Declare the supervisor."""
         super().__init__(name, opts)
         self._daemon = SupervisorDaemon(
@@ -41,5 +41,5 @@ class HostSpace(Component):
 
     @property
     def resource(self) -> pulumi.Resource:
-        """What everything in it goes with."""
+        """The resource that everything in it is deleted with."""
         return self._daemon
