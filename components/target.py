@@ -1,4 +1,4 @@
-"""What a target is: a component hands it a Service and gets back how to reach it."""
+"""The protocol of targets: a component deploys a Service and gets back its addresses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from components.service import Service
 
 
 class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows no StrEnum
-    """The kinds of places that services can run in."""
+    """The kinds of targets."""
 
     HOST = "host"
     """Supervised processes on this machine."""
@@ -33,7 +33,7 @@ class HostTargetArgs(TypedDict):
 
 
 class VendorImageArgs(TypedDict):
-    """Somebody else's image of a program."""
+    """A vendor's image of a program."""
 
     reference: str
     """With its digest: ``name@sha256:…``."""
@@ -76,7 +76,7 @@ class Deployed:
     """A service that a target realises."""
 
     resource: pulumi.Resource
-    """What whoever needs the service depends on."""
+    """The resource that dependants of the service depend on."""
     addresses: pulumi.Output[Mapping[str, str]]
     """``host:port`` of each port."""
     info: pulumi.Output[dict[str, Any]]
@@ -92,7 +92,7 @@ class Deployed:
 
 
 class Target(Protocol):
-    """A place that services can run in."""
+    """Where services run."""
 
     def deploy(
         self,

@@ -1,4 +1,4 @@
-"""Where everything of a service lies in its pod."""
+"""Images of services, and the values of a service's placeholders in its pod."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Where images are taken from."""
+    """The images of programs, and their registry."""
 
     registry: str | None = None
     vendor: Mapping[str, VendorImageArgs] | None = None
 
     def of(self, service: Service) -> Image:
-        """The image of the service's program.
+        """Return the image of the service's program.
 
         Raises:
             ImageMissingError: it was not built yet; the message says how.
@@ -33,13 +33,13 @@ class Images:
         return self.named(name)
 
     def named(self, name: str) -> Image:
-        """The image of a program. Raises as :meth:`of`."""
+        """Return the image of a program. Raises as :meth:`of`."""
         vendor = {program: VendorImage(**image) for program, image in (self.vendor or {}).items()}
         return locate(name, registry=self.registry, vendor=vendor)
 
 
 def version_of(service: Service, image: Image) -> str:
-    """Version of the service's program."""
+    """Return the version of the service's program."""
     if isinstance(service.program, Distribution):
         return metadata.version(service.program.name)
     return image.version
@@ -53,7 +53,7 @@ def resolve(
     inputs: Mapping[str, str],
     secrets: Mapping[str, str],
 ) -> PlaceholderValues:
-    """What the placeholders of `service` mean in its pod.
+    """Return the values of the placeholders of `service` in its pod.
 
     Args:
         service: what runs there.

@@ -1,4 +1,4 @@
-"""The pod of a service: its program, held to the restricted pod security standard, its probes, files and volumes."""
+"""The pod of a service under the restricted pod security standard: container, probes, files and volumes."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -42,7 +42,7 @@ once, or as an output where one of these waits for another resource."""
 
 
 def container_security() -> dict[str, Any]:
-    """No rights at all, and nothing to write to but volumes."""
+    """Return a security context without any rights, on a read-only root."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -51,7 +51,7 @@ def container_security() -> dict[str, Any]:
 
 
 def pod_security() -> dict[str, Any]:
-    """The user of all containers, and the default system call filter."""
+    """Return the user of all containers, and the default system call filter."""
     return {
         "runAsNonRoot": True,
         "runAsUser": NOBODY,
@@ -63,7 +63,7 @@ def pod_security() -> dict[str, Any]:
 
 
 def container(service: Service, image: str, texts: Texts, *, files: str) -> dict[str, Any]:
-    """The container of the service's program, without probes.
+    """Return the container of the service's program, without probes.
 
     Args:
         service: what runs.
@@ -183,7 +183,7 @@ def with_log_reader(
 
 
 def claims(service: Service, storage_class: str | None) -> list[dict[str, Any]]:
-    """Templates of the volume claims of everything that has to last."""
+    """Return the templates of the volume claims of all lasting volumes."""
     return [
         {
             "metadata": {"name": name, "annotations": {BACKUP: volume.backup} if volume.backup else {}},

@@ -1,4 +1,4 @@
-"""A service on its way to a cluster: its image, its labels, its rights, and the texts that it is given."""
+"""The workload of one service in a cluster: its image, labels, rights, files and variables."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ Known = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One service on its way to the cluster."""
+    """The workload of one service."""
 
     service: Service
     image: Image
@@ -51,7 +51,7 @@ class Workload:
 
     @property
     def reads_logs(self) -> bool:
-        """Whether it wants to see the logs of all services."""
+        """Whether it reads the logs of all services."""
         return any(
             match[1] == "logs"
             for file in self.service.files.values()
@@ -60,13 +60,13 @@ class Workload:
 
     @property
     def rules(self) -> Sequence[Mapping[str, Any]]:
-        """What its service account may do in the namespace."""
+        """The rules of its service account's role."""
         if self.service.runs is not None:
             return _JOB_RULES
         return _LOG_RULES if self.reads_logs else ()
 
     def texts(self, known: pulumi.Output[Known]) -> Texts:
-        """Fills in what is known already at once, so that previews and policies see as much as can be seen."""
+        """Return a renderer that fills in known values at once, so that previews and policies see them."""
 
         def render(make: Callable[[PlaceholderValues], Any], sources: Iterable[str]) -> Any:
             kinds = {match[2] for source in sources for match in PLACEHOLDER.finditer(source)}
@@ -78,26 +78,26 @@ class Workload:
 
     @property
     def lasts(self) -> bool:
-        """Whether it keeps something that has to outlive its pods."""
+        """Whether it has a volume that outlives its pods."""
         return any(not volume.scratch for volume in self.service.volumes.values())
 
     @property
     def pod_labels(self) -> dict[str, str]:
-        """Labels of its pods: they open the ways to what it calls."""
+        """Labels of its pods, which allow connections to the services that it calls."""
         return {**self.labels, **{caller_of(called): "true" for called in self.service.calls}}
 
     def resolve(self, known: Known, secrets: Mapping[str, str] = _NO_SECRETS) -> PlaceholderValues:
-        """What its placeholders stand for."""
+        """Return the values of its placeholders."""
         return resolve(
             self.service, self.image, addresses=known["addresses"], inputs=known["inputs"], secrets=secrets
         )
 
     def plain_texts(self, known: Known) -> dict[str, str]:
-        """Its files without secrets, by name."""
+        """Return its files without secrets, by name."""
         return render_files(self.service, self.resolve(known), secret=False)
 
     def secret_texts(self, hidden: Known) -> dict[str, str]:
-        """Its files and variables with secrets, by their key in a Secret."""
+        """Return its files and variables with secrets, by their key in a Secret."""
         resolved = self.resolve(hidden["known"], hidden["secrets"])
         files = render_files(self.service, resolved, secret=True)
         variables = render_secret_environment(self.service, resolved)
@@ -107,7 +107,7 @@ class Workload:
         }
 
     def digest(self, hidden: pulumi.Output[Known]) -> pulumi.Output[str]:
-        """Changes when a file or a secret of it does: written into its pods, it makes them start anew."""
+        """Return a digest of its files and secrets; written into the pods, it restarts them after a change."""
 
         def of(values: Known) -> str:
             resolved = self.resolve(values["known"], values["secrets"])

@@ -42,7 +42,7 @@ class UnreachableError(ResourceError):
 
 
 class Inputs(BaseModel):
-    """What is declared of a resource. Values never appear in validation errors: they may be secrets."""
+    """The declared inputs of a resource. Values never appear in validation errors: they may be secrets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -78,7 +78,7 @@ class Provider(ResourceProvider, ABC, Generic[Declared]):
 
     @abstractmethod
     def observe(self, declared: Declared) -> Mapping[str, Any] | None:
-        """What is there now: the inputs whose live values can be seen, and the outputs. None if nothing is.
+        """Return what exists now: the inputs whose live values can be seen, and the outputs. None if it does not exist.
 
         Raises:
             UnreachableError: nobody can tell.
@@ -86,14 +86,14 @@ class Provider(ResourceProvider, ABC, Generic[Declared]):
 
     @abstractmethod
     def remove(self, declared: Declared) -> None:
-        """Take the resource away; it is no error if it is gone already.
+        """Delete the resource; it is no error if it does not exist.
 
         Raises:
             ResourceError: it cannot be done.
         """
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
-        """Changed inputs that no update can bring about, beyond `identity`."""
+        """Return changed inputs that need a replacement, beyond `identity`."""
         del recorded, declared
         return []
 
@@ -188,7 +188,7 @@ class _WithoutTrace(logging.Filter):
 
 
 def warn(message: str) -> None:
-    """Tell the person at the terminal: Pulumi shows a provider's stderr among its diagnostics."""
+    """Print a warning: Pulumi shows a provider's stderr among its diagnostics."""
     sys.stderr.write(f"warning: {message}\n")
     sys.stderr.flush()
 

@@ -28,7 +28,7 @@ _REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDeni
 
 
 class Access(StrEnum):
-    """Who may read a bucket without an identity."""
+    """Anonymous access to a bucket."""
 
     PRIVATE = "private"
     """Nobody."""
@@ -37,7 +37,7 @@ class Access(StrEnum):
 
 
 class BucketArgs(TypedDict):
-    """What is declared of a bucket."""
+    """Arguments of a bucket."""
 
     connection: pulumi.Input[ObjectStoreConnectionArgs]
     bucket: pulumi.Input[str]
@@ -122,11 +122,11 @@ class BucketProvider(Provider[BucketInputs]):
 
 
 class _BucketAbsentError(ResourceError):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 class Bucket(Resource, module="marketlake", name="Bucket"):
-    """A bucket; deletion empties it only when told so by `force_destroy`."""
+    """A bucket; deletion empties it only with `force_destroy`."""
 
     bucket: pulumi.Output[str]
 

@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class ClusterNamespaceArgs(TypedDict):
-    """What is declared of a namespace."""
+    """Arguments of a namespace."""
 
     namespace: pulumi.Input[str]
     """Its name."""
@@ -81,7 +81,7 @@ class ClusterNamespaceProvider(Provider[ClusterNamespaceInputs]):
         return {}
 
     def observe(self, declared: ClusterNamespaceInputs) -> Mapping[str, Any] | None:
-        """None unless it is there, ours, and enforces what it should."""
+        """Return None unless the namespace exists, is this stack's, and enforces the standard."""
 
         def look(api: Any) -> Mapping[str, Any] | None:
             live = _look(api, declared)

@@ -17,7 +17,7 @@ _ANY_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 class FlowDeploymentArgs(TypedDict):
-    """What is declared of a deployment."""
+    """Arguments of a deployment."""
 
     connection: pulumi.Input[WorkflowEngineConnectionArgs]
     flow: pulumi.Input[str]

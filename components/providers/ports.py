@@ -24,7 +24,7 @@ Book = dict[str, dict[str, int]]
 
 
 class PortsArgs(TypedDict):
-    """What is declared of a service's ports."""
+    """Arguments of a service's ports."""
 
     folder: pulumi.Input[str]
     """The stack's folder."""
@@ -63,7 +63,7 @@ class PortsProvider(Provider[PortsInputs]):
         """Give each port its number.
 
         Raises:
-            ResourceError: somebody else holds a pinned one.
+            ResourceError: another process holds a pinned one.
         """
         with _book(declared) as book:
             others = frozenset(
@@ -86,14 +86,14 @@ class PortsProvider(Provider[PortsInputs]):
         return {"numbers": numbers}
 
     def observe(self, declared: PortsInputs) -> Mapping[str, Any] | None:
-        """The reserved numbers; None when there are none, or when somebody else has taken one meanwhile."""
+        """Return the reserved numbers; None when there are none, or when another process has taken one meanwhile."""
         numbers = _read(StackFolder(Path(declared.folder))).get(declared.service)
         if numbers is None or not all(_ours_or_free(declared, number) for number in numbers.values()):
             return None
         return {"numbers": numbers}
 
     def remove(self, declared: PortsInputs) -> None:
-        """Give the numbers back."""
+        """Release the numbers."""
         if StackFolder(Path(declared.folder)).reservations.exists():
             with _book(declared) as book:
                 book.pop(declared.service, None)

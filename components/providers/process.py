@@ -59,7 +59,7 @@ class ProcessProvider(Provider[ProcessInputs]):
         return {}
 
     def observe(self, declared: ProcessInputs) -> Mapping[str, Any] | None:
-        """None unless it runs exactly as declared: then nothing is left to do but to bring it up again."""
+        """Return None unless it runs exactly as declared, so that the next update starts it again."""
         supervisor = Supervisor(declared.stack)
         runs = supervisor.runs(declared)
         as_declared = not installed_differs(declared) and not supervisor.differs(

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class SqlDatabaseArgs(TypedDict):
-    """What is declared of a database."""
+    """Arguments of a database."""
 
     host: pulumi.Input[str]
     port: pulumi.Input[int]
@@ -116,7 +116,7 @@ class SqlDatabase(Resource, module="marketlake", name="SqlDatabase"):
 
 
 def _join(connection: Connection, role: sql.Identifier) -> None:
-    """Let whoever provisions give something to the role: a superuser may, everybody else has to be a member of it."""
+    """Make the provisioning role a member of the role: only a superuser may grant without that."""
     is_superuser = "SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper"
     if connection.execute(is_superuser).fetchone() is None:
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))

@@ -45,7 +45,7 @@ part of DeleteObject unless it is denied."""
 
 
 class StoreUserArgs(TypedDict):
-    """What is declared of a user."""
+    """Arguments of a user."""
 
     connection: pulumi.Input[ObjectStoreConnectionArgs]
     """Of the administrator."""

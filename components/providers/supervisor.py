@@ -15,7 +15,7 @@ from components.supervision.supervisord import Supervisor, SupervisorError
 
 
 class SupervisorArgs(TypedDict):
-    """What is declared of a supervisor."""
+    """Arguments of a supervisor."""
 
     folder: pulumi.Input[str]
     """The stack's folder."""
@@ -42,7 +42,7 @@ class SupervisorProvider(Provider[SupervisorInputs]):
         return declared.folder
 
     def apply(self, declared: SupervisorInputs) -> Mapping[str, Any]:
-        """Have the supervisor running; what an earlier, killed one left running is ended first."""
+        """Start the supervisor; what an earlier, killed one left running is ended first."""
         stack = StackFolder(Path(declared.folder))
         try:
             Supervisor(stack).start()
@@ -56,12 +56,12 @@ class SupervisorProvider(Provider[SupervisorInputs]):
         return {"socket": str(stack.socket)}
 
     def observe(self, declared: SupervisorInputs) -> Mapping[str, Any] | None:
-        """Its socket; None if it does not answer there."""
+        """Return its socket; None if it does not answer there."""
         stack = StackFolder(Path(declared.folder))
         return {"socket": str(stack.socket)} if Supervisor(stack).is_running() else None
 
     def remove(self, declared: SupervisorInputs) -> None:
-        """End it with all processes of the stack, and remove the stack's folder, but for data that is to be kept."""
+        """End it with all processes of the stack, and remove the stack's folder, except data that is kept."""
         stack = StackFolder(Path(declared.folder))
         try:
             Supervisor(stack).stop()

@@ -44,7 +44,7 @@ _ABSENT = KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 class TopicArgs(TypedDict):
-    """What is declared of a topic."""
+    """Arguments of a topic."""
 
     connection: pulumi.Input[EventBusConnectionArgs]
     topic: pulumi.Input[str]
@@ -80,7 +80,7 @@ class TopicProvider(Provider[TopicInputs]):
         return declared.topic
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
-        """Fewer partitions than there are need a new topic, and so does another number of replicas."""
+        """Return the inputs that need a new topic: fewer partitions, or another number of replicas."""
         replicas = declared.get("replication_factor")
         others = ["replication_factor"] if replicas not in (None, recorded.get("replication_factor")) else []
         before, after = recorded.get("partitions"), declared.get("partitions")

@@ -1,4 +1,4 @@
-"""Waiting for a server that has only just started."""
+"""Waiting for a server that is starting."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A Prefect work pool: where the runs of a deployment wait for a worker."""
+"""A Prefect work pool: the queue of a deployment's runs."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict
@@ -14,7 +14,7 @@ from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S
 
 
 class WorkPoolArgs(TypedDict):
-    """What is declared of a work pool."""
+    """Arguments of a work pool."""
 
     connection: pulumi.Input[WorkflowEngineConnectionArgs]
     work_pool: pulumi.Input[str]
@@ -55,7 +55,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
         return declared.work_pool
 
     def apply(self, declared: WorkPoolInputs) -> Mapping[str, Any]:
-        """Create or adopt the work pool; a paused one goes on."""
+        """Create or adopt the work pool, and resume a paused one."""
         settings: dict[str, Any] = {
             "description": declared.description,
             "concurrency_limit": declared.concurrency_limit,
@@ -76,7 +76,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
         return {}
 
     def observe(self, declared: WorkPoolInputs) -> Mapping[str, Any] | None:
-        """Kind, description and limit as they are."""
+        """Return type, description and limit."""
         with PrefectApi(declared.connection, REFRESH_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
         if live is None:

@@ -1,4 +1,4 @@
-"""From a Service to the program that this machine runs: ports, folders and executables become definite."""
+"""From a Service to the program that this machine runs: the values of its placeholders."""
 
 import sys
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from toolchain import locate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """The program of a service as it lies on this machine."""
+    """The installed program of a service."""
 
     version: str
     executables: Mapping[str, Path]
@@ -37,7 +37,7 @@ class Installed:
 
 
 def installed(service: Service, stack: StackFolder) -> Installed:
-    """Find the service's program.
+    """Return the service's installed program.
 
     A program that drops root's rights runs from a copy in the stack's folder: the tool cache usually lies in root's
     home, which nobody else may enter.
@@ -53,7 +53,7 @@ def installed(service: Service, stack: StackFolder) -> Installed:
 
 
 def require_tools(service: Service) -> None:
-    """Make sure that the tools of the service's program are installed.
+    """Raise if a tool of the service's program is not installed.
 
     Raises:
         ToolMissingError: one is not; the message says how to install it.
@@ -125,7 +125,7 @@ def resolve(
 
 
 def addresses_of(ports: Mapping[str, int]) -> dict[str, str]:
-    """``host:port`` of each port: everything is on the loopback interface."""
+    """Return ``host:port`` of each port: everything is on the loopback interface."""
     return {name: f"{LOOPBACK}:{port}" for name, port in ports.items()}
 
 

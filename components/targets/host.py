@@ -65,7 +65,7 @@ class HostTarget:
         return Deployed(resource=process, addresses=addresses, info=self._info(service, numbers))
 
     def job(self, service: Service, *, inputs: Mapping[str, pulumi.Input[str]]) -> None:
-        """None: whoever starts a run does so as a child process, under the same settings."""
+        """Return None: a run is a child process of the worker, with the same settings."""
         del service, inputs
 
     def _properties(

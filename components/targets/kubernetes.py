@@ -45,7 +45,7 @@ _LOG_READER_MIB = 128
 _LOG_READER = ("pod-logs", "--namespace=$(NAMESPACE)", f"--folder={LOGS}")
 
 _TAKE_BACK = {"pulumi.com/patchForce": "true"}
-"""What somebody changed with kubectl is set back; else the API server would refuse the next `up` over it."""
+"""Changes made with kubectl are set back; else the API server would refuse the next `up`."""
 
 
 class KubernetesTarget:
