@@ -13,7 +13,7 @@ NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes bench clean cluster cluster-down
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes bench breakages clean cluster cluster-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,19 +106,23 @@ test-tools: .venv/.synced
 	@$(RUN) -m toolchain install --group packages
 	@if $(RUN) -m playbooks check; then $(RUN) -m toolchain install --group kubernetes --group cluster && $(RUN) -m toolchain.images build; fi
 
+breakages: .venv/.synced $(if $(ONLY),,test-tools) ## break one promise at a time and see its test turn red (ONLY="03 17", JOBS=2)
+	@$(RUN) -m tests.breakages $(ONLY) $(if $(JOBS),--jobs $(JOBS))
+
 bench: tools ## the figures, with the machine they were measured on
 	@$(RUN) -m bench
 
 clean: ## remove the virtual environment (the tools stay in the cache)
 	rm -rf .venv
 
-$(UV): toolchain/bootstrap.txt
+# Its folder carries the checksum of bootstrap.txt, so that a younger checkout does not install it again.
+$(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "marketlake needs Python >= 3.11, this is %s: name another with PYTHON=..." % sys.version.split()[0])'
 	@echo "uv: installing the pinned version into $(BOOT)" >&2
 	@rm -rf $(BOOT).part && mkdir -p $(dir $(BOOT))
 	@$(PYTHON) -m venv $(BOOT).part
 	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r toolchain/bootstrap.txt
-	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT) && touch $(UV)
+	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT)
 
 .venv/.synced: $(UV) uv.lock pyproject.toml runtime/pyproject.toml
 	@echo "python: installing the locked libraries into .venv" >&2
