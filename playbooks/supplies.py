@@ -1,4 +1,4 @@
-"""What the node is made with: installed programs and built images."""
+"""The node's installed programs and built images."""
 
 from pathlib import Path
 

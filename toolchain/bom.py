@@ -143,7 +143,7 @@ class Tool:
     """Installed only for who asks for this group; None: for everybody."""
 
     def source_digest(self, source: str) -> str:
-        """Changes when what `source` (``mirror``, ``vendor`` or ``registry``) is told to bring changes."""
+        """Return a digest of what `source` (``mirror``, ``vendor`` or ``registry``) installs."""
         recipe: Any = {"mirror": self.mirror, "vendor": self.vendor, "registry": self.registry}[source]
         told = {"version": self.version, "recipe": asdict(recipe) if recipe else None}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())

@@ -95,7 +95,7 @@ class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
 
     @abstractmethod
     def observe(self, recorded: Recorded) -> Mapping[str, Any] | None:
-        """What is there now: the inputs whose live values can be seen, and the outputs. None if nothing is.
+        """Return what exists now: the inputs whose live values can be seen, and the outputs. None if it does not exist.
 
         A value may be one that could not be declared. An input of `identity` stays as it is recorded, whatever is
         observed: it is what the resource was found by. What differs in no input's terms is told as `DRIFT`.
@@ -106,14 +106,14 @@ class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
 
     @abstractmethod
     def remove(self, recorded: Recorded) -> None:
-        """Take the resource away; it is no error if it is gone already.
+        """Delete the resource; it is no error if it does not exist.
 
         Raises:
             ResourceError: it cannot be done.
         """
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
-        """Changed inputs that no update can bring about, beyond `identity`."""
+        """Return changed inputs that need a replacement, beyond `identity`."""
         del recorded, declared
         return []
 
@@ -220,7 +220,7 @@ class _WithoutTrace(logging.Filter):
 
 
 def warn(message: str) -> None:
-    """Tell the person at the terminal: Pulumi shows a provider's stderr among its diagnostics."""
+    """Print a warning: Pulumi shows a provider's stderr among its diagnostics."""
     sys.stderr.write(f"warning: {message}\n")
     sys.stderr.flush()
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 """What S3 allows: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html."""
@@ -28,7 +28,7 @@ _REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDeni
 
 
 class Access(StrEnum):
-    """Who may read a bucket without an identity."""
+    """Anonymous access to a bucket."""
 
     PRIVATE = "private"
     """Nobody."""
@@ -37,7 +37,7 @@ class Access(StrEnum):
 
 
 class BucketArgs(TypedDict):
-    """What is declared of a bucket."""
+    """Arguments of a bucket."""
 
     connection: pulumi.Input[ObjectStoreConnectionArgs]
     bucket: pulumi.Input[str]
@@ -84,9 +84,9 @@ class BucketProvider(Provider[BucketInputs, BucketRecord]):
         """Create or adopt the bucket, then set whatever differs."""
         client = _client(declared.connection)
         name = declared.bucket
-        live = _asking(declared, lambda: _live(client, name), START_PATIENCE_S)
+        live = _asking(declared, lambda: _live(client, name), START_TIMEOUT_S)
         if live is None:
-            _asking(declared, lambda: _create(client, name), START_PATIENCE_S)
+            _asking(declared, lambda: _create(client, name), START_TIMEOUT_S)
             live = {"versioning": False, "access": Access.PRIVATE.value, "tags": {}}
 
         def settle() -> None:
@@ -105,13 +105,13 @@ class BucketProvider(Provider[BucketInputs, BucketRecord]):
                 else:
                     client.delete_bucket_tagging(Bucket=name)
 
-        _asking(declared, settle, START_PATIENCE_S)
+        _asking(declared, settle, START_TIMEOUT_S)
         return {}
 
     def observe(self, recorded: BucketRecord) -> Mapping[str, Any] | None:
         """Versioning, access and tags as they are; an access that no declaration gives is ``custom``."""
         client = _client(recorded.connection)
-        return _asking(recorded, lambda: _live(client, recorded.bucket), LOOK_PATIENCE_S)
+        return _asking(recorded, lambda: _live(client, recorded.bucket), REFRESH_TIMEOUT_S)
 
     def remove(self, recorded: BucketRecord) -> None:
         """Delete the bucket, after emptying it if `force_destroy`."""
@@ -123,17 +123,17 @@ class BucketProvider(Provider[BucketInputs, BucketRecord]):
             client.delete_bucket(Bucket=recorded.bucket)
 
         try:
-            _asking(recorded, delete, START_PATIENCE_S)
+            _asking(recorded, delete, START_TIMEOUT_S)
         except _BucketAbsentError:
             return
 
 
 class _BucketAbsentError(ResourceError):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 class Bucket(Resource, module="marketlake", name="Bucket"):
-    """A bucket; deletion empties it only when told so by `force_destroy`."""
+    """A bucket; deletion empties it only with `force_destroy`."""
 
     bucket: pulumi.Output[str]
 
@@ -159,7 +159,7 @@ def _client(connection: ObjectStoreConnection) -> Any:
     )
 
 
-def _asking(recorded: BucketRecord, action: Callable[[], Result], patience_s: float) -> Result:
+def _asking(recorded: BucketRecord, action: Callable[[], Result], timeout_s: float) -> Result:
     """Run `action`; wait while the store starts, and put what S3 refuses into words."""
     endpoint = recorded.connection.endpoint
 
@@ -167,14 +167,14 @@ def _asking(recorded: BucketRecord, action: Callable[[], Result], patience_s: fl
         try:
             return action()
         except (NoConnectionError, HTTPClientError) as error:
-            raise NotYet(type(error).__name__) from None
+            raise NotReady(type(error).__name__) from None
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _STARTING:
-                raise NotYet(code) from None
+                raise NotReady(code) from None
             raise _in_words(recorded, code, error) from None
 
-    return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
+    return wait_for(attempt, server=f"The object store at {endpoint}", timeout_s=timeout_s)
 
 
 def _in_words(recorded: BucketRecord, code: str, error: ClientError) -> ResourceError:

@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class ClusterNamespaceArgs(TypedDict):
-    """What is declared of a namespace."""
+    """Arguments of a namespace."""
 
     namespace: pulumi.Input[str]
     """Its name."""

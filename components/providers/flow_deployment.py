@@ -10,14 +10,14 @@ from pydantic import Field
 
 from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.providers.connections import WorkflowEngineConnection, WorkflowEngineConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S
 from components.providers.prefect_api import PrefectApi
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S
 
 _ANY_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 class FlowDeploymentArgs(TypedDict):
-    """What is declared of a deployment."""
+    """Arguments of a deployment."""
 
     connection: pulumi.Input[WorkflowEngineConnectionArgs]
     flow: pulumi.Input[str]
@@ -88,7 +88,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs, FlowDeploymentRecord
 
     def apply(self, declared: FlowDeploymentInputs) -> Mapping[str, Any]:
         """Register the flow and the deployment: Prefect's POST updates one of the same name."""
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             flow = prefect.post("/flows/", {"name": declared.flow})
             if flow is None:
                 raise ResourceError(f"Prefect neither finds nor creates the flow {declared.flow!r}.")
@@ -121,7 +121,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs, FlowDeploymentRecord
 
     def observe(self, recorded: FlowDeploymentRecord) -> Mapping[str, Any] | None:
         """The deployment as Prefect has it."""
-        with PrefectApi(recorded.connection, LOOK_PATIENCE_S) as prefect:
+        with PrefectApi(recorded.connection, REFRESH_TIMEOUT_S) as prefect:
             live = prefect.get(_path(recorded))
         if live is None:
             return None
@@ -142,7 +142,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs, FlowDeploymentRecord
 
     def remove(self, recorded: FlowDeploymentRecord) -> None:
         """Delete the deployment."""
-        with PrefectApi(recorded.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(recorded.connection, START_TIMEOUT_S) as prefect:
             live = prefect.get(_path(recorded))
             if live is not None:
                 prefect.delete(f"/deployments/{live['id']}")

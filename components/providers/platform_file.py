@@ -1,4 +1,4 @@
-"""The platform file: from it a person's command line learns where everything is."""
+"""The platform file: the command line reads from it where everything is."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from components.supervision.files import private_folder, write_private
 
 
 class PlatformFileArgs(TypedDict):
-    """What is declared of a platform file."""
+    """Arguments of a platform file."""
 
     path: pulumi.Input[str]
     settings: pulumi.Input[str]
@@ -59,7 +59,7 @@ class PlatformFileProvider(Provider[PlatformFileInputs, PlatformFileRecord]):
         return {}
 
     def observe(self, recorded: PlatformFileRecord) -> Mapping[str, Any] | None:
-        """What the file says; None if there is none, or if others may read it."""
+        """Return the file's text; None if it does not exist, or if other users may read it."""
         path = Path(recorded.path)
         try:
             if path.stat().st_mode & 0o077:

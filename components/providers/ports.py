@@ -18,7 +18,7 @@ from components.supervision.sockets import description, holder, is_free, next_fr
 
 
 class PortsArgs(TypedDict):
-    """What is declared of a service's ports."""
+    """Arguments of a service's ports."""
 
     folder: pulumi.Input[str]
     """The stack's folder."""
@@ -63,7 +63,7 @@ class PortsProvider(Provider[PortsInputs, PortsRecord]):
         """Give each port its number.
 
         Raises:
-            ResourceError: somebody else holds a pinned one.
+            ResourceError: another process holds a pinned one.
         """
         prepare_stack_folder(StackFolder(Path(declared.folder)))
         with _reserved(declared) as reserved:
@@ -92,7 +92,7 @@ class PortsProvider(Provider[PortsInputs, PortsRecord]):
         return {"numbers": numbers}
 
     def observe(self, recorded: PortsRecord) -> Mapping[str, Any] | None:
-        """The reserved numbers; None when there are none, or when somebody else has taken one meanwhile."""
+        """Return the reserved numbers; None when there are none, or when another process has taken one meanwhile."""
         with _reserved(recorded) as reserved:
             numbers = reserved.own.get(recorded.service)
             if numbers is None:
@@ -101,7 +101,7 @@ class PortsProvider(Provider[PortsInputs, PortsRecord]):
         return {"numbers": numbers} if usable else None
 
     def remove(self, recorded: PortsRecord) -> None:
-        """Give the numbers back."""
+        """Release the numbers."""
         with _reserved(recorded) as reserved:
             reserved.own.pop(recorded.service, None)
 

@@ -12,7 +12,7 @@ from components.providers.base import Inputs, Provider, Record
 
 
 class GeneratedSecretArgs(TypedDict):
-    """What is declared of a secret."""
+    """Arguments of a secret."""
 
     length: NotRequired[pulumi.Input[int]]
     """Optional: 32 characters when omitted; each carries six bits."""
@@ -45,19 +45,19 @@ class GeneratedSecretProvider(Provider[GeneratedSecretInputs, Record]):
         return {"value": secrets.token_urlsafe(declared.length)[: declared.length]}
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Generate it anew if that was asked for; a new version of this provider alone is no reason to."""
+        """Generate it again if that is declared; a new version of this provider alone is no reason to."""
         result = super().update(_id, _olds, _news)
         if all(_olds.get(key) == _news.get(key) for key in ("length", "rotation")) and result.outs:
             result.outs["value"] = _olds["value"]
         return result
 
     def observe(self, recorded: Record) -> Mapping[str, Any]:
-        """Nothing: it exists in the state alone."""
+        """Return nothing: it exists in the state alone."""
         del recorded
         return {}
 
     def remove(self, recorded: Record) -> None:
-        """Nothing is left once the state forgets it."""
+        """Do nothing: the secret exists in the state alone."""
 
 
 class GeneratedSecret(Resource, module="marketlake", name="GeneratedSecret"):

@@ -10,7 +10,7 @@ from pulumi.dynamic import Resource
 from pydantic import Field
 
 from components.providers.base import DRIFT, Inputs, Provider, Record, ResourceError
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 _CONNECT_S = 5
 _IDENTIFIER = r"^[a-z][a-z0-9_]{0,62}$"
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class SqlDatabaseArgs(TypedDict):
-    """What is declared of a database."""
+    """Arguments of a database."""
 
     host: pulumi.Input[str]
     port: pulumi.Input[int]
@@ -81,7 +81,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs, SqlDatabaseRecord]):
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, role))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
 
-        _ask(declared, bring, START_PATIENCE_S)
+        _ask(declared, bring, START_TIMEOUT_S)
         return {}
 
     def observe(self, recorded: SqlDatabaseRecord) -> Mapping[str, Any] | None:
@@ -99,7 +99,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs, SqlDatabaseRecord]):
                 return None
             return {} if row[0] == recorded.owner else {DRIFT: f"it belongs to the role {row[0]!r}"}
 
-        return _ask(recorded, look, LOOK_PATIENCE_S)
+        return _ask(recorded, look, REFRESH_TIMEOUT_S)
 
     def remove(self, recorded: SqlDatabaseRecord) -> None:
         """Drop the database, whoever is connected to it, and the role."""
@@ -110,7 +110,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs, SqlDatabaseRecord]):
             )
             connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(recorded.owner)))
 
-        _ask(recorded, drop, START_PATIENCE_S)
+        _ask(recorded, drop, START_TIMEOUT_S)
 
 
 class SqlDatabase(Resource, module="marketlake", name="SqlDatabase"):
@@ -130,7 +130,7 @@ class SqlDatabase(Resource, module="marketlake", name="SqlDatabase"):
 
 
 def _join(connection: Connection, role: sql.Identifier) -> None:
-    """Let whoever provisions give something to the role: a superuser may, everybody else has to be a member of it."""
+    """Make the provisioning role a member of the role: only a superuser may grant without that."""
     is_superuser = "SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper"
     if connection.execute(is_superuser).fetchone() is None:
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
@@ -143,7 +143,7 @@ def _exists(connection: Connection, catalogue: str, column: str, name: str) -> b
     return connection.execute(query, (name,)).fetchone() is not None
 
 
-def _ask(recorded: SqlDatabaseRecord, action: Callable[[Connection], Result], patience_s: float) -> Result:
+def _ask(recorded: SqlDatabaseRecord, action: Callable[[Connection], Result], timeout_s: float) -> Result:
     """Run `action` as the superuser, each statement in a transaction of its own."""
     server = f"PostgreSQL at {recorded.host}:{recorded.port}"
 
@@ -164,13 +164,13 @@ def _ask(recorded: SqlDatabaseRecord, action: Callable[[Connection], Result], pa
                     f"{server} refuses the password of {recorded.superuser!r}. Another server answers there, or the "
                     "password was changed by hand: stop the service `database`, then `pulumi up --refresh` sets it."
                 ) from None
-            raise NotYet(str(error).strip()) from None
+            raise NotReady(str(error).strip()) from None
         with connection:
             try:
                 return action(connection)
             except psycopg.OperationalError as error:
-                raise NotYet(str(error).strip()) from None
+                raise NotReady(str(error).strip()) from None
             except psycopg.Error as error:
                 raise ResourceError(f"{server}, database {recorded.name!r}: {str(error).strip()}") from None
 
-    return patiently(attempt, server=server, patience_s=patience_s)
+    return wait_for(attempt, server=server, timeout_s=timeout_s)

@@ -16,7 +16,7 @@ from pydantic import Field
 from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.providers.bucket import canonical
 from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 Result = TypeVar("Result")
 
@@ -45,7 +45,7 @@ part of DeleteObject unless it is denied."""
 
 
 class StoreUserArgs(TypedDict):
-    """What is declared of a user."""
+    """Arguments of a user."""
 
     connection: pulumi.Input[ObjectStoreConnectionArgs]
     """Of the administrator."""
@@ -95,7 +95,7 @@ class StoreUserProvider(Provider[StoreUserInputs, StoreUserRecord]):
             if _facts(admin, declared.user).get("policyName") != declared.user:
                 admin.policy_set(declared.user, user=declared.user)
 
-        _asking(declared, settle, START_PATIENCE_S)
+        _asking(declared, settle, START_TIMEOUT_S)
         return {}
 
     def observe(self, recorded: StoreUserRecord) -> Mapping[str, Any] | None:
@@ -118,7 +118,7 @@ class StoreUserProvider(Provider[StoreUserInputs, StoreUserRecord]):
             )
             return {"buckets": recorded.buckets if as_declared else []}
 
-        return _asking(recorded, look, LOOK_PATIENCE_S)
+        return _asking(recorded, look, REFRESH_TIMEOUT_S)
 
     def remove(self, recorded: StoreUserRecord) -> None:
         """Remove the user and its policy."""
@@ -128,7 +128,7 @@ class StoreUserProvider(Provider[StoreUserInputs, StoreUserRecord]):
             _unless_absent(lambda: admin.user_remove(recorded.user))
             _unless_absent(lambda: admin.policy_remove(recorded.user))
 
-        _asking(recorded, remove, START_PATIENCE_S)
+        _asking(recorded, remove, START_TIMEOUT_S)
 
 
 class StoreUser(Resource, module="marketlake", name="StoreUser"):
@@ -194,18 +194,18 @@ def _unless_absent(action: Callable[[], Result]) -> Result | None:
         raise
 
 
-def _asking(recorded: StoreUserRecord, action: Callable[[], Result], patience_s: float) -> Result:
+def _asking(recorded: StoreUserRecord, action: Callable[[], Result], timeout_s: float) -> Result:
     endpoint = recorded.connection.endpoint
 
     def attempt() -> Result:
         try:
             return action()
         except urllib3.exceptions.HTTPError as error:
-            raise NotYet(type(error).__name__) from None
+            raise NotReady(type(error).__name__) from None
         except MinioAdminException as error:
             code = _code(error)
             if code in _STARTING:
-                raise NotYet(code) from None
+                raise NotReady(code) from None
             if code in _REFUSED:
                 raise ResourceError(
                     f"The object store at {endpoint} refuses its administrator's key ({code}): it is not the "
@@ -215,7 +215,7 @@ def _asking(recorded: StoreUserRecord, action: Callable[[], Result], patience_s:
                 f"The object store at {endpoint} refuses the user {recorded.user!r}: {error}"
             ) from None
 
-    return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
+    return wait_for(attempt, server=f"The object store at {endpoint}", timeout_s=timeout_s)
 
 
 def _code(error: MinioAdminException) -> str:

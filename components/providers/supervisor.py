@@ -15,7 +15,7 @@ from components.supervision.supervisord import Supervisor, SupervisorError
 
 
 class SupervisorArgs(TypedDict):
-    """What is declared of a supervisor."""
+    """Arguments of a supervisor."""
 
     folder: pulumi.Input[str]
     """The stack's folder."""
@@ -47,7 +47,7 @@ class SupervisorProvider(Provider[SupervisorInputs, SupervisorRecord]):
         return declared.folder
 
     def apply(self, declared: SupervisorInputs) -> Mapping[str, Any]:
-        """Have the supervisor running; what an earlier, killed one left running is ended first."""
+        """Start the supervisor; what an earlier, killed one left running is ended first."""
         stack = StackFolder(Path(declared.folder))
         try:
             Supervisor(stack).start()
@@ -61,12 +61,12 @@ class SupervisorProvider(Provider[SupervisorInputs, SupervisorRecord]):
         return {"socket": str(stack.socket)}
 
     def observe(self, recorded: SupervisorRecord) -> Mapping[str, Any] | None:
-        """Its socket; None if it does not answer there."""
+        """Return its socket; None if it does not answer there."""
         stack = StackFolder(Path(recorded.folder))
         return {"socket": str(stack.socket)} if Supervisor(stack).is_running() else None
 
     def remove(self, recorded: SupervisorRecord) -> None:
-        """End it with all processes of the stack, and remove the stack's folder, but for data that is to be kept."""
+        """End it with all processes of the stack, and remove the stack's folder, except data that is kept."""
         stack = StackFolder(Path(recorded.folder))
         try:
             Supervisor(stack).stop()

@@ -1,4 +1,4 @@
-"""A Prefect work pool: where the runs of a deployment wait for a worker."""
+"""A Prefect work pool: the queue of a deployment's runs."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict
@@ -9,12 +9,12 @@ from pydantic import Field
 
 from components.providers.base import Inputs, Provider, Record
 from components.providers.connections import WorkflowEngineConnection, WorkflowEngineConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S
 from components.providers.prefect_api import PrefectApi
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S
 
 
 class WorkPoolArgs(TypedDict):
-    """What is declared of a work pool."""
+    """Arguments of a work pool."""
 
     connection: pulumi.Input[WorkflowEngineConnectionArgs]
     work_pool: pulumi.Input[str]
@@ -66,7 +66,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs, WorkPoolRecord]):
         return ["worker_type"] if recorded.get("worker_type") != declared.get("worker_type") else []
 
     def apply(self, declared: WorkPoolInputs) -> Mapping[str, Any]:
-        """Create or adopt the work pool; a paused one goes on."""
+        """Create or adopt the work pool, and resume a paused one."""
         settings: dict[str, Any] = {
             "description": declared.description,
             "concurrency_limit": declared.concurrency_limit,
@@ -74,7 +74,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs, WorkPoolRecord]):
         }
         if declared.base_job_template is not None:
             settings["base_job_template"] = _whole(declared.base_job_template)
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
             if live is not None and live["type"] != declared.worker_type:
                 prefect.delete(_path(declared))
@@ -87,8 +87,8 @@ class WorkPoolProvider(Provider[WorkPoolInputs, WorkPoolRecord]):
         return {}
 
     def observe(self, recorded: WorkPoolRecord) -> Mapping[str, Any] | None:
-        """Kind, description and limit as they are."""
-        with PrefectApi(recorded.connection, LOOK_PATIENCE_S) as prefect:
+        """Return type, description and limit."""
+        with PrefectApi(recorded.connection, REFRESH_TIMEOUT_S) as prefect:
             live = prefect.get(_path(recorded))
         if live is None:
             return None
@@ -103,7 +103,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs, WorkPoolRecord]):
 
     def remove(self, recorded: WorkPoolRecord) -> None:
         """Delete the work pool."""
-        with PrefectApi(recorded.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(recorded.connection, START_TIMEOUT_S) as prefect:
             prefect.delete(_path(recorded))
 
 

@@ -24,11 +24,11 @@ _INHERITED = (
 
 
 class InstallationError(Exception):
-    """A service's files cannot be brought to their place; the message says what to do."""
+    """A service's files cannot be written; the message says what to do."""
 
 
 def inherited_environment() -> dict[str, str]:
-    """What a service may see of the environment of whoever runs `pulumi up`: nothing that could be a secret."""
+    """Return the environment variables that a service inherits from `pulumi up`: none that could be a secret."""
     return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
@@ -119,7 +119,7 @@ def uninstall(stack: StackFolder, name: str, *, tool_copies: Iterable[str], keep
 
 
 def account_of(program: HostProgram) -> Account | None:
-    """Whom the program runs as; None: as this user."""
+    """Return the account that the program runs as; None: this user."""
     return unprivileged() if program.unprivileged else None
 
 

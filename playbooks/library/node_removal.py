@@ -1,4 +1,4 @@
-"""Ansible module: ends what outlives the daemons of a node, and removes every trace in kernel and file system."""
+"""Ansible module: ends what outlives the daemons of a node, and removes its traces in kernel and file system."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class RemovalError(Exception):
-    """Something does not go; the message says what."""
+    """Something cannot be removed; the message says what."""
 
 
 def run(*command: str, stdin: str | None = None) -> str:
-    """What a command printed.
+    """Return what a command printed.
 
     Raises:
         RemovalError: it failed.
@@ -79,7 +79,7 @@ def unmount(folders: Iterable[str]) -> bool:
 
 
 def remove_links() -> bool:
-    """Remove the bridge, and the ends of pods' cables in it."""
+    """Remove the bridge, and the pods' veth interfaces in it."""
     if not Path(f"/sys/class/net/{BRIDGE}").exists():
         return False
     for link in json.loads(run("ip", "-json", "link", "show", "master", BRIDGE)):
@@ -89,7 +89,7 @@ def remove_links() -> bool:
 
 
 def without_ours(saved: str) -> str | None:
-    """What iptables-save printed, less our chains and rules; None if there are none."""
+    """Return what iptables-save printed without our chains and rules; None if there are none."""
     lines = saved.splitlines()
     kept = [line for line in lines if line.startswith("#") or not OURS.search(line)]
     return None if len(kept) == len(lines) else "\n".join(kept) + "\n"
@@ -112,7 +112,7 @@ def remove_rules(tables_before: list[str]) -> bool:
 
 
 def is_empty(table: str) -> bool:
-    """Whether a table is only what iptables leaves when its last rule goes."""
+    """Return whether a table holds only what iptables leaves after its last rule."""
     parts: list[dict[str, Any]] = json.loads(run("nft", "-j", "list", "table", *table.split()))["nftables"]
     chains = [part["chain"]["name"] for part in parts if "chain" in part]
     others = [part for part in parts if not part.keys() & {"metainfo", "table", "chain"}]

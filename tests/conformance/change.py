@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from stacks.policing import why_no_policies
+from stacks.engine.policy_pack import why_no_policies
 from tests.conformance.platform import Platform
 from tests.suite.shared import alone
 

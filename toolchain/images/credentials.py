@@ -1,4 +1,4 @@
-"""Who we are to a registry: what `docker login` (or podman, crane, skopeo) wrote."""
+"""Credentials of a registry, as `docker login` (or podman, crane, skopeo) wrote them."""
 
 import base64
 import binascii

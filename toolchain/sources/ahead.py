@@ -1,4 +1,4 @@
-"""Works ahead on later Go builds: neither network nor processor idles while an earlier one is built."""
+"""Builds ahead: later Go builds use the network and processor that an earlier one leaves idle."""
 
 import os
 import signal
