@@ -1,4 +1,4 @@
-"""What this machine is, and whether it can be made a node."""
+"""Facts of this machine, and checks that it can be made a node."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ class MachineError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """Facts that the playbooks ask for."""
+    """Facts that the playbooks need."""
 
     name: str
     """Of the host, as it calls itself."""
@@ -119,7 +119,7 @@ def refuse_foreign_configuration(kubeconfig: Path, memory: Path) -> None:
 
 
 def refuse_taken_ports(ports: Mapping[str, tuple[str, int]]) -> None:
-    """Raise if a stranger listens where one of our daemons will.
+    """Raise if another process listens where one of our daemons will.
 
     Args:
         ports: daemon → address and port.

@@ -75,7 +75,8 @@ class GoBuild:
     """Programs compiled from the Go module proxy."""
 
     recipe: str
-    """Folder in ``recipes`` with go.mod and go.sum (and the sources of a generated main package)."""
+    """Folder in ``recipes`` with go.mod and go.sum, the sources of a main package of its own if it has one, and
+    ``embedded.toml`` if that embeds files of modules."""
     packages: Mapping[str, str]
     """Name of the program → its main package."""
     ldflags: str = ""
@@ -104,22 +105,13 @@ class MavenJars:
     version: str | None = None
 
 
-@dataclass(frozen=True)
-class NoRegistry:
-    """No package registry gives it: it comes from a mirror or from its vendor."""
-
-    reason: str
-    version: str | None = None
-
-
-Registry = Wheel | PythonProgram | GoBuild | GoFiles | MavenJars | NoRegistry
+Registry = Wheel | PythonProgram | GoBuild | GoFiles | MavenJars
 _REGISTRIES: dict[str, type[Registry]] = {
     "wheel": Wheel,
     "python": PythonProgram,
     "go-build": GoBuild,
     "go-files": GoFiles,
     "maven": MavenJars,
-    "no-registry": NoRegistry,
 }
 
 
@@ -151,7 +143,7 @@ class Tool:
     """Installed only for who asks for this group; None: for everybody."""
 
     def source_digest(self, source: str) -> str:
-        """Changes when what `source` (``mirror``, ``vendor`` or ``registry``) is told to bring changes."""
+        """Return a digest of what `source` (``mirror``, ``vendor`` or ``registry``) installs."""
         recipe: Any = {"mirror": self.mirror, "vendor": self.vendor, "registry": self.registry}[source]
         told = {"version": self.version, "recipe": asdict(recipe) if recipe else None}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
@@ -163,8 +155,6 @@ class Tool:
 
 def recipe_files(registry: Registry) -> list[Path]:
     """The committed files that a registry build starts from, sorted."""
-    if isinstance(registry, NoRegistry):
-        return []
     if isinstance(registry, Wheel):
         return [RECIPES / "wheels" / registry.requirements]
     if isinstance(registry, PythonProgram):

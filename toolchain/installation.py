@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, NoRegistry, PythonProgram, Tool, Wheel, load_bom
+from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, PythonProgram, Tool, Wheel, load_bom
 from toolchain.cache import CACHE_VARIABLE, Cache, InstalledTool
 from toolchain.completion import complete
 from toolchain.errors import Attempt, DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
@@ -43,8 +43,6 @@ def from_registry(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
             return from_go_files(tool, files, staging, workshop)
         case MavenJars() as jars:
             return from_maven(tool, jars, staging, workshop)
-        case NoRegistry(reason=reason):
-            raise SourceUnavailableError(reason)
 
 
 SOURCES: Mapping[str, Source] = {"mirror": from_mirror, "vendor": from_vendor, "registry": from_registry}

@@ -4,7 +4,7 @@ import re
 import uuid
 from typing import Any
 
-from toolchain.bom import RECIPES, Bom, GoBuild, GoFiles, MavenJars, NoRegistry, PythonProgram, Tool, Wheel
+from toolchain.bom import RECIPES, Bom, GoBuild, GoFiles, MavenJars, PythonProgram, Tool, Wheel
 from toolchain.cache import Cache
 from toolchain.platforms import Platform
 from toolchain.sources.maven import locked_jars
@@ -86,8 +86,6 @@ def _parts(tool: Tool) -> list[dict[str, Any]]:
                 )
                 for jar in locked_jars(RECIPES / recipe)
             ]
-        case NoRegistry():
-            return []
         case GoBuild(recipe=recipe) | GoFiles(recipe=recipe):
             text = (RECIPES / recipe / "go.mod").read_text()
             required = {match["path"]: match["version"] for match in _REQUIRED.finditer(text)}

@@ -15,10 +15,10 @@ import pytest
 
 from components import package
 from components.supervision.layout import StackFolder
-from stacks import leftovers
-from stacks.engine import finish
-from stacks.policing import why_no_policies
-from stacks.workspace import PROJECT_FOLDER, Workspace
+from stacks.engine.policy_pack import why_no_policies
+from stacks.engine.process import finish
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
+from stacks.preflight import leftovers
 from tests.servers import server_folder
 from toolchain import ToolMissingError, locate
 
@@ -105,7 +105,7 @@ def test_a_program_in_yaml_brings_up_services_that_work_and_leaves_nothing(progr
     assert store.get_object(Bucket="drawings", Key="one")["Body"].read() == b"a line"
 
     kinds = {resource["type"] for resource in program.resources()}
-    assert {f"{package.NAME}:index:{kind}" for kind in ("HostSpace", "Database", "ObjectStore")} <= kinds
+    assert {f"{package.NAME}:index:{kind}" for kind in ("Host", "Database", "ObjectStore")} <= kinds
     state = program.pulumi("stack", "export")
     assert outputs["databasePassword"] not in state
     assert outputs["secretAccessKey"] not in state

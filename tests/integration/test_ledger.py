@@ -16,6 +16,7 @@ from marketlake.database.migrations import Migration, packaged
 from marketlake.settings import Database
 from marketlake.sync import ledger
 from marketlake.sync.ledger import LedgerEntry, Receipt
+from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from tests import servers
@@ -174,6 +175,21 @@ def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_text_is_stored_whatever_characters_it_has(postgres: Postgres) -> None:
+    told = "a\0b\ud800c\U0001f600"
+    kept = "a\ufffdb\ufffdc\U0001f600"
+    with postgres.transaction() as connection:
+        row = connection.execute(
+            "select %s as text, %s::text[] as texts, %s as json",
+            [told, [told], Jsonb({told: [told, {"number": 1, "text": "\\\\u0000"}]})],
+        ).fetchone()
+    assert row == {
+        "text": kept,
+        "texts": [kept],
+        "json": {kept: [kept, {"number": 1, "text": "\\\\u0000"}]},
+    }
 
 
 def test_a_lock_ends_with_its_session(postgres: Postgres) -> None:

@@ -32,7 +32,7 @@ DAEMONS = {
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
-    "kube-router",
+    "kube-network-policies",
 }
 POD_S, POLICY_S = 90, 45
 """How long a pod may take to run, and a policy to hold, beside other work on two cores."""

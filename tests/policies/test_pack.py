@@ -17,7 +17,7 @@ from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 from policies.pack import plain, policies_of
 from policies.rules import RULES, Enforcement
 from policies.rules.reading import UNKNOWN
-from stacks.workspace import PROJECT_FOLDER, Workspace
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
 from tests.policies.samples import LABELS, changed, deployment
 from toolchain import ToolMissingError, locate
 

@@ -74,12 +74,14 @@ def succeed(connection: Connection, task_id: UUID, result: Result) -> None:
     )
 
 
-def give_up(connection: Connection, task_id: UUID, code: str, message: str) -> None:
-    """End a task that failed for good."""
-    connection.execute(
-        "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1,"
-        " finished_at = now() where id = %s",
-        [code, message, task_id],
+def give_up(connection: Connection, task_id: UUID, worker: str, code: str, message: str) -> bool:
+    """End a task that failed for good; False if it has ended, or another worker has it."""
+    return bool(
+        connection.execute(
+            "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1,"
+            " finished_at = now() where id = %s and (state = 'queued' or (state = 'running' and worker = %s))",
+            [code, message, task_id, worker],
+        ).rowcount
     )
 
 

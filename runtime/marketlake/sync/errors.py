@@ -39,6 +39,18 @@ class RequestRefusedError(VenueError):
     code: ClassVar[str] = "request-refused"
 
 
+class RedirectRefusedError(VenueError):
+    """A redirect that leads to another server, or one too many."""
+
+    code: ClassVar[str] = "redirect-refused"
+
+
+class OversizedAnswerError(VenueError):
+    """A checksum file or a listing page that is longer than any can be."""
+
+    code: ClassVar[str] = "oversized-answer"
+
+
 class RateLimitedError(VenueError):
     """HTTP 429, still after the waits that the venue asked for."""
 
@@ -136,6 +148,12 @@ class MultipleMembersError(SyncError):
     """The zip does not hold exactly one member."""
 
     code: ClassVar[str] = "multiple-members"
+
+
+class InflatedTooLargeError(SyncError):
+    """The member inflates to more than the settings allow: a zip bomb, or a file larger than was foreseen."""
+
+    code: ClassVar[str] = "inflated-too-large"
 
 
 class CorruptZipError(SyncError):

@@ -34,7 +34,7 @@ def log(tmp_path: Path, recipes: Path) -> Path:
 
 
 def environment(tmp_path: Path, hang: str = "") -> dict[str, str]:
-    return {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HANG": hang}
+    return {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HANG": hang, "GOPATH": str(tmp_path / "go")}
 
 
 def rows(log: Path) -> list[list[str]]:

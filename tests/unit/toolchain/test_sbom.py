@@ -14,8 +14,7 @@ def test_every_tool_is_in_it_with_licence_and_parts(cache: Cache) -> None:
     assert set(components) == set(load_bom().tools)
     assert components["minio"]["licenses"] == [{"expression": "AGPL-3.0-or-later"}]
     without_parts = {name for name, entry in components.items() if not entry["components"]}
-    unknown = {"kube-router", "pulumi-resource-kubernetes"}
-    assert without_parts == {*unknown, "pause"}, "only a program of this project needs no module"
+    assert without_parts == {"pause"}, "only a program of this project needs no module"
 
 
 def test_parts_carry_package_urls_and_digests(cache: Cache) -> None:

@@ -1,0 +1,34 @@
+"""`make policy`: a recorded state, held to the policies."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stacks.commands.stack import Stack
+from stacks.engine.policy_pack import PoliciesUnavailableError, policy_arguments, why_no_policies
+
+
+def check_policies(stack: Stack, state: Path | None = None) -> None:
+    """Hold a recorded state to the policies.
+
+    Args:
+        stack: the environment, whose levels hold.
+        state: a file that `pulumi stack export` wrote; the stack's own state when omitted.
+
+    Raises:
+        PoliciesUnavailableError: they cannot run here, or there is no state.
+        ProgramError: a mandatory rule is broken.
+    """
+    if why := why_no_policies():
+        raise PoliciesUnavailableError(f"Policies cannot be checked: {why}.")
+    if state is None and not stack.exists:
+        raise PoliciesUnavailableError(
+            f"There is no stack {stack.name!r} whose state could be checked: `make up ENV={stack.name}` makes one."
+        )
+    stack.workspace.prepare()
+    with TemporaryDirectory(prefix="marketlake-state-") as folder:
+        if state is None:
+            state = Path(folder, "state.json")
+            stack.pulumi_quietly("stack", "export", "--stack", stack.name, "--file", str(state))
+        stack.say(f"checking the policies over {state.name} of {stack.name!r}")
+        arguments = policy_arguments(stack.policy_levels)
+        stack.pulumi_bare("policy", "analyze", "--file", str(state.absolute()), *arguments)
