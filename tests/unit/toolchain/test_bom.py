@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from packaging.version import Version
 
 from tests.unit.toolchain.conftest import sample_bom
 from toolchain.bom import (
@@ -90,6 +91,12 @@ def test_pulumis_command_line_is_the_version_of_the_python_package() -> None:
     names = ("pulumi", "pulumi-language-python", "pulumi-python-scripts")
     assert {BOM.tool(name).version for name in names} == {installed}
     assert f"version.Version=v{installed}" in BOM.tool("pulumi").registry.ldflags
+
+
+def test_pulumis_kubernetes_provider_is_the_version_of_the_python_package() -> None:
+    tool = BOM.tool("pulumi-resource-kubernetes")
+    assert Version(tool.version) == Version(importlib.metadata.version("pulumi-kubernetes"))
+    assert f"version.Version=v{tool.version}" in tool.registry.ldflags
 
 
 def test_an_unknown_tool_is_answered_with_those_that_are_known() -> None:
