@@ -8,6 +8,8 @@ BOOT   := $(CACHE)/bootstrap/$(shell cksum < toolchain/bootstrap.txt | cut -d' '
 UV     := $(BOOT)/bin/uv
 RUN    := .venv/bin/python
 STACKS := $(RUN) -m stacks.cli
+# The wheels of a mirror that is a folder take the place of the package index.
+WHEELS := $(if $(MARKETLAKE_TOOL_MIRROR),$(abspath $(wildcard $(MARKETLAKE_TOOL_MIRROR)/wheels)))
 NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
 
 export UV_PYTHON_DOWNLOADS := never
@@ -112,15 +114,26 @@ bench: tools ## the figures, with the machine they were measured on
 clean: ## remove the virtual environment (the tools stay in the cache)
 	rm -rf .venv
 
-$(UV): toolchain/bootstrap.txt
+# Named after what it is made of, so the age of that does not matter.
+$(UV): | toolchain/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "marketlake needs Python >= 3.11, this is %s: name another with PYTHON=..." % sys.version.split()[0])'
 	@echo "uv: installing the pinned version into $(BOOT)" >&2
 	@rm -rf $(BOOT).part && mkdir -p $(dir $(BOOT))
 	@$(PYTHON) -m venv $(BOOT).part
-	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r toolchain/bootstrap.txt
+	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		$(if $(WHEELS),--no-index --find-links $(WHEELS)) -r toolchain/bootstrap.txt
 	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT) && touch $(UV)
 
 .venv/.synced: $(UV) uv.lock pyproject.toml runtime/pyproject.toml
 	@echo "python: installing the locked libraries into .venv" >&2
-	@$(UV) sync --frozen --all-packages --quiet --python $(PYTHON)
+	@$(if $(WHEELS),$(INSTALL_OFFLINE),$(UV) sync --frozen --all-packages --quiet --python $(PYTHON))
 	@touch $@
+
+# `uv sync` takes every file from the address in the lock; these take it from a folder, proven by the lock all the same.
+define INSTALL_OFFLINE
+$(UV) venv --quiet --offline --allow-existing --python $(PYTHON) .venv && \
+$(UV) export --frozen --offline --all-packages --no-emit-workspace --quiet --output-file .venv/locked.txt && \
+$(UV) pip sync --quiet --offline --python .venv --no-index --find-links $(WHEELS) --require-hashes .venv/locked.txt && \
+$(UV) pip install --quiet --offline --python .venv --no-index --find-links $(WHEELS) --no-deps \
+	--build-constraints toolchain/recipes/wheels/hatchling.txt --editable . --editable runtime
+endef
