@@ -67,7 +67,7 @@ def mirror(
     """
     from toolchain.mirroring import write_mirror
 
-    with told(), terminable():
+    with exit_on_error(), terminable():
         with progress_for() as progress:
             report = write_mirror(folder, groups=group or (), progress=progress)
         if as_json:
