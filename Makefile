@@ -61,6 +61,7 @@ cluster-down: .venv/.synced ## undo it: no process, mount, interface, rule or fi
 	@$(RUN) -m playbooks down
 
 images: tools ## build the container images and load them into this machine's node (REGISTRY=host/prefix: push them)
+	@$(if $(REGISTRY),$(RUN) -m toolchain install crane,)
 	@$(RUN) -m toolchain.images $(if $(REGISTRY),--registry $(REGISTRY))
 
 env: .venv/.synced ## print the exports that put the pinned tools on PATH (for eval, see the README)

@@ -14,13 +14,12 @@ from rich.console import Console
 
 from stacks.commands.down import LeftoverError
 from stacks.commands.down import down as run_down
-from stacks.commands.policy import check_policies
+from stacks.commands.policy import StackMissingError, check_policies
 from stacks.commands.preview import preview as run_preview
 from stacks.commands.preview import preview_for_report
 from stacks.commands.stack import LockedError, Stack
 from stacks.commands.up import refresh as run_refresh
 from stacks.commands.up import up as run_up
-from stacks.engine.policy_pack import PoliciesUnavailableError
 from stacks.engine.process import InterruptError, ProgramError
 from stacks.engine.workspace import PassphraseLostError, Workspace
 from stacks.preflight.capacity import CapacityError
@@ -217,7 +216,7 @@ def _exit_codes() -> Iterator[None]:
         LeftoverError,
         CapacityError,
         PassphraseLostError,
-        PoliciesUnavailableError,
+        StackMissingError,
         SettingsError,
         ToolchainError,
     ) as error:

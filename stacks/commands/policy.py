@@ -4,7 +4,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stacks.commands.stack import Stack
-from stacks.engine.policy_pack import PoliciesUnavailableError, policy_arguments, why_no_policies
+from stacks.engine.policy_pack import policy_arguments
+
+
+class StackMissingError(Exception):
+    """There is no stack whose state could be checked."""
 
 
 def check_policies(stack: Stack, state: Path | None = None) -> None:
@@ -15,13 +19,11 @@ def check_policies(stack: Stack, state: Path | None = None) -> None:
         state: a file that `pulumi stack export` wrote; the stack's own state when omitted.
 
     Raises:
-        PoliciesUnavailableError: they cannot run here, or there is no state.
+        StackMissingError: there is no state.
         ProgramError: a mandatory rule is broken.
     """
-    if why := why_no_policies():
-        raise PoliciesUnavailableError(f"Policies cannot be checked: {why}.")
     if state is None and not stack.exists:
-        raise PoliciesUnavailableError(
+        raise StackMissingError(
             f"There is no stack {stack.name!r} whose state could be checked: `make up ENV={stack.name}` makes one."
         )
     stack.workspace.prepare()

@@ -5,7 +5,6 @@ from tempfile import TemporaryDirectory
 
 from stacks.commands.stack import Stack
 from stacks.commands.up import checked
-from stacks.engine.policy_pack import why_no_policies
 from stacks.preview.report import Preview
 from stacks.settings.validation import require_secrets
 
@@ -48,6 +47,5 @@ def preview_for_report(stack: Stack, *, refresh: bool = False) -> Preview:
             events.read_text() if events.exists() else "",
             failed=ended.code != 0,
             errors=ended.errors,
-            without_policies=why_no_policies(),
             refreshed=refresh,
         )

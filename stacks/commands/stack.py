@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stacks.engine.policy_pack import levels_file, policy_arguments, why_no_policies
+from stacks.engine.policy_pack import levels_file, policy_arguments
 from stacks.engine.process import Ended, finish, read, run
 from stacks.engine.state import heal_locks, locks, pending_creates, remove_salt
 from stacks.engine.workspace import Workspace
@@ -116,10 +116,7 @@ class Stack:
         return True
 
     def policy_arguments(self) -> list[str]:
-        """Return the arguments by which Pulumi runs the policies; none, after a warning, where it cannot."""
-        if why := why_no_policies():
-            self.say(f"warning: the policies are not run: {why}")
-            return []
+        """Return the arguments by which Pulumi runs the policies."""
         return policy_arguments(self.policy_levels)
 
     def pulumi(self, command: str, *arguments: str, variables: Mapping[str, str] | None = None) -> None:

@@ -57,8 +57,6 @@ class Preview:
     failed: bool = False
     errors: str = ""
     """What Pulumi wrote beside the document."""
-    without_policies: str = ""
-    """Why no policy looked; empty if they did."""
     refreshed: bool = False
     changes: Sequence[Change] = field(init=False)
 
@@ -135,8 +133,6 @@ def _summary(preview: Preview) -> str:
     stops = sum(finding.stops for finding in preview.findings)
     if stops:
         told += f" · **{_count(stops, 'policy violation')}**"
-    if preview.without_policies:
-        told += f"\n\nPolicies were not run: {_line(preview.without_policies)}"
     return told
 
 

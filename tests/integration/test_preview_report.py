@@ -14,12 +14,9 @@ from stacks.commands.policy import check_policies
 from stacks.commands.preview import preview, preview_for_report
 from stacks.commands.stack import Stack
 from stacks.commands.up import up
-from stacks.engine.policy_pack import why_no_policies
 from stacks.engine.process import ProgramError
 from stacks.engine.workspace import PROJECT_FOLDER, Workspace
 from stacks.preview.report import report
-
-pytestmark = pytest.mark.skipif(why_no_policies() != "", reason=why_no_policies() or "policies run here")
 
 PROGRAM = """
 import json

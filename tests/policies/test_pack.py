@@ -125,11 +125,9 @@ def state(folder: Path, *resources: tuple[str, dict[str, Any]]) -> Path:
 def analyse(folder: Path, path: Path, *more: str) -> tuple[int, list[dict[str, Any]]]:
     try:
         locate("pulumi")
-        current = locate("pulumi-language-python").version == "3.250.0"
+        locate("pulumi-language-python")
     except ToolMissingError as error:
         pytest.skip(str(error))
-    if not current:
-        pytest.skip("the installed language host is the stand-in, which cannot run policy packs")
     pack = PROJECT_FOLDER / "policies"
     argv = ["pulumi", "policy", "analyze", "--file", str(path), "--policy-pack", str(pack), "--json", *more]
     environment = Workspace(PROJECT_FOLDER, folder, folder).environment()

@@ -364,6 +364,7 @@ def test_later_builds_are_begun_when_the_first_one_compiles(
     ("name", "brings"),
     [
         ("java", "from_wheel"),
+        ("pulumi-language-python", "from_python_program"),
         ("minio", "from_go_build"),
         ("pulumi-python-scripts", "from_go_files"),
         ("kafka", "from_maven"),

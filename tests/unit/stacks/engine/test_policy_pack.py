@@ -1,9 +1,8 @@
-"""Whether policies run in a preview and over a state, and how a report comes about."""
+"""How policies run in a preview and over a state, and how a report comes about."""
 
 import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,20 +11,14 @@ from typer.testing import CliRunner
 
 from stacks import cli
 from stacks.commands import stack as stack_module
-from stacks.commands.policy import check_policies
+from stacks.commands.policy import StackMissingError, check_policies
 from stacks.commands.preview import preview, preview_for_report
 from stacks.commands.stack import Stack
-from stacks.engine import policy_pack
-from stacks.engine.policy_pack import PoliciesUnavailableError, levels_file, policy_arguments, why_no_policies
+from stacks.engine.policy_pack import levels_file, policy_arguments
 from stacks.engine.process import Ended, ProgramError, finish
 from stacks.engine.workspace import PROJECT_FOLDER, Workspace
-from toolchain import ToolMissingError
 
 SETTINGS = "config:\n  marketlake:target: host\n"
-
-
-def host(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(policy_pack, "locate", lambda name: SimpleNamespace(version=version))
 
 
 class Runs:
@@ -61,7 +54,6 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     for name in ("run", "finish", "read"):
         monkeypatch.setattr(stack_module, name, getattr(runs, name))
     monkeypatch.setattr(Workspace, "search_path", lambda self: [])
-    host(monkeypatch, "3.250.0")
     return runs
 
 
@@ -77,33 +69,6 @@ def stack(tmp_path: Path) -> Stack:
     return Stack("blue", space, Console(file=io.StringIO(), width=300))
 
 
-def said(stack: Stack) -> str:
-    assert isinstance(stack.console.file, io.StringIO)
-    return stack.console.file.getvalue()
-
-
-@pytest.mark.parametrize("version", ["3.250.0", "3.251.1", "4.0.0"])
-def test_policies_run_with_the_current_language_host(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    host(monkeypatch, version)
-    assert why_no_policies() == ""
-
-
-def test_the_stand_in_host_cannot_run_them_and_it_is_said_how_to_get_the_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    host(monkeypatch, "3.79.0")
-    assert why_no_policies().startswith("pulumi-language-python 3.79.0 is installed, a stand-in")
-    assert "marketlake tools install --again pulumi-language-python" in why_no_policies()
-
-
-def test_without_a_host_the_toolchain_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ToolMissingError(f"{name} is not installed; run: make tools")
-
-    monkeypatch.setattr(policy_pack, "locate", missing)
-    assert why_no_policies() == "pulumi-language-python is not installed; run: make tools"
-
-
 def test_an_environments_levels_are_handed_over_if_there_are_any(tmp_path: Path) -> None:
     levels = levels_file(tmp_path / "Pulumi.blue.yaml", "blue")
     assert levels == tmp_path / "policies.blue.json"
@@ -115,17 +80,6 @@ def test_an_environments_levels_are_handed_over_if_there_are_any(tmp_path: Path)
 def test_a_preview_runs_the_policies(stack: Stack, runs: Runs) -> None:
     preview(stack)
     assert "--policy-pack" in runs.argv[-1]
-
-
-def test_a_preview_goes_on_without_policies_where_they_cannot_run_and_says_so(
-    stack: Stack, runs: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host(monkeypatch, "3.79.0")
-    preview(stack)
-    assert runs.argv[-1][1] == "preview"
-    assert "--policy-pack" not in runs.argv[-1]
-    assert "the policies are not run: pulumi-language-python 3.79.0" in said(stack)
-    assert preview_for_report(stack).without_policies
 
 
 def test_a_preview_for_a_report_holds_steps_findings_and_errors(stack: Stack, runs: Runs) -> None:
@@ -160,15 +114,7 @@ def test_any_exported_state_can_be_checked(stack: Stack, runs: Runs, tmp_path: P
 
 def test_a_stack_without_a_state_is_told(stack: Stack, runs: Runs) -> None:
     stack.workspace.state_file("blue").unlink()
-    with pytest.raises(PoliciesUnavailableError, match=r"no stack 'blue' whose state .*`make up ENV=blue`"):
-        check_policies(stack)
-
-
-def test_checking_fails_where_policies_cannot_run(
-    stack: Stack, runs: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host(monkeypatch, "3.79.0")
-    with pytest.raises(PoliciesUnavailableError, match="Policies cannot be checked: pulumi-language-python"):
+    with pytest.raises(StackMissingError, match=r"no stack 'blue' whose state .*`make up ENV=blue`"):
         check_policies(stack)
 
 

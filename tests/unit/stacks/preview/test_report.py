@@ -243,11 +243,6 @@ def test_only_mandatory_findings_make_a_preview_bad(level: str, good: bool) -> N
     assert f"- **{level}** `image-by-digest`: Images" in report(told)
 
 
-def test_it_is_said_when_no_policy_looked() -> None:
-    text = report(preview(without_policies="the host is a stand-in"))
-    assert "Policies were not run: the host is a stand-in\n" in text
-
-
 def test_texts_of_others_cannot_become_markup() -> None:
     text = report(
         preview(
@@ -370,6 +365,5 @@ def test_a_report_never_exceeds_what_a_comment_can_hold(
         findings=findings_of({"policyEvent": finding(message=message)} for message in messages),
         failed=True,
         errors=errors * 50,
-        without_policies=errors,
     )
     assert len(report(told)) <= LIMIT
