@@ -9,6 +9,8 @@ UV     := $(BOOT)/bin/uv
 RUN    := .venv/bin/python
 STACKS := $(RUN) -m stacks.cli
 SUITE  := $(RUN) -m tests.suite $(if $(SEED),--seed $(SEED))
+# The wheels of a mirror that is a folder take the place of the package index.
+WHEELS := $(if $(MARKETLAKE_TOOL_MIRROR),$(abspath $(wildcard $(MARKETLAKE_TOOL_MIRROR)/wheels)))
 NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
 
 export UV_PYTHON_DOWNLOADS := never
@@ -123,10 +125,20 @@ $(UV):
 	@echo "uv: installing the pinned version into $(BOOT)" >&2
 	@rm -rf $(BOOT).part && mkdir -p $(dir $(BOOT))
 	@$(PYTHON) -m venv $(BOOT).part
-	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r toolchain/bootstrap.txt
+	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		$(if $(WHEELS),--no-index --find-links $(WHEELS)) -r toolchain/bootstrap.txt
 	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT)
 
 .venv/.synced: $(UV) uv.lock pyproject.toml runtime/pyproject.toml
 	@echo "python: installing the locked libraries into .venv" >&2
-	@$(UV) sync --frozen --all-packages --quiet --python $(PYTHON)
+	@$(if $(WHEELS),$(INSTALL_OFFLINE),$(UV) sync --frozen --all-packages --quiet --python $(PYTHON))
 	@touch $@
+
+# `uv sync` takes every file from the address in the lock; these take it from a folder, proven by the lock all the same.
+define INSTALL_OFFLINE
+$(UV) venv --quiet --offline --allow-existing --python $(PYTHON) .venv && \
+$(UV) export --frozen --offline --all-packages --no-emit-workspace --quiet --output-file .venv/locked.txt && \
+$(UV) pip sync --quiet --offline --python .venv --no-index --find-links $(WHEELS) --require-hashes .venv/locked.txt && \
+$(UV) pip install --quiet --offline --python .venv --no-index --find-links $(WHEELS) --no-deps \
+	--build-constraints toolchain/recipes/wheels/hatchling.txt --editable . --editable runtime
+endef

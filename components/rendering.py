@@ -107,7 +107,7 @@ def console_address(service: Service, addresses: Mapping[str, str]) -> str | Non
 
 
 def fill(text: str, service: Service, resolved: PlaceholderValues) -> str:
-    """Return Return `text` with every placeholder replaced.
+    """Return `text` with every placeholder replaced.
 
     Raises:
         UnresolvedError: the values do not hold one of them.

@@ -130,8 +130,6 @@ class Tool:
     registry: Registry
     executables: tuple[str, ...] = ()
     """Programs in the ``bin`` folder of the tool's root."""
-    mirror: Layout = field(default_factory=Layout)
-    """Layout of its archive in a mirror."""
     vendor: Vendor | None = None
     no_vendor: str | None = None
     """Why there is no vendor release to take."""
@@ -143,8 +141,8 @@ class Tool:
     """Installed only for who asks for this group; None: for everybody."""
 
     def source_digest(self, source: str) -> str:
-        """Return a digest of what `source` (``mirror``, ``vendor`` or ``registry``) installs."""
-        recipe: Any = {"mirror": self.mirror, "vendor": self.vendor, "registry": self.registry}[source]
+        """Return a digest of what `source` (``vendor`` or ``registry``) installs."""
+        recipe: Any = self.vendor if source == "vendor" else self.registry
         told = {"version": self.version, "recipe": asdict(recipe) if recipe else None}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         if source == "registry":
@@ -233,23 +231,17 @@ def _tool(name: str, entry: dict[str, Any]) -> Tool:
             raise BomError(
                 f"{name}: exactly one of {', '.join(_REGISTRIES)} must say how a registry gives it"
             )
-        own = {key: value for key, value in entry.items() if key not in {*kinds, "vendor", "mirror"}}
+        own = {key: value for key, value in entry.items() if key not in {*kinds, "vendor"}}
         tool = Tool(
             name=name,
             registry=_REGISTRIES[kinds[0]](**_with_layout(entry[kinds[0]])),
             vendor=Vendor(**_with_layout(entry["vendor"])) if "vendor" in entry else None,
-            mirror=Layout(**entry["mirror"]) if "mirror" in entry else _programs(entry),
             **_frozen(own),
         )
     except TypeError as error:
         raise BomError(f"{name}: {error}") from error
     _verify(tool)
     return tool
-
-
-def _programs(entry: dict[str, Any]) -> Layout:
-    """A mirror's archive, if nothing else is said, holds the programs themselves."""
-    return Layout(pick={program: f"bin/{program}" for program in entry.get("executables", [])})
 
 
 def _with_layout(entry: dict[str, Any]) -> dict[str, Any]:

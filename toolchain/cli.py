@@ -1,11 +1,13 @@
 """``marketlake tools``: the command line of the toolchain."""
 
 import json
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +17,10 @@ from toolchain.cache import Cache, InstalledTool, locate
 from toolchain.errors import ToolchainError
 from toolchain.links import bin_folder, shell_lines
 from toolchain.platforms import this_platform
-from toolchain.progress import duration
+from toolchain.progress import duration, progress_for
+
+if TYPE_CHECKING:
+    from toolchain.mirroring import MirrorReport
 
 app = typer.Typer(
     help="The pinned tools of the platform: bring them, and see where each came from.", no_args_is_help=True
@@ -42,6 +47,33 @@ def install(
         Console(stderr=True).print(
             "1 tool is there." if len(tools) == 1 else f"{len(tools)} tools are there.", highlight=False
         )
+
+
+@app.command()
+def mirror(
+    folder: Annotated[Path, typer.Argument(help="Where to; is made, or brought up to date.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group", help="The tools of this group, too, and its images; may be given several times."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the mirror holds as JSON.")] = False,
+) -> None:
+    """Write a mirror of everything that `make up` installs, for places where no registry answers.
+
+    It serves machines of this one's platform and Python. Run it again, here or on other machines, to add what is
+    missing: of another version, platform or Python. There, MARKETLAKE_TOOL_MIRROR names the folder.
+    """
+    from toolchain.mirroring import write_mirror
+
+    with exit_on_error(), terminable():
+        with progress_for() as progress:
+            report = write_mirror(folder, groups=group or (), progress=progress)
+        if as_json:
+            print(json.dumps(asdict(report), indent=1))
+        else:
+            Console().print(_holds(report), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -91,6 +123,15 @@ def sbom() -> None:
         print(json.dumps(software_bill(load_bom(), Cache.default(), this_platform()), indent=1))
 
 
+def _holds(report: "MirrorReport") -> str:
+    images = f"{len(report.images)} images" if report.images else "no images"
+    return (
+        f"{report.folder} holds {len(report.tools)} tools and {images} for {report.platform}, and {report.wheels} "
+        f"wheels for {report.python}: {report.bytes / 1e6:.0f} MB in all, {report.written} files are new.\n"
+        f"Where no registry answers: MARKETLAKE_TOOL_MIRROR={shlex.quote(report.folder)} make up"
+    )
+
+
 def _lines(row: dict[str, Any]) -> list[str]:
     """A tool as a person reads it: what and from where; which exactly and how proven; what to know."""
     receipt = row["receipt"]
@@ -102,6 +143,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
         f"    {receipt['location']}",
         f"    proven {receipt['verified']}; took {duration(receipt['seconds'])}",
     ]
+    if receipt["mirror"]:
+        lines.append(f"    copied from {receipt['mirror']}")
     return [*lines, f"    note: {receipt['note']}"] if receipt["note"] else lines
 
 

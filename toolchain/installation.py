@@ -249,14 +249,16 @@ def _line(installed: InstalledTool, attempts: list[Attempt]) -> str:
     receipt = installed.receipt
     refused = f"; not from {', '.join(attempt.source for attempt in attempts)}" if attempts else ""
     note = f"\n  note: {receipt.note}" if receipt.note else ""
+    source, location = ("mirror", receipt.mirror) if receipt.mirror else (receipt.source, receipt.location)
     return (
-        f"✓ {installed.name} {installed.version} from {receipt.source} ({receipt.location}), "
+        f"✓ {installed.name} {installed.version} from {source} ({location}), "
         f"{duration(receipt.seconds)}{refused}{note}"
     )
 
 
 def _remedy(tool: Tool, platform: Platform) -> str:
     return (
-        f"Set {MIRROR_VARIABLE} to a folder or URL that holds {archive_name(tool, platform)} and SHA256SUMS, "
-        "or give this machine access to the vendor's site or to the package registry."
+        f"Give this machine access to the vendor's site or to the package registry, or set {MIRROR_VARIABLE} to a "
+        f"mirror that holds {archive_name(tool, platform)}: `marketlake tools mirror` writes one where there is "
+        "access."
     )

@@ -125,7 +125,7 @@ def resolve(
 
 
 def addresses_of(ports: Mapping[str, int]) -> dict[str, str]:
-    """Return Return ``host:port`` of each port: everything is on the loopback interface."""
+    """Return ``host:port`` of each port: everything is on the loopback interface."""
     return {name: f"{LOOPBACK}:{port}" for name, port in ports.items()}
 
 

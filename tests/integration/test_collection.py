@@ -17,7 +17,7 @@ import pytest
 from marketlake.archive.binance import Binance
 from marketlake.archive.discovery import discover
 from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.collection import assignments, batches, worker
+from marketlake.collection import assignments, batches, collector, worker
 from marketlake.collection.batches import BatchState, Progress
 from marketlake.collection.collector import Ingest
 from marketlake.collection.orchestrator import (
@@ -388,6 +388,54 @@ def test_two_collections_of_the_same_files_at_once_bring_each_in_once(platform: 
     assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
     assert sum(result.verified for result in results) == 3
     assert all(result.verified + result.skipped == 3 and not result.failed for result in results)
+
+
+def test_a_locked_file_holds_no_worker_and_comes_in_once_its_lock_is_free(platform: Platform) -> None:
+    platform.settings = platform.settings.model_copy(update={"collection": Collection(concurrency=1)})
+    bronze = Bronze()
+    with platform.batch() as (batch_id, orchestrator), platform.working(bronze, copy=land):
+        with ledger.file_lock(platform.postgres, "binance", KEY_1):
+            orchestrator.dispatch(platform.files(), see=lambda _: None)
+            eventually(lambda: sorted(bronze.ingested) == [KEY_3, KEY_2])
+            time.sleep(2 * assignments.FIRST_DEFERRAL_S)
+            with platform.postgres.transaction() as connection:
+                seen = batches.progress(connection, batch_id)
+            assert seen is not None
+            assert (seen.queued, seen.running, seen.verified) == (1, 0, 2)
+        ended = orchestrator.wait()
+        with platform.postgres.transaction() as connection:
+            row = connection.execute(
+                "select attempts, locked_since from task where key = %s", [KEY_1]
+            ).fetchone()
+    assert (ended.verified, ended.failed) == (3, 0)
+    assert bronze.ingested.count(KEY_1) == 1
+    assert row == {"attempts": 1, "locked_since": None}, "waiting is no attempt"
+
+
+def test_the_pauses_of_a_locked_file_double_up_to_a_limit(platform: Platform) -> None:
+    topic = platform.settings.event_bus.tasks_topic
+    pauses: list[float] = []
+    with platform.batch() as (batch_id, _), platform.postgres.transaction() as connection:
+        task = FileTask.of(platform.files()[0], platform.exchange.endpoint, batch_id)
+        batches.add(connection, batch_id, [task], topic=topic, traceparent=None)
+        for locked_s in (0.0, 1.0, 2.0, 4.0, 1000.0):
+            assignments.defer(connection, task, locked_s, topic=topic, traceparent=None)
+            row = connection.execute(
+                "select extract(epoch from due_at - now())::float as pause from outbox order by id desc limit 1"
+            ).fetchone()
+            assert row is not None
+            pauses.append(row["pause"])
+    assert pauses == [1, 1, 2, 4, assignments.LONGEST_DEFERRAL_S]
+
+
+def test_a_file_that_stays_locked_fails_with_what_to_do(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "LOCKED_AT_MOST_S", 0.5)
+    with ledger.file_lock(platform.postgres, "binance", KEY_1), platform.working(Bronze(), copy=land):
+        batch_id, ended = platform.collect()
+    assert (ended.verified, ended.failed) == (2, 1)
+    assert platform.failures(batch_id) == {KEY_1: "file-locked"}
 
 
 def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) -> None:

@@ -159,7 +159,7 @@ def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
     held, release = threading.Event(), threading.Event()
 
     def first() -> None:
-        with ledger.file_lock(postgres, "binance", "k", wait=threading.Event().wait):
+        with ledger.file_lock(postgres, "binance", "k"):
             held.set()
             release.wait(20)
             order.append("first")
@@ -167,13 +167,13 @@ def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
     thread = threading.Thread(target=first)
     thread.start()
     assert held.wait(20)
-    with pytest.raises(LockGivenUpError), ledger.file_lock(postgres, "binance", "k", wait=lambda _: True):
+    with pytest.raises(LockGivenUpError), ledger.file_lock(postgres, "binance", "k"):
         pass
-    with ledger.file_lock(postgres, "binance", "another", wait=lambda _: True):
+    with ledger.file_lock(postgres, "binance", "another"):
         release.set()
-    with ledger.file_lock(postgres, "binance", "k", wait=threading.Event().wait):
-        order.append("second")
     thread.join()
+    with ledger.file_lock(postgres, "binance", "k"):
+        order.append("second")
     assert order == ["first", "second"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.cache import Cache
+from toolchain.platforms import Platform
 
 _FORMAT = 1
 
@@ -73,6 +74,11 @@ class Store:
         """The store of a cache."""
         return cls(cache.folder / "images")
 
+    @classmethod
+    def of_mirror(cls, folder: Path, platform: Platform) -> "Store":
+        """The store for a platform in a mirror."""
+        return cls(folder / "images" / str(platform))
+
     @property
     def layout(self) -> Path:
         """The OCI image layout; images share its blobs."""
@@ -82,6 +88,11 @@ class Store:
     def staging(self) -> Path:
         """Unfinished blobs and folders, on the same disk as the finished ones."""
         return self.folder / ".staging"
+
+    @property
+    def packages(self) -> Path:
+        """The file that remembers of which packages of the distribution the images are made."""
+        return self.folder / "packages.json"
 
     def blob(self, digest: str) -> Path:
         """Where the content of that digest lies, or would."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.cache import Cache, InstalledTool
+from toolchain.cache import Cache, InstalledTool, Receipt
 from toolchain.fetch import Fetcher
 from toolchain.platforms import Platform
 
@@ -19,6 +19,8 @@ class Origin:
     version: str | None = None
     """None: the one of the bill of materials."""
     note: str | None = None
+    copied: Receipt | None = None
+    """The receipt that came with the tool from a mirror: it keeps saying what the tool is made of."""
 
 
 @dataclass(frozen=True)

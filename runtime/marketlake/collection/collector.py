@@ -27,7 +27,7 @@ from marketlake.events.consumer import RetryLaterError
 from marketlake.events.envelope import EnvelopeError, Event, Message
 from marketlake.settings import ObjectStore, Settings, VenueEndpoint
 from marketlake.sync import ledger
-from marketlake.sync.errors import RateLimitedError, SyncError, VenueUnavailableError
+from marketlake.sync.errors import FileLockedError, RateLimitedError, SyncError, VenueUnavailableError
 from marketlake.sync.ledger import LedgerEntry, Receipt
 from marketlake.telemetry import metrics
 
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 UNEXPECTED = "unexpected"
 """Code of an error that nobody foresaw."""
+LOCKED_AT_MOST_S = 3600.0
+"""How long a task waits for a file that another session holds before it counts as failed."""
 _LONGEST_MESSAGE = 4000
 """Characters of an error that are kept: an event has to fit through the event bus."""
 
@@ -94,7 +96,7 @@ class Collector:
         self._limiter = HostLimiter(settings.collection.requests_per_second)
 
     def work(self, event: Event) -> None:
-        """Do what the event asks for, whatever comes out of it for the file.
+        """Do what the event asks for, whatever comes out of it for the file; later, if the file is locked elsewhere.
 
         Raises:
             RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
@@ -103,20 +105,41 @@ class Collector:
         task = _task(event)
         file = task.file
         try:
-            with (
-                telemetry.span(
-                    "collect file",
-                    kind=SpanKind.CONSUMER,
-                    traceparent=event.traceparent,
-                    venue=file.venue,
-                    key=file.key,
-                    batch=str(task.batch_id),
-                ),
-                ledger.file_lock(self._postgres, file.venue, file.key, wait=self._stop.wait) as session,
+            with telemetry.span(
+                "collect file",
+                kind=SpanKind.CONSUMER,
+                traceparent=event.traceparent,
+                venue=file.venue,
+                key=file.key,
+                batch=str(task.batch_id),
             ):
-                self._work_locked(session, task)
-        except (DatabaseUnavailableError, LockGivenUpError) as error:
+                self._work_or_defer(task, event.traceparent)
+        except DatabaseUnavailableError as error:
             raise RetryLaterError(str(error)) from error
+
+    def _work_or_defer(self, task: FileTask, traceparent: str | None) -> None:
+        try:
+            with ledger.file_lock(self._postgres, task.file.venue, task.file.key) as session:
+                self._work_locked(session, task)
+        except LockGivenUpError:
+            self._defer(task, traceparent)
+
+    def _defer(self, task: FileTask, traceparent: str | None) -> None:
+        """Put a task back whose file is locked elsewhere, and so take another one meanwhile."""
+        with self._postgres.transaction() as connection:
+            locked_s = assignments.locked_for(connection, task.id)
+            if locked_s is None:
+                return
+            if locked_s > LOCKED_AT_MOST_S:
+                error = FileLockedError(
+                    f"{task.file.key}: another session has held its lock for {locked_s:.0f} s. Look at the sessions "
+                    "that hold advisory locks in PostgreSQL; collect again once it is free."
+                )
+                self._give_up(connection, task, error, 0)
+                return
+            topic = self._settings.event_bus.tasks_topic
+            assignments.defer(connection, task, locked_s, topic=topic, traceparent=traceparent)
+        log.info("%s is locked by another session: it is tried again later", task.file.key)
 
     def abandon(self, message: Message, error: Exception) -> None:
         """End the task that a message asks for, because the message goes to the dead letters.
@@ -231,9 +254,9 @@ class Collector:
         event = task.failed(code, message, telemetry.current_traceparent())
         bus = self._settings.event_bus
         with session.transaction():
-            assignments.give_up(session, task.id, self._worker, code, message)
-            outbox.put(session, bus.events_topic, [event])
-            outbox.put(session, bus.dead_letters_topic, [event])
+            if assignments.give_up(session, task.id, self._worker, code, message):
+                outbox.put(session, bus.events_topic, [event])
+                outbox.put(session, bus.dead_letters_topic, [event])
 
     def _wait_before_retry(self, session: Connection, task: FileTask, error: Exception, attempt: int) -> None:
         code, _ = _diagnosis(error)

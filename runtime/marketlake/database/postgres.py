@@ -18,7 +18,8 @@ Connection = psycopg.Connection[DictRow]
 """A connection whose rows are dictionaries."""
 
 CONNECT_TIMEOUT_S = 5
-_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_IDLE_S, _INTERVAL_S, _PROBES = 10, 5, 3
+"""How long either side lets the other be silent before it asks, how often it asks again, and how many times."""
 
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -50,7 +51,7 @@ class Postgres:
             "password": database.password.get_secret_value(),
             "application_name": application,
             "connect_timeout": CONNECT_TIMEOUT_S,
-            **_KEEPALIVE,
+            **_keepalive(),
         }
         self._kept = kept
         self._lock = threading.Lock()
@@ -162,3 +163,27 @@ class _StorableText(Dumper):
 
     def dump(self, obj: str) -> bytes:
         return str(_storable(obj)).encode()
+
+
+def _keepalive() -> dict[str, Any]:
+    """Return connection parameters by which both sides notice within half a minute that the other is lost.
+
+    The server's half matters more: by its system's defaults it keeps the session of a lost node, and the locks that
+    the session holds, for two hours. `tcp_user_timeout` ends a connection on which sent data stays unconfirmed, for
+    which keepalive probes do not wait.
+    """
+    lost_ms = (_IDLE_S + _PROBES * _INTERVAL_S) * 1000
+    server = {
+        "tcp_keepalives_idle": _IDLE_S,
+        "tcp_keepalives_interval": _INTERVAL_S,
+        "tcp_keepalives_count": _PROBES,
+        "tcp_user_timeout": lost_ms,
+    }
+    return {
+        "keepalives": 1,
+        "keepalives_idle": _IDLE_S,
+        "keepalives_interval": _INTERVAL_S,
+        "keepalives_count": _PROBES,
+        "tcp_user_timeout": lost_ms,
+        "options": " ".join(f"-c {name}={value}" for name, value in server.items()),
+    }

@@ -174,6 +174,12 @@ class UnsupportedDatasetError(SyncError):
     code: ClassVar[str] = "unsupported-dataset"
 
 
+class FileLockedError(SyncError):
+    """Another session held the file's lock for too long."""
+
+    code: ClassVar[str] = "file-locked"
+
+
 class StorageFullError(SyncError):
     """The object store has no room left."""
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from packaging.version import Version
 
 from tests.unit.toolchain.conftest import sample_bom
 from toolchain import language_host
@@ -103,6 +104,12 @@ def test_the_language_host_speaks_by_the_wheels_that_its_tests_ran_with() -> Non
     pinned = dict(word.split("==") for word in requirements.split() if "==" in word)
     assert pinned == {name: importlib.metadata.version(name) for name in pinned}
     assert {"grpcio", "protobuf", "pulumi"} <= set(pinned)
+
+
+def test_pulumis_kubernetes_provider_is_the_version_of_the_python_package() -> None:
+    tool = BOM.tool("pulumi-resource-kubernetes")
+    assert Version(tool.version) == Version(importlib.metadata.version("pulumi-kubernetes"))
+    assert f"version.Version=v{tool.version}" in tool.registry.ldflags
 
 
 def test_an_unknown_tool_is_answered_with_those_that_are_known() -> None:

@@ -7,16 +7,16 @@ import (
 	"strconv"
 	"strings"
 
-	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
 )
 
 const queues = "/proc/net/netfilter/nfnetlink_queue"
 
-// checks say whether NetworkPolicies are enforced on this node: the rules hold, their queue is read, and what the
-// reader decides by is known.
+// checks say whether NetworkPolicies are enforced on this node: the rules are there, their queue is read, and what
+// the reader decides by is known.
 type checks struct {
-	rules  rules
-	synced informers.SharedInformerFactory
+	rules rules
+	known map[string]cache.InformerSynced
 }
 
 func (c checks) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
@@ -41,17 +41,15 @@ func (c checks) failed(request *http.Request) []string {
 	if !isRead(c.rules.queue) {
 		reasons = append(reasons, fmt.Sprintf("nobody reads queue %d (%s)", c.rules.queue, queues))
 	}
-	closed := make(chan struct{})
-	close(closed) // do not wait
-	for kind, synced := range c.synced.WaitForCacheSync(closed) {
-		if !synced {
-			reasons = append(reasons, fmt.Sprintf("the API server has not told all of %s yet", kind.Elem().Name()))
+	for kind, known := range c.known {
+		if !known() {
+			reasons = append(reasons, fmt.Sprintf("the API server has not listed all %s yet", kind))
 		}
 	}
 	return reasons
 }
 
-// isRead tells whether a program reads this queue; the kernel lists only those that one reads.
+// isRead tells whether a program reads this queue; the kernel lists no others.
 func isRead(queue int) bool {
 	listed, err := os.ReadFile(queues)
 	if err != nil {

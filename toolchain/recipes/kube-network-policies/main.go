@@ -21,15 +21,16 @@ import (
 
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/kube-network-policies/pkg/networkpolicy"
 )
 
 const (
-	queue        = 100
-	upkeep       = 10 * time.Second
-	leaveTakingS = 5
+	queue  = 100
+	upkeep = 10 * time.Second
+	grace  = 5 * time.Second
 )
 
 // The engine also writes rules of its own, into a table of this name. Their `queue` statement is what not every kernel
@@ -77,30 +78,35 @@ func run(ctx context.Context, kubeconfig, node, pods, health string) error {
 	}
 	objects := informers.NewSharedInformerFactory(client, 0)
 	policies := objects.Networking().V1().NetworkPolicies()
-	namespaces := objects.Core().V1().Namespaces()
+	namespaces, all := objects.Core().V1().Namespaces(), objects.Core().V1().Pods()
 	engine, err := networkpolicy.NewController(
-		client, policies, namespaces, objects.Core().V1().Pods(), nil, nil, nil, nil,
+		client, policies, namespaces, all, nil, nil, nil, nil,
 		networkpolicy.Config{NodeName: node, QueueID: queue, NFTableName: noTable},
 	)
 	if err != nil {
 		return err
 	}
+	known := map[string]cache.InformerSynced{
+		"NetworkPolicies": policies.Informer().HasSynced,
+		"namespaces":      namespaces.Informer().HasSynced,
+		"pods":            all.Informer().HasSynced,
+	}
 	objects.Start(ctx.Done())
 	ended := make(chan error, 3)
 	go func() { ended <- orEarly(ctx, engine.Run(ctx)) }()
 	go func() { ended <- rules.keep(ctx) }()
-	go func() { ended <- serve(ctx, health, checks{rules: rules, synced: objects}) }()
+	go func() { ended <- serve(ctx, health, checks{rules, known}) }()
 	err = <-ended
-	if ctx.Err() != nil { // told to end: the others end as well
-		for range 2 {
-			select {
-			case <-ended:
-			case <-time.After(leaveTakingS * time.Second):
-			}
-		}
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	for range 2 { // it is to end, and so do the others
+		select {
+		case <-ended:
+		case <-time.After(grace):
+		}
+	}
+	return nil
 }
 
 // orEarly is the engine's error, and an error as well if it returns without one before it is told to.
