@@ -275,7 +275,7 @@ def test_a_shell_and_its_commands(whole: World) -> None:
     assert whole.config(built)["config"]["Cmd"] == ["/bin/sh"]
 
 
-@pytest.mark.parametrize(("source", "pages"), [("registry", False), ("vendor", True), ("mirror", True)])
+@pytest.mark.parametrize(("source", "pages"), [("registry", False), ("vendor", True)])
 def test_pages_are_where_the_release_has_them(world: World, source: str, pages: bool) -> None:
     world.install("jaeger", "minio", source=source)
     built = world.build("jaeger", "minio")

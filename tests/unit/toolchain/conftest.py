@@ -6,14 +6,14 @@ import os
 import tarfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from toolchain.bom import Bom, parse_bom
-from toolchain.cache import Cache
+from toolchain.bom import Bom, Tool, parse_bom
+from toolchain.cache import Cache, Receipt
 from toolchain.fetch import Fetcher
 from toolchain.platforms import Platform
 from toolchain.sources import Workshop
@@ -35,6 +35,18 @@ def make_tar(members: dict[str, bytes | None], mode: str = "w:xz", executable: b
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def mirrored(tool: Tool, content: bytes = b"program", platform: Platform = PLATFORM, **told: object) -> bytes:
+    """An archive of a tool in a mirror, with its receipt; `told` replaces what that says."""
+    receipt = Receipt(
+        name=tool.name, version=tool.version, platform=str(platform), source="registry",
+        location="2 Maven artifacts", checksum="sha256:jars", verified="every jar against jars.lock",
+        source_digest=tool.source_digest("registry"), installed_at="", seconds=0,
+    )  # fmt: skip
+    text = replace(receipt, **told).to_json()  # type: ignore[arg-type]
+    members = {"receipt.json": text.encode(), "bin": None, "bin/sample": content}
+    return make_tar(members, mode="w:gz")
 
 
 def sha256(content: bytes) -> str:

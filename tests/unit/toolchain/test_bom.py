@@ -162,11 +162,11 @@ def test_a_release_that_cannot_be_proven_is_an_error(proof: str, message: str) -
 
 def test_a_changed_recipe_changes_the_digest_of_its_source(recipes) -> None:
     tool = sample_bom(recipes=recipes).tool("sample")
-    before = tool.source_digest("registry"), tool.source_digest("mirror")
+    before = tool.source_digest("registry"), tool.source_digest("vendor")
     (recipes / "sample/jars.lock").write_text("other")
     assert tool.source_digest("registry") != before[0]
-    assert tool.source_digest("mirror") == before[1]
-    assert replace(tool, version="2").source_digest("mirror") != before[1]
+    assert tool.source_digest("vendor") == before[1]
+    assert replace(tool, version="2").source_digest("vendor") != before[1]
 
 
 def test_the_folder_of_links_is_keyed_by_the_versions() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.toolchain.conftest import make_tar, sample_bom, sha256
+from tests.unit.toolchain.conftest import mirrored, sample_bom, sha256
 from toolchain import bom as bom_module
 from toolchain import cli
 from toolchain.cache import Cache
@@ -26,8 +27,8 @@ def world(recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     bom = sample_bom(recipes=recipes)
     for module in ("toolchain.cli", "toolchain.cache", "toolchain.links", "toolchain.installation"):
         monkeypatch.setattr(f"{module}.load_bom", lambda: bom)
-    archive = make_tar({"sample": b"#!/bin/sh\necho sampled\n"})
-    name = f"sample-v1.2.3-{this_platform()}.tar.xz"
+    archive = mirrored(bom.tool("sample"), b"#!/bin/sh\necho sampled\n", this_platform())
+    name = f"sample-v1.2.3-{this_platform()}.tar.gz"
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     (mirror / name).write_bytes(archive)
@@ -48,12 +49,14 @@ def test_tools_are_installed_listed_and_found() -> None:
     assert "1 tool is there." in installed.stderr
     (row,) = json.loads(run(cli.app, ["list", "--json"]).stdout)
     assert row["state"] == "installed"
-    assert row["receipt"]["source"] == "mirror"
+    assert row["receipt"]["source"] == "registry"
+    assert row["receipt"]["mirror"].endswith(".tar.gz")
     assert Path(row["executables"]["sample"]).exists()
     shown = run(cli.app, ["list"]).stdout.splitlines()
-    assert shown[0] == "sample 1.2.3 from mirror (MIT)"
-    assert shown[1].endswith(".tar.xz")
-    assert shown[2].startswith("    proven against the mirror's SHA256SUMS; took 0.")
+    assert shown[0] == "sample 1.2.3 from registry (MIT)"
+    assert shown[1] == "    2 Maven artifacts"
+    assert shown[2].startswith("    proven every jar against jars.lock; took 0.")
+    assert re.fullmatch(r"    copied from /.*/sample-v1\.2\.3-.*\.tar\.gz", shown[3])
 
 
 def test_an_outdated_tool_is_listed_as_such(recipes: Path) -> None:
@@ -64,7 +67,7 @@ def test_an_outdated_tool_is_listed_as_such(recipes: Path) -> None:
     (row,) = json.loads(run(cli.app, ["list", "--json"]).stdout)
     assert row["state"] == "outdated: its recipe has changed"
     shown = run(cli.app, ["list"]).stdout.splitlines()
-    assert shown[0] == "sample 1.2.3 from mirror (MIT); outdated: its recipe has changed"
+    assert shown[0] == "sample 1.2.3 from registry (MIT); outdated: its recipe has changed"
     assert shown[-1] == "    note: a stand-in"
 
 
@@ -134,7 +137,7 @@ def test_the_sbom_lists_the_tool_and_where_it_came_from() -> None:
     assert document["bomFormat"] == "CycloneDX"
     (component,) = document["components"]
     assert component["name"] == "sample"
-    assert {"name": "marketlake:source", "value": "mirror"} in component["properties"]
+    assert {"name": "marketlake:source", "value": "registry"} in component["properties"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

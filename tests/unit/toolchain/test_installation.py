@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.toolchain.conftest import PLATFORM, RecordedProgress, make_tar, sample_bom, sha256
+from tests.unit.toolchain.conftest import PLATFORM, RecordedProgress, mirrored, sample_bom, sha256
 from toolchain.bom import Bom, Tool, load_bom
 from toolchain.cache import Cache, locate
 from toolchain.errors import DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
@@ -117,8 +117,9 @@ def test_when_nothing_works_every_place_is_named_and_nothing_is_left(
     assert str(failure.value) == (
         "sample 1.2.3 could not be installed. Tried, in this order:\n"
         "  - mirror: not set\n  - vendor: away\n  - registry: a\n      b\n"
-        "Set MARKETLAKE_TOOL_MIRROR to a folder or URL that holds sample-v1.2.3-linux-amd64.tar.xz and "
-        "SHA256SUMS, or give this machine access to the vendor's site or to the package registry."
+        "Give this machine access to the vendor's site or to the package registry, or set MARKETLAKE_TOOL_MIRROR "
+        "to a mirror that holds sample-v1.2.3-linux-amd64.tar.gz: `marketlake tools mirror` writes one where there "
+        "is access."
     )
     assert list(cache.staging.iterdir()) == []
     assert cache.find(bom.tool("sample"), PLATFORM) is None
@@ -383,8 +384,8 @@ def test_each_registry_has_its_way(
 def test_a_mirror_named_by_the_environment_is_used(
     bom: Bom, cache: Cache, progress: RecordedProgress, tmp_path: Path
 ) -> None:
-    archive = make_tar({"sample": b"mirrored"})
-    name = "sample-v1.2.3-linux-amd64.tar.xz"
+    archive = mirrored(bom.tool("sample"), b"mirrored")
+    name = "sample-v1.2.3-linux-amd64.tar.gz"
     (tmp_path / name).write_bytes(archive)
     (tmp_path / "SHA256SUMS").write_text(f"{sha256(archive)}  {name}\n")
     run = Installation(
@@ -396,4 +397,26 @@ def test_a_mirror_named_by_the_environment_is_used(
     )
     (tool,) = run.install(progress=progress)
     assert tool.executables["sample"].read_bytes() == b"mirrored"
-    assert locate("sample", bom=bom, cache=cache).receipt.source == "mirror"
+    receipt = locate("sample", bom=bom, cache=cache).receipt
+    assert (receipt.source, receipt.mirror) == ("registry", str(tmp_path / name))
+    assert f"✓ sample 1.2.3 from mirror ({tmp_path / name})" in progress.lines[0]
+
+
+def test_a_mirror_that_was_made_by_another_recipe_is_passed_over(
+    bom: Bom, cache: Cache, progress: RecordedProgress, tmp_path: Path
+) -> None:
+    archive = mirrored(bom.tool("sample"), source_digest="another")
+    name = "sample-v1.2.3-linux-amd64.tar.gz"
+    (tmp_path / name).write_bytes(archive)
+    (tmp_path / "SHA256SUMS").write_text(f"{sha256(archive)}  {name}\n")
+    run = Installation(
+        bom=bom,
+        cache=cache,
+        platform=PLATFORM,
+        environment={"MARKETLAKE_TOOL_MIRROR": str(tmp_path)},
+        sources={"mirror": SOURCES["mirror"]},
+    )
+    with pytest.raises(
+        InstallError, match="was made by another recipe than the one in the bill of materials"
+    ):
+        run.install(progress=progress)
