@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ _METRICS = "v1beta1.metrics.k8s.io"
 _LISTED_IMAGES = 50
 """The kubelet's usual ``nodeStatusMaxImages``: of more, it names the largest only."""
 _FORBIDDEN = 403
+_IPV4 = 4
 _UNITS: Mapping[str, float] = {
     "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3,
 }  # fmt: skip
@@ -66,6 +68,8 @@ class Survey:
     """It measures what pods use."""
     front: str | None = None
     """Virtual address of the API server, as pods see it, with its port: ``10.96.0.1:443``."""
+    networks: frozenset[str] = frozenset()
+    """IPv4 networks and addresses of nodes, of their pods, and of the API server, as far as they can be seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +119,7 @@ class ClusterAccess:
             nodes, pods = await _list(api, "v1", "nodes"), await _list(api, "v1", "pods")
             classes = await _list(api, "storage.k8s.io/v1", "storageclasses")
             services = await _list(api, "apiregistration.k8s.io/v1", "apiservices")
-            fronts = await _list(api, "v1", "services", namespace="default")
+            front = _front(await _list(api, "v1", "services", namespace="default") or [])
             return Survey(
                 version=await _version(api),
                 storage_classes=None if classes is None else dict(map(_storage_class, classes)),
@@ -125,7 +129,8 @@ class ClusterAccess:
                 has_metrics=None
                 if services is None
                 else any(item["metadata"]["name"] == _METRICS for item in services),
-                front=_front(fronts or []),
+                front=front,
+                networks=frozenset(_networks(nodes or [], front)),
             )
 
         return self._ask(look)
@@ -320,6 +325,18 @@ async def _delete(
 def _storage_class(item: Mapping[str, Any]) -> tuple[str, bool]:
     metadata = item["metadata"]
     return metadata["name"], (metadata.get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+
+
+def _networks(nodes: Sequence[Mapping[str, Any]], front: str | None) -> Iterator[str]:
+    found = [urlsplit(f"//{front}").hostname or ""] if front else []
+    for node in nodes:
+        found += (node.get("spec") or {}).get("podCIDRs") or []
+        found += [
+            address["address"]
+            for address in (node.get("status") or {}).get("addresses") or []
+            if address["type"] == "InternalIP"
+        ]
+    yield from (str(network) for network in map(ip_network, found) if network.version == _IPV4)
 
 
 def _owner(namespaces: Sequence[Mapping[str, Any]], name: str) -> str | None:

@@ -20,6 +20,8 @@ from stacks.external import (
     event_bus_instead,
     object_store_instead,
     runtime_instead,
+    servers_outside,
+    state_elsewhere,
     topics_elsewhere,
 )
 from stacks.names import Names, usual
@@ -132,7 +134,7 @@ class Platform:
                     "name": self._names.workflows,
                     "user": self._names.workflows,
                     "password": self.database.passwords.apply(itemgetter(self._names.workflows)),
-                    "external": self._settings.database.external is not None,
+                    **state_elsewhere(self._settings.database),
                 },
                 "memory_mib": self._settings.workflow_engine.memory,
                 "cpu_millis": self._settings.workflow_engine.cpu,
@@ -209,6 +211,7 @@ class Platform:
                 "auth_string": self.workflow_engine.auth_string,
                 "memory_mib": self._settings.workflow_engine.worker_memory,
                 "cpu_millis": self._settings.workflow_engine.worker_cpu,
+                "external_servers": servers_outside(self._settings),
             },
             self._place.opts,
         )
@@ -224,6 +227,7 @@ class Platform:
                 "max_replicas": self._settings.collection.max_workers,
                 "memory_mib": self._settings.collection.memory,
                 "cpu_millis": self._settings.collection.cpu,
+                "external_servers": servers_outside(self._settings),
             },
             self._place.opts,
         )

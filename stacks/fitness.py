@@ -1,9 +1,13 @@
 """Whether a cluster fits a stack: compared before anything is created."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 
+from components.kubernetes.network import NOT_PUBLIC, is_named
 from components.kubernetes.ownership import refusal
+from components.target import external_servers
 from stacks.cluster import Survey
+from stacks.external import servers_outside
 from stacks.needs import Needs, NotEnoughError
 from stacks.settings import EnvironmentSettings
 
@@ -35,6 +39,7 @@ def _problems(survey: Survey, needs: Needs, settings: EnvironmentSettings, envir
     if survey.owner not in (None, environment):
         yield f"namespace: {refusal(namespace, owner=survey.owner, stack=environment)}"
     yield from _storage(survey, settings)
+    yield from _open_networks(survey, settings)
     if survey.allocatable and survey.taken:
         memory = survey.allocatable.memory_mib - survey.taken.memory_mib
         if memory < needs.memory_mib:
@@ -75,6 +80,19 @@ def _storage(survey: Survey, settings: EnvironmentSettings) -> Iterator[str]:
             "storage: it has no default storage class, and marketlake:kubernetes.storageClass names none: name one; "
             f"{there}"
         )
+
+
+def _open_networks(survey: Survey, settings: EnvironmentSettings) -> Iterator[str]:
+    """Public networks of the cluster that the ways to external servers would lead to as well."""
+    if not any(map(is_named, external_servers(servers_outside(settings)))):
+        return
+    closed = [IPv4Network(text) for text in (*NOT_PUBLIC, *settings.kubernetes.closed_networks)]
+    for network in sorted(map(IPv4Network, survey.networks)):
+        if not any(network.subnet_of(outer) for outer in closed):
+            yield (
+                f"network: {network} is the cluster's and public, and services that call external servers would reach "
+                "it. Name it, or a network around it, in marketlake:kubernetes.closedNetworks"
+            )
 
 
 def _warnings(survey: Survey, settings: EnvironmentSettings) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
 
 from components.kubernetes.labels import priority_class, selector, service_labels
 from components.kubernetes.layout import LOGS
-from components.kubernetes.network import policy_of
+from components.kubernetes.network import Networks, policy_of
 from components.kubernetes.piece import Known, Piece
 from components.kubernetes.placing import Images, version_of
 from components.kubernetes.pod import (
@@ -34,7 +34,7 @@ from components.rendering import (
 from components.service import Service
 from components.target import Deployed, KubernetesArgs
 from policies.rules import require
-from policies.rules.marks import API_ACCESS
+from policies.rules.marks import API_ACCESS, OPEN_EGRESS
 from toolchain.images.catalogue import RUNTIME
 
 _ROLLOUT_SPARE_S = 120
@@ -56,7 +56,11 @@ class KubernetesTarget:
         self._stack = args["stack"]
         self._storage_class = args.get("storage_class")
         self._images = Images(registry=args.get("image_registry"), vendor=args.get("vendor_images"))
-        self._operators = args.get("operators", [])
+        self._networks = Networks(
+            operators=args.get("operators", []),
+            closed=args.get("closed_networks", []),
+            external=args.get("external_networks", []),
+        )
 
     def deploy(
         self,
@@ -215,17 +219,17 @@ class KubernetesTarget:
         return [account, role, binding]
 
     def _network_policy(self, name: str, piece: Piece) -> NetworkPolicy:
-        return NetworkPolicy(
-            f"{name}-network-policy",
-            metadata=self._metadata(piece),
-            spec=policy_of(
-                piece.service,
-                self._stack,
-                calls_api_server=bool(piece.rules),
-                operators=self._operators,
-            ),
-            opts=self._child(piece),
+        annotations = dict(_TAKE_BACK)
+        if piece.rules:
+            annotations[OPEN_EGRESS] = "asks the cluster's API, whose address only the cluster knows"
+        metadata = self._metadata(piece, annotations)
+        spec = policy_of(
+            piece.service, self._stack, calls_api_server=bool(piece.rules), networks=self._networks
         )
+        require(
+            "kubernetes:networking.k8s.io/v1:NetworkPolicy", {"metadata": metadata, "spec": spec}, name=name
+        )
+        return NetworkPolicy(f"{name}-network-policy", metadata=metadata, spec=spec, opts=self._child(piece))
 
     def _run_belongings(
         self,
