@@ -158,6 +158,15 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalServer:
+    """A server outside the platform: a venue's archive, an external store."""
+
+    port: int
+    host: str | None = None
+    """Its name or IP address; None: whatever has that port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One long-running program of the platform."""
 
@@ -183,8 +192,8 @@ class Service:
     importance: Importance = Importance.SERVICE
     calls: tuple[str, ...] = ()
     """Names of the services that it connects to; where a target can, it closes every other way."""
-    calls_world: bool = False
-    """It connects to addresses outside the platform, too: a venue's archive, an external store."""
+    calls_external: tuple[ExternalServer, ...] = ()
+    """The servers outside the platform that it connects to; where a target can, it closes every other way."""
     runs: "Service | None" = None
     """What it starts again and again, each time for one run: a child process of its own or, where a target has such,
     a job beside it. Only program, environment, files, resources and calls of it count."""

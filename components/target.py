@@ -1,13 +1,13 @@
 """The protocol of targets: a component deploys a Service and gets back its addresses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NotRequired, Protocol, TypedDict
 
 import pulumi
 
-from components.service import Service
+from components.service import ExternalServer, Service
 
 
 class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows no StrEnum
@@ -58,6 +58,24 @@ class KubernetesTargetArgs(TypedDict):
     """Optional: images to use instead of ours, by program."""
     operators: NotRequired[list[str]]
     """Optional: networks, e.g. ``10.1.0.0/16``, that may reach every service beside the pods that call it."""
+    closed_networks: NotRequired[list[str]]
+    """Optional: networks of the cluster that no external server is in, beside all that are not public."""
+    external_networks: NotRequired[list[str]]
+    """Optional: networks that are not public, or closed, and that external servers with names are in."""
+
+
+class ExternalServerArgs(TypedDict):
+    """A server outside the platform that a service connects to."""
+
+    port: int
+    """Where it listens."""
+    host: NotRequired[str]
+    """Optional: its name or IP address; when omitted, any server with that port."""
+
+
+def external_servers(args: Sequence[ExternalServerArgs]) -> tuple[ExternalServer, ...]:
+    """The same in the words of a Service."""
+    return tuple(ExternalServer(host=server.get("host"), port=server["port"]) for server in args)
 
 
 class TargetArgs(TypedDict):

@@ -8,8 +8,8 @@ from marketlake.settings import HealthKind
 
 from components.component import Component, known_after
 from components.providers.secret import GeneratedSecret
-from components.service import Distribution, Health, Port, Resources, Service, Volume
-from components.target import TargetArgs
+from components.service import Distribution, ExternalServer, Health, Port, Resources, Service, Volume
+from components.target import ExternalServerArgs, TargetArgs, external_servers
 from components.targets import target_of
 
 USER = "marketlake"
@@ -30,14 +30,14 @@ def database_url(database: settings.Database) -> str:
 
 
 def workflow_engine_service(
-    *, memory_mib: int = 512, cpu_millis: int = 100, calls_world: bool = False
+    *, memory_mib: int = 512, cpu_millis: int = 100, calls_external: tuple[ExternalServer, ...] = ()
 ) -> Service:
     """A Prefect server in one process, with its web page.
 
     Args:
         memory_mib: what it is given.
         cpu_millis: thousandths of a core that are set aside for it.
-        calls_world: its database lies outside the platform.
+        calls_external: its database's server, where that is external.
 
     Secrets: ``database-url`` (``postgresql+asyncpg://…``) and ``auth`` (``user:password`` of its API).
     """
@@ -64,7 +64,7 @@ def workflow_engine_service(
         health=Health(kind=HealthKind.HTTP, port="api", path="/api/health", timeout_s=120),
         resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         calls=("database",),
-        calls_world=calls_world,
+        calls_external=calls_external,
         console=("api", "/"),
     )
 
@@ -82,8 +82,8 @@ class StateDatabaseArgs(TypedDict):
     """The role that owns it."""
     password: pulumi.Input[str]
     """A secret."""
-    external: NotRequired[bool]
-    """Optional: its server is no service of the platform; False when omitted."""
+    external: NotRequired[ExternalServerArgs]
+    """Optional: where its server is, if it is external; a service of the platform when omitted."""
 
 
 class WorkflowEngineArgs(TypedDict):
@@ -132,7 +132,7 @@ class WorkflowEngine(Component):
             workflow_engine_service(
                 memory_mib=args.get("memory_mib", 512),
                 cpu_millis=args.get("cpu_millis", 100),
-                calls_world=state.get("external", False),
+                calls_external=external_servers([state["external"]] if "external" in state else []),
             ),
             inputs={},
             secrets={"database-url": url, "auth": auth},

@@ -16,7 +16,7 @@ from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
 from components.kubernetes.images import Images, version_of
 from components.kubernetes.labels import priority_class, selector, service_labels
 from components.kubernetes.layout import LOGS
-from components.kubernetes.network import policy_of
+from components.kubernetes.network import Networks, policy_of
 from components.kubernetes.pod import (
     Texts,
     claims,
@@ -34,7 +34,7 @@ from components.rendering import (
 from components.service import Service
 from components.target import Deployed, KubernetesTargetArgs
 from policies.rules import require
-from policies.rules.marks import API_ACCESS
+from policies.rules.marks import API_ACCESS, OPEN_EGRESS
 from toolchain.images.catalogue import RUNTIME
 
 _ROLLOUT_SPARE_S = 120
@@ -56,7 +56,11 @@ class KubernetesTarget:
         self._stack = args["stack"]
         self._storage_class = args.get("storage_class")
         self._images = Images(registry=args.get("image_registry"), vendor=args.get("vendor_images"))
-        self._operators = args.get("operators", [])
+        self._networks = Networks(
+            operators=args.get("operators", []),
+            closed=args.get("closed_networks", []),
+            external=args.get("external_networks", []),
+        )
 
     def deploy(
         self,
@@ -220,16 +224,18 @@ class KubernetesTarget:
         return [account, role, binding]
 
     def _network_policy(self, name: str, workload: Workload) -> NetworkPolicy:
+        annotations = dict(_TAKE_BACK)
+        if workload.rules:
+            annotations[OPEN_EGRESS] = "asks the cluster's API, whose address only the cluster knows"
+        metadata = self._metadata(workload, annotations)
+        spec = policy_of(
+            workload.service, self._stack, calls_api_server=bool(workload.rules), networks=self._networks
+        )
+        require(
+            "kubernetes:networking.k8s.io/v1:NetworkPolicy", {"metadata": metadata, "spec": spec}, name=name
+        )
         return NetworkPolicy(
-            f"{name}-network-policy",
-            metadata=self._metadata(workload),
-            spec=policy_of(
-                workload.service,
-                self._stack,
-                calls_api_server=bool(workload.rules),
-                operators=self._operators,
-            ),
-            opts=self._child(workload),
+            f"{name}-network-policy", metadata=metadata, spec=spec, opts=self._child(workload)
         )
 
     def _run_belongings(

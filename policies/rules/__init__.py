@@ -7,13 +7,14 @@ on what they are about to declare, the policy pack calls the same functions on e
 
 from collections.abc import Iterator
 
-from policies.rules import buckets, containment, exposure, keeping, secrecy, workloads
+from policies.rules import buckets, containment, egress, exposure, keeping, secrecy, workloads
 from policies.rules.rule import Declared, Enforcement, Properties, Rule, Violation
 
 RULES: tuple[Rule, ...] = (
     *containment.RULES,
     *workloads.RULES,
     *exposure.RULES,
+    *egress.RULES,
     *secrecy.RULES,
     *buckets.RULES,
     *keeping.RULES,

@@ -12,6 +12,8 @@ BACKUP = "marketlake/backup"
 """What saves its content, or ``none: <why>``."""
 VERSIONS = "marketlake/versions"
 """``none: <why>``: why a bucket keeps no former versions."""
+OPEN_EGRESS = "marketlake/open-egress"
+"""Why it may connect to every address, those of the cluster included."""
 API_ACCESS = "marketlake/api-access"
 """Why a pod is given a token for the cluster's API."""
 

@@ -20,6 +20,7 @@ from stacks.preflight.survey import (
     allocatable,
     api_address,
     images_on_every_node,
+    networks_of,
     owner_of,
     requested,
     storage_class,
@@ -89,7 +90,7 @@ class ClusterAccess:
             nodes, pods = await _list(api, "v1", "nodes"), await _list(api, "v1", "pods")
             classes = await _list(api, "storage.k8s.io/v1", "storageclasses")
             services = await _list(api, "apiregistration.k8s.io/v1", "apiservices")
-            defaults = await _list(api, "v1", "services", namespace="default")
+            address = api_address(await _list(api, "v1", "services", namespace="default") or [])
             return Survey(
                 version=await _version(api),
                 storage_classes=None if classes is None else dict(map(storage_class, classes)),
@@ -99,7 +100,8 @@ class ClusterAccess:
                 has_metrics=None
                 if services is None
                 else any(item["metadata"]["name"] == _METRICS for item in services),
-                api_address=api_address(defaults or []),
+                api_address=address,
+                networks=frozenset(networks_of(nodes or [], address)),
             )
 
         return self._ask(look)

@@ -1,10 +1,14 @@
 """Checks of a cluster against what a stack needs, before anything is created."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 
+from components.kubernetes.network import NOT_PUBLIC, is_named
 from components.kubernetes.ownership import refusal
+from components.target import external_servers
 from stacks.preflight.capacity import CapacityError, Requirements
 from stacks.preflight.survey import Survey
+from stacks.program.external_servers import servers_of_runtime
 from stacks.settings.environment import EnvironmentSettings
 
 OLDEST_VERSION = (1, 30)
@@ -39,6 +43,7 @@ def _problems(
     if survey.owner not in (None, environment):
         yield f"namespace: {refusal(namespace, owner=survey.owner, stack=environment)}"
     yield from _storage(survey, settings)
+    yield from _open_networks(survey, settings)
     if survey.allocatable and survey.requested:
         memory = survey.allocatable.memory_mib - survey.requested.memory_mib
         if memory < required.memory_mib:
@@ -80,6 +85,19 @@ def _storage(survey: Survey, settings: EnvironmentSettings) -> Iterator[str]:
             "storage: it has no default storage class, and marketlake:kubernetes.storageClass names none: name one; "
             f"{there}"
         )
+
+
+def _open_networks(survey: Survey, settings: EnvironmentSettings) -> Iterator[str]:
+    """Public networks of the cluster that the ways to external servers would lead to as well."""
+    if not any(map(is_named, external_servers(servers_of_runtime(settings)))):
+        return
+    closed = [IPv4Network(text) for text in (*NOT_PUBLIC, *settings.kubernetes.closed_networks)]
+    for network in sorted(map(IPv4Network, survey.networks)):
+        if not any(network.subnet_of(outer) for outer in closed):
+            yield (
+                f"network: {network} is the cluster's and public, and services that call external servers would reach "
+                "it. Name it, or a network around it, in marketlake:kubernetes.closedNetworks"
+            )
 
 
 def _warnings(survey: Survey, settings: EnvironmentSettings) -> Iterator[str]:

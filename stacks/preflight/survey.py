@@ -1,8 +1,10 @@
 """What is seen of a Kubernetes cluster, read from the objects of its API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from components.kubernetes.labels import INSTANCE
 
@@ -13,6 +15,7 @@ _UNITS: Mapping[str, float] = {
     "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3,
 }  # fmt: skip
 _MIB = 1024**2
+_IPV4 = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ class Survey:
     """It measures what pods use."""
     api_address: str | None = None
     """Virtual address of the API server, as pods see it, with its port: ``10.96.0.1:443``."""
+    networks: frozenset[str] = frozenset()
+    """IPv4 networks and addresses of nodes, of their pods, and of the API server, as far as they can be seen."""
 
 
 def storage_class(item: Mapping[str, Any]) -> tuple[str, bool]:
@@ -63,6 +68,19 @@ def api_address(services: Sequence[Mapping[str, Any]]) -> str | None:
         if item["metadata"]["name"] == "kubernetes":
             return f"{item['spec']['clusterIP']}:{item['spec']['ports'][0]['port']}"
     return None
+
+
+def networks_of(nodes: Sequence[Mapping[str, Any]], address: str | None) -> Iterator[str]:
+    """Yield the IPv4 networks and addresses of nodes, of their pods, and of the API server at `address`."""
+    found = [urlsplit(f"//{address}").hostname or ""] if address else []
+    for node in nodes:
+        found += (node.get("spec") or {}).get("podCIDRs") or []
+        found += [
+            one["address"]
+            for one in (node.get("status") or {}).get("addresses") or []
+            if one["type"] == "InternalIP"
+        ]
+    yield from (str(network) for network in map(ip_network, found) if network.version == _IPV4)
 
 
 def allocatable(nodes: Sequence[Mapping[str, Any]]) -> Room:

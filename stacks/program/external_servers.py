@@ -4,6 +4,7 @@ Missing secrets have been reported before (:func:`stacks.settings.validation.req
 """
 
 from typing import TypedDict
+from urllib.parse import urlsplit
 
 import pulumi
 
@@ -11,8 +12,16 @@ from components.data_lake import RuntimeIdentityArgs
 from components.database import ExternalDatabaseArgs
 from components.event_bus import ExternalEventBusArgs
 from components.object_store import ExternalObjectStoreArgs
-from stacks.settings.environment import DatabaseSettings, EventBusSettings, ObjectStoreSettings
+from components.target import ExternalServerArgs
+from stacks.settings.environment import (
+    DatabaseSettings,
+    EnvironmentSettings,
+    EventBusSettings,
+    ObjectStoreSettings,
+)
 from stacks.settings.section import Secret
+
+_HTTP, _HTTPS = 80, 443
 
 
 class DatabaseServer(TypedDict, total=False):
@@ -37,6 +46,12 @@ class Identity(TypedDict, total=False):
     """Added to the arguments of a data lake."""
 
     runtime_identity: RuntimeIdentityArgs
+
+
+class StateServer(TypedDict, total=False):
+    """Added to the database of a workflow engine."""
+
+    external: ExternalServerArgs
 
 
 class ExternalTopics(TypedDict, total=False):
@@ -111,6 +126,38 @@ def external_topics(settings: EventBusSettings) -> ExternalTopics:
     if settings.external is None:
         return {}
     return {"external": True, "replication_factor": settings.external.replication_factor}
+
+
+def external_state(settings: DatabaseSettings) -> StateServer:
+    """Return the server of the workflow engine's state."""
+    external = settings.external
+    return {"external": {"host": external.host, "port": external.port}} if external else {}
+
+
+def servers_of_runtime(settings: EnvironmentSettings) -> list[ExternalServerArgs]:
+    """Return the external servers that the runtime connects to, venues included."""
+    servers: list[ExternalServerArgs] = []
+    if database := settings.database.external:
+        servers.append({"host": database.host, "port": database.port})
+    if store := settings.object_store.external:
+        servers.append(_server_of(store.endpoint))
+    if bus := settings.event_bus.external:
+        for broker in bus.bootstrap_servers.split(","):
+            host, _, port = broker.rpartition(":")
+            servers.append({"host": host, "port": int(port)})
+    if settings.venue.endpoint is not None:
+        servers.append(_server_of(settings.venue.endpoint))
+    elif not settings.venue.stand_in:
+        servers.append({"port": _HTTPS})  # the venue's public archive
+    return servers
+
+
+def _server_of(url: str) -> ExternalServerArgs:
+    parts = urlsplit(url)
+    return {
+        "host": parts.hostname or "",
+        "port": parts.port or (_HTTPS if parts.scheme == "https" else _HTTP),
+    }
 
 
 def _revealed(secret: Secret | None) -> pulumi.Output[str]:

@@ -19,8 +19,10 @@ from stacks.program.external_servers import (
     external_database,
     external_event_bus,
     external_object_store,
+    external_state,
     external_topics,
     runtime_identity,
+    servers_of_runtime,
 )
 from stacks.program.resource_names import Names, default_of
 from stacks.program.runtime_settings import runtime_settings
@@ -132,7 +134,7 @@ class Platform:
                     "name": self._names.workflows,
                     "user": self._names.workflows,
                     "password": self.database.passwords.apply(itemgetter(self._names.workflows)),
-                    "external": self._settings.database.external is not None,
+                    **external_state(self._settings.database),
                 },
                 "memory_mib": self._settings.workflow_engine.memory,
                 "cpu_millis": self._settings.workflow_engine.cpu,
@@ -209,6 +211,7 @@ class Platform:
                 "auth_string": self.workflow_engine.auth_string,
                 "memory_mib": self._settings.workflow_engine.worker_memory,
                 "cpu_millis": self._settings.workflow_engine.worker_cpu,
+                "external_servers": servers_of_runtime(self._settings),
             },
             self._declared.opts,
         )
@@ -224,6 +227,7 @@ class Platform:
                 "max_replicas": self._settings.collection.max_workers,
                 "memory_mib": self._settings.collection.memory,
                 "cpu_millis": self._settings.collection.cpu,
+                "external_servers": servers_of_runtime(self._settings),
             },
             self._declared.opts,
         )

@@ -87,6 +87,10 @@ def _namespace(environment: str, settings: EnvironmentSettings) -> DeclaredTarge
         args["vendor_images"] = settings.images.vendor_args()
     if kubernetes.operators:
         args["operators"] = kubernetes.operators
+    if kubernetes.closed_networks:
+        args["closed_networks"] = kubernetes.closed_networks
+    if kubernetes.external_networks:
+        args["external_networks"] = kubernetes.external_networks
     return DeclaredTarget(
         target={"kind": TargetKind.KUBERNETES, "kubernetes": args},
         root=space.resource,

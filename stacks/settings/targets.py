@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from components.target import VendorImageArgs
 from stacks.settings.section import ObjectName, PortNumber, Section, matching
 
+_IPV4 = 4
 ADMIN_KUBECONFIG = Path("/etc/kubernetes/admin.conf")
 """Where a control plane's own node keeps the way in."""
 
@@ -100,8 +101,15 @@ _PORTS_BY_SERVICE: Mapping[str, Mapping[str, str]] = {
 def _network(text: str) -> str:
     network = ip_network(text)
     if network.prefixlen == 0:
-        raise ValueError("is everybody: name the networks that operators come from")
+        raise ValueError("is everybody: name the networks that are meant")
     return str(network)
+
+
+def _network_v4(text: str) -> str:
+    network = _network(text)
+    if ip_network(network).version != _IPV4:
+        raise ValueError("is no IPv4 network; servers with names are reached at IPv4 addresses only")
+    return network
 
 
 class KubernetesSettings(Section):
@@ -129,6 +137,14 @@ class KubernetesSettings(Section):
     operators: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)
     """Networks that Pulumi and the command line come from, e.g. `10.1.0.0/16`: they may reach every service. A
     machine that is itself the node of the cluster needs none."""
+
+    closed_networks: list[Annotated[str, AfterValidator(_network_v4)]] = Field(default_factory=list)
+    """Public IPv4 networks of the cluster's pods, services and nodes, e.g. `203.0.113.0/24`: a service that calls
+    external servers does not reach them. Private, shared and link-local networks (RFC 6890) are closed anyway."""
+    external_networks: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)
+    """Networks that are closed otherwise and that external servers or a venue with a name lie in, e.g.
+    `10.20.5.0/28`: they are reached at those servers' ports only. A server that is given by its IP address needs
+    none."""
 
     def namespace_of(self, environment: str) -> str:
         """The namespace of an environment's stack."""

@@ -21,6 +21,8 @@ FLOW_RUN = ("base_job_template", "job_configuration", "job_manifest", *POD)
 ONE = (*POD, "containers", 0)
 SECURITY = (*ONE, "securityContext")
 
+WORLD = ("spec", "egress", 0, "to", 0, "ipBlock")
+
 BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("no-privileges", DEPLOYMENT, (*SECURITY, "privileged"), True, "securityContext.privileged"),
     ("no-privileges", DEPLOYMENT, (*SECURITY, "allowPrivilegeEscalation"), ..., "allowPrivilegeEscalation"),
@@ -69,6 +71,15 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("not-exposed", POLICY, ("spec", "ingress", 0, "from"), ..., "lets everybody in"),
     ("not-exposed", POLICY, ("spec", "ingress", 0, "from", None), {"ipBlock": {"cidr": "::/0"}}, "from[1].ipBlock"),
     ("namespace-restricted", "kubernetes:core/v1:Namespace", ("metadata", "labels"), LABELS, "is None"),
+    ("no-open-egress", POLICY, ("spec", "egress", 0, "to"), ..., "egress[0]: leads everywhere"),
+    ("no-open-egress", POLICY, ("spec", "egress", None), {}, "egress[1]: leads everywhere"),
+    ("no-open-egress", POLICY, ("spec", "egress", 0, "ports"), ..., "to[0]: leads to every port of the world"),
+    ("no-open-egress", POLICY, (*WORLD, "except"), ..., "does not except 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 1"),
+    ("no-open-egress", POLICY, (*WORLD, "except", 0), "10.0.0.0/9", "does not except 10.0.0.0/8, where clusters"),
+    ("no-open-egress", POLICY, (*WORLD, "except", 4), "169.254.169.254/32", "does not except 169.254.0.0/16"),
+    ("no-open-egress", POLICY, WORLD, {"cidr": "8.0.0.0/5"}, "does not except 10.0.0.0/8, where"),
+    ("no-open-egress", POLICY, WORLD, {"cidr": "::/0"}, "does not except fc00::/7, fe80::/10, where"),
+    ("no-open-egress", POLICY, ("spec", "egress", 0, "to", None), {"namespaceSelector": {}}, "leads to every pod"),
     (
         "namespace-restricted", "kubernetes:core/v1:Namespace",
         ("metadata", "labels", "pod-security.kubernetes.io/enforce"), "baseline", "is baseline",
@@ -141,6 +152,7 @@ DECLARED: list[tuple[str, tuple[Any, ...], Any, tuple[Any, ...], str]] = [
     (SERVICE, ("spec", "type"), "LoadBalancer", ("metadata", "annotations"), marks.EXPOSED),
     (DEPLOYMENT, (*POD, "hostNetwork"), True, ("spec", "template", "metadata", "annotations"), marks.EXPOSED),
     (POLICY, ("spec", "ingress", 0, "from"), [], ("metadata", "annotations"), marks.EXPOSED),
+    (POLICY, ("spec", "egress", 0, "to"), [], ("metadata", "annotations"), marks.OPEN_EGRESS),
     (DEPLOYMENT, (*POD, "automountServiceAccountToken"), True, ("metadata", "annotations"), marks.API_ACCESS),
     (STATEFUL_SET, ("spec", "volumeClaimTemplates", 0, "metadata"), {}, ("metadata", "annotations"), marks.BACKUP),
     (OURS, ("access",), "public-read", ("tags",), marks.EXPOSED),

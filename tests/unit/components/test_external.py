@@ -5,7 +5,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import data_lake, database, event_bus, object_store, workflow_engine
+from components import data_lake, database, event_bus, object_store
 from tests.unit.components.test_components import TARGET, Engine, declare, engine, lake, opened, seen
 
 __all__ = ["engine"]
@@ -142,8 +142,3 @@ def test_a_lake_in_external_servers_makes_no_user_and_leaves_its_buckets_and_top
         "lake-landing", "lake-lake", "lake-tasks", "lake-events", "lake-dead-letters",
     }  # fmt: skip
     assert "replication_factor" not in engine.declared["lake-tasks"].inputs, "the cluster's default"
-
-
-def test_a_workflow_engine_may_leave_the_platform_only_for_its_database() -> None:
-    assert not workflow_engine.workflow_engine_service().calls_world
-    assert workflow_engine.workflow_engine_service(calls_world=True).calls_world

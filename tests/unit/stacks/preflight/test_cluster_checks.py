@@ -33,6 +33,20 @@ def test_a_cluster_with_everything_is_taken_without_a_word() -> None:
     assert checked(replace(AMPLE, owner="blue"), database={"storageClass": "fast"}) == []
 
 
+def test_a_public_network_of_the_cluster_has_to_be_closed_where_servers_outside_are_called() -> None:
+    private = replace(AMPLE, networks=frozenset({"10.96.0.1/32", "10.244.0.0/24", "192.0.2.10/32"}))
+    public = replace(AMPLE, networks=private.networks | {"8.8.8.8/32"})
+    outward = {"venue": {"standIn": False}}
+    assert checked(private, **outward) == []
+    assert checked(public) == [], "nobody has a way out"
+    assert checked(public, venue={"endpoint": "https://1.2.3.4"}) == [], "the way leads to one address"
+    with pytest.raises(
+        CapacityError, match=r"network: 8.8.8.8/32 is the cluster's and public.*closedNetworks"
+    ):
+        checked(public, **outward)
+    assert checked(public, kubernetes={"closedNetworks": ["8.8.8.0/24"]}, **outward) == []
+
+
 def test_what_may_not_be_seen_is_not_missed() -> None:
     blind = replace(AMPLE, storage_classes=None, allocatable=None, taken=None, has_metrics=None)
     assert checked(blind, collection={"maxWorkers": 4}) == []

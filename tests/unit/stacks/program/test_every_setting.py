@@ -35,6 +35,8 @@ CHANGED = {
     "kubernetes.context": "other",
     "kubernetes.namespace": "other",
     "kubernetes.operators": ["10.20.0.0/16"],
+    "kubernetes.closedNetworks": ["8.8.0.0/16"],
+    "kubernetes.externalNetworks": ["10.20.0.0/16"],
     "images.registry": "registry.example.com/lake",
     "images.vendor": {"minio": {"reference": f"vendor/minio@sha256:{'1' * 64}"}},
     "collection.maxWorkers": 5,
@@ -62,6 +64,7 @@ EXTERNAL: Mapping[str, dict[str, Any]] = {
 }
 """A whole server of somebody else's, by section."""
 IN_A_CLUSTER = ("kubernetes.", "images.")
+OF_WAYS_OUT = ("kubernetes.closedNetworks", "kubernetes.externalNetworks")
 ALSO_IN_A_CLUSTER = (".cpu", ".workerCpu", ".storageClass", ".maxWorkers")
 
 
@@ -69,6 +72,12 @@ def needed(place: str) -> dict[str, Any]:
     """What has to be set besides for a setting to mean anything."""
     if ".external." in place:
         return EXTERNAL[place.partition(".")[0]]
+    if place in OF_WAYS_OUT:
+        return {
+            "target": "kubernetes",
+            "kubernetes": {"kubeconfig": "/etc/cluster.conf"},
+            "venue": {"standIn": False},
+        }
     if place.startswith(IN_A_CLUSTER) or place.endswith(ALSO_IN_A_CLUSTER):
         return {"target": "kubernetes", "kubernetes": {"kubeconfig": "/etc/cluster.conf"}}
     if place == "venue.bucket":

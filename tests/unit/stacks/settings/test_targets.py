@@ -70,6 +70,19 @@ def test_a_vendors_image_is_handed_on_as_a_component_wants_it() -> None:
     assert image.args() == {"reference": reference, "executables": {"minio": "/usr/bin/minio"}, "roots": {}}
 
 
+def test_closed_networks_are_those_of_ipv4() -> None:
+    def closed(*networks: str) -> list[str]:
+        return settings_from(
+            {"target": "kubernetes", "kubernetes": {"closedNetworks": list(networks)}}, source="t"
+        ).kubernetes.closed_networks
+
+    assert closed("8.8.0.0/16") == ["8.8.0.0/16"]
+    with pytest.raises(InvalidSettingsError, match=r"closedNetworks.*is everybody"):
+        closed("0.0.0.0/0")
+    with pytest.raises(InvalidSettingsError, match=r"closedNetworks.*is no IPv4 network"):
+        closed("2001:db8::/48")
+
+
 def test_operators_come_from_networks_and_not_from_everywhere() -> None:
     def operators(*networks: str) -> list[str]:
         return settings_from(
