@@ -101,7 +101,7 @@ def database_service(
 
 
 class ExternalDatabaseArgs(TypedDict):
-    """A PostgreSQL server that somebody else runs."""
+    """An external PostgreSQL server."""
 
     host: pulumi.Input[str]
     """Its name or address."""
@@ -114,7 +114,7 @@ class ExternalDatabaseArgs(TypedDict):
 
 
 class DatabaseArgs(TypedDict):
-    """What is declared of the database server."""
+    """Arguments of the database server."""
 
     target: TargetArgs
     """Where it runs."""
@@ -213,7 +213,7 @@ class Database(Component):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Server:
-    """The server, whoever runs it."""
+    """The server, the platform's own or an external one."""
 
     host: pulumi.Output[str]
     port: pulumi.Output[int]

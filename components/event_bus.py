@@ -133,7 +133,7 @@ def event_bus_service(
 
 
 class ExternalEventBusArgs(TypedDict):
-    """A Kafka cluster that somebody else runs."""
+    """An external Kafka cluster."""
 
     bootstrap_servers: pulumi.Input[str]
     """``host:port``, several joined by commas."""
@@ -142,13 +142,13 @@ class ExternalEventBusArgs(TypedDict):
     sasl_mechanism: NotRequired[pulumi.Input[str]]
     """Needed with SASL: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
     username: NotRequired[pulumi.Input[str]]
-    """Needed with SASL: somebody who may create topics, write and read them."""
+    """Needed with SASL: a user that may create, write and read topics."""
     password: NotRequired[pulumi.Input[str]]
     """A secret, needed with SASL."""
 
 
 class EventBusArgs(TypedDict):
-    """What is declared of the event bus."""
+    """Arguments of the event bus."""
 
     target: TargetArgs
     """Where it runs."""
@@ -165,7 +165,7 @@ class EventBusArgs(TypedDict):
 
 
 class EventBus(Component):
-    """A Kafka broker, or a cluster that somebody else runs."""
+    """A Kafka broker, or an external cluster."""
 
     bootstrap_servers: pulumi.Output[str]
     """``host:port``, several joined by commas."""

@@ -1,4 +1,4 @@
-"""What a target is: a component hands it a Service and gets back how to reach it."""
+"""The protocol of targets: a component deploys a Service and gets back its addresses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from components.service import Service
 
 
 class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows no StrEnum
-    """The kinds of places that services can run in."""
+    """The kinds of targets."""
 
     HOST = "host"
     """Supervised processes on this machine."""
@@ -19,7 +19,7 @@ class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows 
     """Workloads in one namespace of a cluster."""
 
 
-class HostArgs(TypedDict):
+class HostTargetArgs(TypedDict):
     """This machine."""
 
     folder: pulumi.Input[str]
@@ -33,7 +33,7 @@ class HostArgs(TypedDict):
 
 
 class VendorImageArgs(TypedDict):
-    """Somebody else's image of a program."""
+    """A vendor's image of a program."""
 
     reference: str
     """With its digest: ``name@sha256:…``."""
@@ -43,7 +43,7 @@ class VendorImageArgs(TypedDict):
     """Optional: folders of tools in the image, by tool."""
 
 
-class KubernetesArgs(TypedDict):
+class KubernetesTargetArgs(TypedDict):
     """A namespace of a cluster. The Kubernetes provider is inherited from the component's options."""
 
     namespace: pulumi.Input[str]
@@ -65,9 +65,9 @@ class TargetArgs(TypedDict):
 
     kind: TargetKind
     """Its own arguments stand under its name."""
-    host: NotRequired[HostArgs]
+    host: NotRequired[HostTargetArgs]
     """Needed by the kind ``host``."""
-    kubernetes: NotRequired[KubernetesArgs]
+    kubernetes: NotRequired[KubernetesTargetArgs]
     """Needed by the kind ``kubernetes``."""
 
 
@@ -76,7 +76,7 @@ class Deployed:
     """A service that a target realises."""
 
     resource: pulumi.Resource
-    """What whoever needs the service depends on."""
+    """The resource that dependants of the service depend on."""
     addresses: pulumi.Output[Mapping[str, str]]
     """``host:port`` of each port."""
     info: pulumi.Output[dict[str, Any]]
@@ -92,7 +92,7 @@ class Deployed:
 
 
 class Target(Protocol):
-    """A place that services can run in."""
+    """Where services run."""
 
     def deploy(
         self,

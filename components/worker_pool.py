@@ -1,4 +1,4 @@
-"""The worker pools: one runs Prefect's flow runs, one carries out the tasks of collections."""
+"""The worker pools: one runs Prefect's flows, one runs the tasks of collections."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -113,7 +113,7 @@ class FlowRuns(TypedDict):
     worker_type: str
     """Type of Prefect's worker."""
     base_job_template: NotRequired[pulumi.Output[dict[str, Any]]]
-    """What such a worker makes a run's job from; omitted where it needs to be told nothing."""
+    """The base job template of such a worker; omitted where it needs none."""
 
 
 def flow_runs(
@@ -135,7 +135,7 @@ def flow_runs(
 
 
 class WorkflowWorkerArgs(TypedDict):
-    """What is declared of the worker that runs Prefect's flows."""
+    """Arguments of the worker that runs Prefect's flows."""
 
     target: TargetArgs
     """Where it runs."""
@@ -188,7 +188,7 @@ class WorkflowWorker(Component):
 
 
 class CollectionWorkersArgs(TypedDict):
-    """What is declared of the workers of collections."""
+    """Arguments of the collection workers."""
 
     target: TargetArgs
     """Where they run."""

@@ -21,11 +21,11 @@ QUIET_PREFECT = {
     "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "1",
 }
-"""What every Prefect process is told: nothing is reported to the vendor, logs are plain text."""
+"""Variables of every Prefect process: no analytics for the vendor, plain logs."""
 
 
 def database_url(database: settings.Database) -> str:
-    """Where the server keeps its state, in SQLAlchemy's notation. It holds the password."""
+    """Return the database URL of the server's state, in SQLAlchemy's notation. It holds the password."""
     return database.dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
@@ -87,7 +87,7 @@ class StateDatabaseArgs(TypedDict):
 
 
 class WorkflowEngineArgs(TypedDict):
-    """What is declared of the workflow engine."""
+    """Arguments of the workflow engine."""
 
     target: TargetArgs
     """Where it runs."""

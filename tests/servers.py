@@ -30,9 +30,9 @@ from components.supervision.installation import (
     run_setup,
 )
 from components.supervision.layout import StackFolder
-from components.supervision.placing import addresses_of, place
 from components.supervision.program import HostProgram
 from components.supervision.readiness import answers, await_ready, last_lines
+from components.supervision.resolution import addresses_of, resolve
 from components.supervision.sockets import LOOPBACK, is_free
 
 _FIRST_PORT, _PORTS_EACH = 20_000, 1_000
@@ -86,7 +86,7 @@ def run(
     ports: dict[str, int] = {}
     for name in service.ports:
         ports[name] = next(_ports)
-    program = place(service, folder, ports=ports, inputs=inputs or {}, secrets=secrets or {})
+    program = resolve(service, folder, ports=ports, inputs=inputs or {}, secrets=secrets or {})
     install(program)
     run_setup(program)
     server = Server(program=program, ports=ports, process=_launch(program))

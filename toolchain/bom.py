@@ -14,6 +14,9 @@ from toolchain.errors import BomError, UnknownToolError
 RECIPES = Path(__file__).parent / "recipes"
 """Module files, lock files and requirements that registry builds start from."""
 
+PROGRAMS = Path(__file__).parent
+"""The folder of the packages that are programs of this project."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -53,11 +56,27 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class PythonProgram:
+    """A program of this project, in Python, with the wheels that it imports."""
+
+    package: str
+    """Folder beside this module; its ``__main__`` is the program."""
+    requirements: str
+    """File in ``recipes/wheels``: pinned distributions with the hashes of their wheels."""
+    keep: tuple[str, ...]
+    """Patterns of what is kept of the wheels."""
+    version: str | None = None
+    note: str | None = None
+    """What a user should know of a tool from this source."""
+
+
+@dataclass(frozen=True)
 class GoBuild:
     """Programs compiled from the Go module proxy."""
 
     recipe: str
-    """Folder in ``recipes`` with go.mod and go.sum (and the sources of a generated main package)."""
+    """Folder in ``recipes`` with go.mod and go.sum, the sources of a main package of its own if it has one, and
+    ``embedded.toml`` if that embeds files of modules."""
     packages: Mapping[str, str]
     """Name of the program → its main package."""
     ldflags: str = ""
@@ -86,21 +105,13 @@ class MavenJars:
     version: str | None = None
 
 
-@dataclass(frozen=True)
-class NoRegistry:
-    """No package registry gives it: it comes from a mirror or from its vendor."""
-
-    reason: str
-    version: str | None = None
-
-
-Registry = Wheel | GoBuild | GoFiles | MavenJars | NoRegistry
+Registry = Wheel | PythonProgram | GoBuild | GoFiles | MavenJars
 _REGISTRIES: dict[str, type[Registry]] = {
     "wheel": Wheel,
+    "python": PythonProgram,
     "go-build": GoBuild,
     "go-files": GoFiles,
     "maven": MavenJars,
-    "no-registry": NoRegistry,
 }
 
 
@@ -119,8 +130,6 @@ class Tool:
     registry: Registry
     executables: tuple[str, ...] = ()
     """Programs in the ``bin`` folder of the tool's root."""
-    mirror: Layout = field(default_factory=Layout)
-    """Layout of its archive in a mirror."""
     vendor: Vendor | None = None
     no_vendor: str | None = None
     """Why there is no vendor release to take."""
@@ -132,8 +141,8 @@ class Tool:
     """Installed only for who asks for this group; None: for everybody."""
 
     def source_digest(self, source: str) -> str:
-        """Changes when what `source` (``mirror``, ``vendor`` or ``registry``) is told to bring changes."""
-        recipe: Any = {"mirror": self.mirror, "vendor": self.vendor, "registry": self.registry}[source]
+        """Return a digest of what `source` (``vendor`` or ``registry``) installs."""
+        recipe: Any = self.vendor if source == "vendor" else self.registry
         told = {"version": self.version, "recipe": asdict(recipe) if recipe else None}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         if source == "registry":
@@ -144,10 +153,13 @@ class Tool:
 
 def recipe_files(registry: Registry) -> list[Path]:
     """The committed files that a registry build starts from, sorted."""
-    if isinstance(registry, NoRegistry):
-        return []
     if isinstance(registry, Wheel):
         return [RECIPES / "wheels" / registry.requirements]
+    if isinstance(registry, PythonProgram):
+        return [
+            RECIPES / "wheels" / registry.requirements,
+            *sorted((PROGRAMS / registry.package).glob("*.py")),
+        ]
     return sorted(path for path in (RECIPES / registry.recipe).iterdir() if path.is_file())
 
 
@@ -219,23 +231,17 @@ def _tool(name: str, entry: dict[str, Any]) -> Tool:
             raise BomError(
                 f"{name}: exactly one of {', '.join(_REGISTRIES)} must say how a registry gives it"
             )
-        own = {key: value for key, value in entry.items() if key not in {*kinds, "vendor", "mirror"}}
+        own = {key: value for key, value in entry.items() if key not in {*kinds, "vendor"}}
         tool = Tool(
             name=name,
             registry=_REGISTRIES[kinds[0]](**_with_layout(entry[kinds[0]])),
             vendor=Vendor(**_with_layout(entry["vendor"])) if "vendor" in entry else None,
-            mirror=Layout(**entry["mirror"]) if "mirror" in entry else _programs(entry),
             **_frozen(own),
         )
     except TypeError as error:
         raise BomError(f"{name}: {error}") from error
     _verify(tool)
     return tool
-
-
-def _programs(entry: dict[str, Any]) -> Layout:
-    """A mirror's archive, if nothing else is said, holds the programs themselves."""
-    return Layout(pick={program: f"bin/{program}" for program in entry.get("executables", [])})
 
 
 def _with_layout(entry: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Receipt:
     """Of what is really there: a stand-in has another version than the bill of materials asks for."""
     platform: str
     source: str
-    """``mirror``, ``vendor`` or ``registry``."""
+    """``vendor`` or ``registry``; of a tool that was copied from a mirror, where that one's maker had it from."""
     location: str
     """File, URL, wheel, Go package or Maven coordinates."""
     checksum: str
@@ -38,15 +38,33 @@ class Receipt:
     root: str = "."
     """The tool's root below the folder of the receipt."""
     note: str | None = None
+    mirror: str | None = None
+    """The archive that it was copied from, if it came by a mirror."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Receipt | None":
+        """The receipt in a tool's folder; None if there is none that can be understood."""
+        try:
+            return cls(**json.loads((folder / RECEIPT).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def to_json(self) -> str:
-        """The receipt file's text."""
-        return json.dumps(asdict(self), indent=1)
+        """The receipt file's text; what does not apply is left out."""
+        return json.dumps(
+            {name: value for name, value in asdict(self).items() if value is not None}, indent=1
+        )
+
+    @property
+    def identity(self) -> str:
+        """What the tool is made of, as text: the same wherever, whenever and however often it is brought."""
+        own = {"installed_at", "seconds", "verified", "note", "mirror"}
+        return json.dumps({name: value for name, value in asdict(self).items() if name not in own})
 
 
 @dataclass(frozen=True)
 class InstalledTool:
-    """A tool that is there."""
+    """An installed tool."""
 
     name: str
     version: str
@@ -100,11 +118,8 @@ class Cache:
     def find(self, tool: Tool, platform: Platform) -> InstalledTool | None:
         """The installed tool, or None."""
         place = self.place(tool, platform)
-        try:
-            receipt = Receipt(**json.loads((place / RECEIPT).read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-        return self.installed(tool, place, receipt)
+        receipt = Receipt.read(place)
+        return self.installed(tool, place, receipt) if receipt else None
 
     def installed(self, tool: Tool, place: Path, receipt: Receipt) -> InstalledTool:
         """The tool whose folder and receipt these are."""

@@ -1,11 +1,13 @@
 """``marketlake tools``: the command line of the toolchain."""
 
 import json
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +17,10 @@ from toolchain.cache import Cache, InstalledTool, locate
 from toolchain.errors import ToolchainError
 from toolchain.links import bin_folder, shell_lines
 from toolchain.platforms import this_platform
-from toolchain.progress import duration
+from toolchain.progress import duration, progress_for
+
+if TYPE_CHECKING:
+    from toolchain.mirroring import MirrorReport
 
 app = typer.Typer(
     help="The pinned tools of the platform: bring them, and see where each came from.", no_args_is_help=True
@@ -36,7 +41,7 @@ def install(
     """Bring tools into the cache, each from the first source that works."""
     from toolchain.installation import Installation
 
-    with told(), terminable():
+    with exit_on_error(), terminable():
         tools = Installation().install(names, groups=group or (), again=again)
         bin_folder()
         Console(stderr=True).print(
@@ -44,12 +49,39 @@ def install(
         )
 
 
+@app.command()
+def mirror(
+    folder: Annotated[Path, typer.Argument(help="Where to; is made, or brought up to date.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group", help="The tools of this group, too, and its images; may be given several times."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the mirror holds as JSON.")] = False,
+) -> None:
+    """Write a mirror of everything that `make up` installs, for places where no registry answers.
+
+    It serves machines of this one's platform and Python. Run it again, here or on other machines, to add what is
+    missing: of another version, platform or Python. There, MARKETLAKE_TOOL_MIRROR names the folder.
+    """
+    from toolchain.mirroring import write_mirror
+
+    with exit_on_error(), terminable():
+        with progress_for() as progress:
+            report = write_mirror(folder, groups=group or (), progress=progress)
+        if as_json:
+            print(json.dumps(asdict(report), indent=1))
+        else:
+            Console().print(_holds(report), markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("list")
 def list_tools(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show every tool: version, licence, whether it is installed, and from where."""
-    with told():
+    with exit_on_error():
         cache, platform = Cache.default(), this_platform()
         rows = [_row(tool, cache.find(tool, platform)) for tool in load_bom().tools.values()]
     if as_json:
@@ -67,7 +99,7 @@ def path(
     program: Annotated[str | None, typer.Argument(help="One of its programs; none: its folder.")] = None,
 ) -> None:
     """Print where a tool, or one of its programs, lies."""
-    with told():
+    with exit_on_error():
         tool = locate(name)
         if program is not None and program not in tool.executables:
             programs = ", ".join(tool.executables) or "none"
@@ -78,7 +110,7 @@ def path(
 @app.command()
 def env() -> None:
     """Print the lines that put the pinned tools on PATH: eval "$(marketlake tools env)"."""
-    with told():
+    with exit_on_error():
         print(shell_lines(bin_folder()))
 
 
@@ -87,8 +119,17 @@ def sbom() -> None:
     """Print the software bill of materials as CycloneDX JSON."""
     from toolchain.sbom import software_bill
 
-    with told():
+    with exit_on_error():
         print(json.dumps(software_bill(load_bom(), Cache.default(), this_platform()), indent=1))
+
+
+def _holds(report: "MirrorReport") -> str:
+    images = f"{len(report.images)} images" if report.images else "no images"
+    return (
+        f"{report.folder} holds {len(report.tools)} tools and {images} for {report.platform}, and {report.wheels} "
+        f"wheels for {report.python}: {report.bytes / 1e6:.0f} MB in all, {report.written} files are new.\n"
+        f"Where no registry answers: MARKETLAKE_TOOL_MIRROR={shlex.quote(report.folder)} make up"
+    )
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
@@ -102,6 +143,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
         f"    {receipt['location']}",
         f"    proven {receipt['verified']}; took {duration(receipt['seconds'])}",
     ]
+    if receipt["mirror"]:
+        lines.append(f"    copied from {receipt['mirror']}")
     return [*lines, f"    note: {receipt['note']}"] if receipt["note"] else lines
 
 
@@ -130,8 +173,8 @@ def _row(tool: Tool, installed: InstalledTool | None) -> dict[str, Any]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """A user's mistake or a failed source is a message and exit code 1, no stack trace."""
+def exit_on_error() -> Iterator[None]:
+    """Turn an error into a message and exit code 1, without a stack trace."""
     try:
         yield
     except ToolchainError as error:
@@ -143,7 +186,7 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends an installation as Ctrl-C does: what it started is killed, what is unfinished removed."""
+    """Let SIGTERM end an installation as Ctrl-C does: its children are killed, unfinished files removed."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

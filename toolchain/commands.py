@@ -1,4 +1,4 @@
-"""Runs the programs that build and download, line by line, so that progress can be shown and errors told."""
+"""Runs the programs that build and download, line by line, for progress and errors."""
 
 import os
 import re
@@ -24,6 +24,8 @@ def run(
     cwd: Path | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] = lambda _line: None,
+    on_start: Callable[[int], None] = lambda _group: None,
+    on_end: Callable[[int], None] = lambda _group: None,
 ) -> str:
     """Run a program to its end and give its standard output.
 
@@ -35,6 +37,8 @@ def run(
         cwd: working directory.
         log: file to append everything the program says to.
         on_line: called with every line of its standard error.
+        on_start: called with its process group, which another thread may kill until `on_end` is called.
+        on_end: called with its process group when it has ended.
 
     Raises:
         CommandFailedError: it could not be started or ended with an error; carries its last lines.
@@ -57,12 +61,15 @@ def run(
     except OSError as error:
         raise CommandFailedError(f"cannot start {words[0]}: {error}") from error
     try:
+        on_start(process.pid)
         output = _follow(process, words, tail, log, on_line)
     except BaseException:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
+    finally:
+        on_end(process.pid)
     if process.returncode != 0:
         text = "\n".join(tail) or output.strip()[-2000:]
         if _NO_SPACE.search(text):

@@ -3,9 +3,12 @@
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from toolchain.bom import Tool
 from toolchain.cache import RECEIPT, InstalledTool, Receipt, root_of
@@ -31,7 +34,7 @@ def complete(
     Raises:
         SourceUnavailableError: one of the tool's programs is not there.
     """
-    root = root_of(tool, source)
+    root = origin.copied.root if origin.copied else root_of(tool, source)
     for program in tool.executables:
         path = staging / root / "bin" / program
         if not path.is_file():
@@ -39,20 +42,26 @@ def complete(
         path.chmod(0o755)
     staging.chmod(0o755)
     _flush_tree(staging)
-    receipt = Receipt(
-        name=tool.name,
-        version=origin.version or tool.version,
-        platform=str(workshop.platform),
-        source=source,
-        location=origin.location,
-        checksum=origin.checksum,
-        verified=origin.verified,
-        source_digest=tool.source_digest(source),
-        installed_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began, 1),
-        root=root,
-        note=origin.note,
-    )
+    brought: Mapping[str, Any] = {
+        "installed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if origin.copied:
+        receipt = replace(origin.copied, mirror=origin.location, **brought)
+    else:
+        receipt = Receipt(
+            name=tool.name,
+            version=origin.version or tool.version,
+            platform=str(workshop.platform),
+            source=source,
+            location=origin.location,
+            checksum=origin.checksum,
+            verified=origin.verified,
+            source_digest=tool.source_digest(source),
+            root=root,
+            note=origin.note,
+            **brought,
+        )
     (staging / RECEIPT).write_text(receipt.to_json())
     _flush(staging / RECEIPT)
     _flush(staging)

@@ -1,4 +1,4 @@
-"""Who may talk to whom: everything is closed, and each service opens the ways that its definition names."""
+"""Network policies: everything is closed, and each service opens the connections that its definition names."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the providers reach the servers: addresses and identities, with the secrets as Pulumi secrets."""
+"""Connections of the providers to the servers: addresses and identities, with secrets as Pulumi secrets."""
 
 from typing import NotRequired, TypedDict
 
@@ -42,7 +42,7 @@ class EventBusConnectionArgs(TypedDict):
     sasl_mechanism: NotRequired[pulumi.Input[str | None]]
     """Needed with SASL: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
     username: NotRequired[pulumi.Input[str | None]]
-    """Needed with SASL: somebody who may create topics."""
+    """Needed with SASL: a user that may create topics."""
     password: NotRequired[pulumi.Input[str | None]]
     """A secret, needed with SASL."""
 

@@ -1,4 +1,4 @@
-"""Declarations: what would break a rule is allowed where it is said, with the reason, on the resource itself.
+"""Declared exceptions: a resource may break a rule where it states the reason itself.
 
 A mark is an annotation of a Kubernetes object, or a tag of a bucket or a cloud resource. Its text is the reason.
 """

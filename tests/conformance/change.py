@@ -5,9 +5,6 @@ import signal
 import time
 from typing import ClassVar
 
-import pytest
-
-from stacks.policing import why_no_policies
 from tests.conformance.platform import Platform
 from tests.suite.shared import alone
 
@@ -27,8 +24,6 @@ class RepetitionPromises:
         assert took < self.no_change_s, f"{took:.0f} s for nothing"
 
     def test_what_is_deployed_keeps_to_the_policies(self, platform: Platform) -> None:
-        if why := why_no_policies():
-            pytest.skip(f"policies do not run here: {why}")
         told = platform.make("policy").stdout
         assert "checking the policies over" in told
         assert "mandatory" not in told, told

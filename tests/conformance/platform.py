@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Self
 import yaml
 from confluent_kafka.admin import AdminClient
 from marketlake.cli.outcome import PlatformUnreachableError
-from marketlake.cli.status import look_at, place_of
+from marketlake.cli.status import declare_target, look_at
 from marketlake.events.connection import client_configuration
 from marketlake.processing.query import query
 from marketlake.settings import ServiceInfo, Settings
 
-from stacks.workspace import Workspace
+from stacks.engine.workspace import Workspace
 from tests.suite.shared import alone, publish
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -221,7 +221,7 @@ class Platform(ABC):
         """What `marketlake status` sees, likewise; nothing where the cluster does not answer."""
         settings = self.settings
         try:
-            place = place_of(settings)
+            place = declare_target(settings)
         except PlatformUnreachableError:
             return []
         with ThreadPoolExecutor(len(settings.services)) as pool:

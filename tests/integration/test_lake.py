@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import obstore
@@ -13,7 +14,6 @@ import pytest
 from deltalake import DeltaTable
 from marketlake.archive.catalogue import Catalogue
 from marketlake.processing import bronze
-from marketlake.processing.bronze import ingest
 from marketlake.processing.query import SqlError, query
 from marketlake.processing.silver import refine
 from marketlake.settings import (
@@ -29,8 +29,19 @@ from marketlake.sync.stores import Lake, landing_store
 
 from tests.exchange import zip_of
 from tests.furnishing import own_buckets
-from tests.unit.processing.files import FUNDING, KLINES, SAMPLES, TRADES, archive_file, kline, lines, zipped
+from tests.unit.processing.files import (
+    FUNDING,
+    KLINES,
+    LIMITS,
+    SAMPLES,
+    TRADES,
+    archive_file,
+    kline,
+    lines,
+    zipped,
+)
 
+ingest = partial(bronze.ingest, limits=LIMITS)
 SPAWN = multiprocessing.get_context("spawn")
 JANUARY_2 = KLINES.replace("01-01", "01-02")
 

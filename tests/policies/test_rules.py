@@ -57,9 +57,9 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
         {"serviceAccountToken": {"path": "token"}}, "projected.sources[1]: mounts a token",
     ),
     ("no-token", "kubernetes:core/v1:ServiceAccount", ("automountServiceAccountToken",), ..., "must be false"),
-    ("labelled", SERVICE, ("metadata", "labels"), ..., "lacks app.kubernetes.io/name, app.kubernetes.io/inst"),
+    ("labelled", SERVICE, ("metadata", "labels"), ..., "app.kubernetes.io/name, app.kubernetes.io/instance"),
     ("labelled", DEPLOYMENT, ("spec", "template", "metadata", "labels"), {}, "spec.template.metadata.labels"),
-    ("labelled", CONFIG_MAP, ("metadata", "labels", "app.kubernetes.io/part-of"), "", "lacks app."),
+    ("labelled", CONFIG_MAP, ("metadata", "labels", "app.kubernetes.io/part-of"), "", "part-of: missing"),
     ("not-exposed", SERVICE, ("spec", "type"), "LoadBalancer", "is LoadBalancer"),
     ("not-exposed", SERVICE, ("spec", "type"), "NodePort", "is NodePort"),
     ("not-exposed", SERVICE, ("spec", "externalIPs"), ["192.0.2.1"], "externalIPs[0]: is 192.0.2.1"),
@@ -94,9 +94,9 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("no-public-bucket", "aws:s3/bucketAcl:BucketAcl", ("acl",), "public-read", "is public-read"),
     ("no-public-bucket", BLOCK, ("restrictPublicBuckets",), ..., "restrictPublicBuckets: must be true"),
     ("bucket-versioned", OURS, ("versioning",), ..., "must be true"),
-    ("backup-declared", CLAIM, ("metadata", "annotations"), ..., "lacks marketlake/backup"),
-    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none", "lacks marketlake/backup"),
-    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none: ", "lacks marketlake/backup"),
+    ("backup-declared", CLAIM, ("metadata", "annotations"), ..., "marketlake/backup is missing"),
+    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none", "marketlake/backup is missing"),
+    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none: ", "marketlake/backup is missing"),
     (
         "backup-declared", STATEFUL_SET, ("spec", "volumeClaimTemplates", 0, "metadata", "annotations"), {},
         "volumeClaimTemplates[0]",
@@ -106,8 +106,8 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("encrypted-at-rest", "aws:ebs/volume:Volume", ("encrypted",), False, "encrypted: must be true"),
     ("encrypted-at-rest", "kubernetes:storage.k8s.io/v1:StorageClass", ("parameters",), ..., "parameters.encrypted"),
     ("no-public-database", RDS, ("publiclyAccessible",), True, "is true"),
-    ("tagged", RDS, ("tags",), ..., "lacks name, instance, part-of, managed-by"),
-    ("tagged", "aws:s3/bucket:Bucket", ("tags", "name"), "", "lacks name"),
+    ("tagged", RDS, ("tags",), ..., "name, instance, part-of, managed-by: missing"),
+    ("tagged", "aws:s3/bucket:Bucket", ("tags", "name"), "", "name: missing"),
 ]  # fmt: skip
 
 

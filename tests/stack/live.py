@@ -10,7 +10,7 @@ from typing import Self
 import psutil
 
 from components.supervision.layout import SERVICE_MARK
-from stacks import leftovers
+from stacks.preflight import leftovers
 from tests.conformance.platform import Platform
 from tests.patience import eventually
 

@@ -1,7 +1,9 @@
 """Builds images: each layer once, each image only when something it is made from has changed."""
 
+import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,14 @@ from toolchain.errors import ToolMissingError
 from toolchain.images.catalogue import CATALOGUE, Recipe, recipe_of
 from toolchain.images.errors import ImageError
 from toolchain.images.keys import key_of
+from toolchain.images.layer import add_blob
 from toolchain.images.manifest import add_image, told_by
-from toolchain.images.planning import Planning
+from toolchain.images.planning import Plan, Planning
 from toolchain.images.runtime import WORKSPACE, Runtime, find_uv
 from toolchain.images.store import Built, Index, Layer, Store
 from toolchain.platforms import Platform, this_platform
 from toolchain.progress import Progress, duration
+from toolchain.sources.mirror import MIRROR_VARIABLE, is_remote
 
 
 class Building:
@@ -31,6 +35,7 @@ class Building:
         platform: Platform | None = None,
         workspace: Path | None = None,
         refresh: bool = False,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._cache = cache or Cache.default()
         self._bom = bom or load_bom()
@@ -38,7 +43,13 @@ class Building:
         self._progress = progress
         self._workspace = workspace or WORKSPACE
         self.store = Store.of(self._cache)
-        self._planning = Planning(self.store, self._runtime, progress.step, refresh=refresh)
+        named = environment.get(MIRROR_VARIABLE)
+        self._mirror = (
+            Store.of_mirror(Path(named), self._platform) if named and not is_remote(named) else None
+        )
+        self._planning = Planning(
+            self.store, self._runtime, progress.step, refresh=refresh, mirror=self._mirror
+        )
 
     def build(self, names: Sequence[str] | None = None) -> dict[str, Built]:
         """Build the named images; None: all whose tools are installed, of the cluster's only these.
@@ -94,7 +105,7 @@ class Building:
         tools = self._tools(recipe)
         plans = self._planning.layers(recipe, tools)
         key = key_of(
-            told_by(), recipe, [plan.key for plan in plans], [tool.receipt.to_json() for tool in tools]
+            told_by(), recipe, [plan.key for plan in plans], [tool.receipt.identity for tool in tools]
         )
         former = index.images.get(recipe.name)
         if former and former.key == key and self._is_whole(former, index):
@@ -103,7 +114,7 @@ class Building:
         for plan in plans:
             layer = index.layers.get(plan.key)
             if layer is None or not self.store.blob(layer.digest).is_file():
-                layer = plan.make([*stack.values()])
+                layer = self._mirrored(plan) or plan.make([*stack.values()])
             stack[plan.key] = layer
         built = add_image(
             self.store,
@@ -124,6 +135,22 @@ class Building:
             f"{built.digest}"
         )
         return index
+
+    def _mirrored(self, plan: Plan) -> Layer | None:
+        """The layer as a mirror has it, which was made from the same things; its digest proves it."""
+        layer = self._mirror.read().layers.get(plan.key) if self._mirror else None
+        if self._mirror is None or layer is None:
+            return None
+        self._progress.step(f"copying {layer.title} from the mirror")
+        try:
+            with self._mirror.blob(layer.digest).open("rb") as blob:
+                digest, _ = add_blob(self.store, lambda file: shutil.copyfileobj(blob, file, 1 << 20))
+        except FileNotFoundError:
+            return None
+        if digest != layer.digest:
+            self._progress.line(f"! {self._mirror.blob(layer.digest)} is damaged: what it holds is made here")
+            return None
+        return layer
 
     def _is_whole(self, built: Built, index: Index) -> bool:
         digests = [index.layers[key].digest for key in built.layers if key in index.layers]

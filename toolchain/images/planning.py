@@ -36,7 +36,13 @@ class Planning:
     """Plans the layers of images."""
 
     def __init__(
-        self, store: Store, runtime: Callable[[], Runtime], step: Callable[[str], None], *, refresh: bool
+        self,
+        store: Store,
+        runtime: Callable[[], Runtime],
+        step: Callable[[str], None],
+        *,
+        refresh: bool,
+        mirror: Store | None = None,
     ) -> None:
         """Plan for a store.
 
@@ -45,8 +51,10 @@ class Planning:
             runtime: asked only for the runtime's own image.
             step: told what is being done.
             refresh: ask the distribution for newer packages.
+            mirror: remembers packages, too: for a store that does not yet.
         """
         self._store = store
+        self._mirror = mirror
         self._find_runtime = runtime
         self._step = step
         self._refresh = refresh
@@ -102,7 +110,7 @@ class Planning:
             self._step(f"packing {tool.name}")
             return write_layer(self._store, _tool_members(tool), f"{tool.name} {tool.version}")
 
-        return Plan(key_of(_made_by(), tool.receipt.to_json()), make)
+        return Plan(key_of(_made_by(), tool.receipt.identity), make)
 
     def _runtime_layers(self) -> list[Plan]:
         runtime = self._runtime
@@ -126,27 +134,32 @@ class Planning:
     @cached_property
     def _planned(self) -> dict[Base, list[Package]]:
         """The packages of each base; remembered, so that an image changes when its user asks for it."""
-        memory = self._store.folder / "packages.json"
         key = key_of({base: list(names) for base, names in PACKAGES.items()}, distribution())
-        if not self._refresh:
+        planned = None if self._refresh else self._remembered(key)
+        if planned is None:
+            if self._refresh:
+                self._packages.update()
+            self._step("asking apt for packages")
+            planned = {base: self._packages.plan(names) for base, names in PACKAGES.items() if names}
+        entries = {
+            str(base): [package.__dict__ for package in packages] for base, packages in planned.items()
+        }
+        write_json(self._store.packages, {"key": key, "packages": entries})
+        return planned
+
+    def _remembered(self, key: str) -> dict[Base, list[Package]] | None:
+        """The packages that the store remembers, else those that the mirror does; None: ask apt."""
+        for store in filter(None, (self._store, self._mirror)):
             try:
-                told = json.loads(memory.read_text())
+                told = json.loads(store.packages.read_text())
                 if told["key"] == key:
                     return {
                         Base(base): [Package(**entry) for entry in entries]
                         for base, entries in told["packages"].items()
                     }
             except (OSError, ValueError, KeyError, TypeError):
-                pass  # nothing is remembered: ask apt
-        else:
-            self._packages.update()
-        self._step("asking apt for packages")
-        planned = {base: self._packages.plan(names) for base, names in PACKAGES.items() if names}
-        entries = {
-            str(base): [package.__dict__ for package in packages] for base, packages in planned.items()
-        }
-        write_json(memory, {"key": key, "packages": entries})
-        return planned
+                continue
+        return None
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.cache import Cache
+from toolchain.platforms import Platform
 
 _FORMAT = 1
 
@@ -73,6 +74,11 @@ class Store:
         """The store of a cache."""
         return cls(cache.folder / "images")
 
+    @classmethod
+    def of_mirror(cls, folder: Path, platform: Platform) -> "Store":
+        """The store for a platform in a mirror."""
+        return cls(folder / "images" / str(platform))
+
     @property
     def layout(self) -> Path:
         """The OCI image layout; images share its blobs."""
@@ -82,6 +88,11 @@ class Store:
     def staging(self) -> Path:
         """Unfinished blobs and folders, on the same disk as the finished ones."""
         return self.folder / ".staging"
+
+    @property
+    def packages(self) -> Path:
+        """The file that remembers of which packages of the distribution the images are made."""
+        return self.folder / "packages.json"
 
     def blob(self, digest: str) -> Path:
         """Where the content of that digest lies, or would."""
@@ -110,6 +121,11 @@ class Store:
         """Make `index` what :meth:`read` gives; the layout's own index follows it."""
         images = {name: asdict(index.images[name]) for name in sorted(index.images)}
         layers = {key: asdict(index.layers[key]) for key in sorted(index.layers)}
+        self.write_layout(self.layout, index.images)
+        write_json(self.folder / "index.json", {"format": _FORMAT, "images": images, "layers": layers})
+
+    def write_layout(self, folder: Path, images: Mapping[str, Built]) -> None:
+        """Make a folder the OCI image layout of some images; the blobs in it are somebody else's affair."""
         manifests = [
             {
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -118,11 +134,10 @@ class Store:
                 "annotations": {"org.opencontainers.image.ref.name": f"{name}:{built.version}"},
                 "platform": {"os": "linux", "architecture": built.architecture},
             }
-            for name, built in sorted(index.images.items())
+            for name, built in sorted(images.items())
         ]
-        write_json(self.layout / "oci-layout", {"imageLayoutVersion": "1.0.0"})
-        write_json(self.layout / "index.json", {"schemaVersion": 2, "manifests": manifests})
-        write_json(self.folder / "index.json", {"format": _FORMAT, "images": images, "layers": layers})
+        write_json(folder / "oci-layout", {"imageLayoutVersion": "1.0.0"})
+        write_json(folder / "index.json", {"schemaVersion": 2, "manifests": manifests})
 
     @contextmanager
     def reserved(self, wait: Callable[[], None]) -> Iterator[None]:

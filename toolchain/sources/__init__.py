@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.cache import Cache, InstalledTool
+from toolchain.cache import Cache, InstalledTool, Receipt
 from toolchain.fetch import Fetcher
 from toolchain.platforms import Platform
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a source gave, for the receipt."""
+    """The origin of a tool, for the receipt."""
 
     location: str
     checksum: str
@@ -19,11 +19,13 @@ class Origin:
     version: str | None = None
     """None: the one of the bill of materials."""
     note: str | None = None
+    copied: Receipt | None = None
+    """The receipt that came with the tool from a mirror: it keeps saying what the tool is made of."""
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """What a source needs to bring a tool."""
+    """What a source needs to install a tool."""
 
     cache: Cache
     platform: Platform

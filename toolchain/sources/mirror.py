@@ -1,9 +1,13 @@
-"""Tools from a mirror: a folder or URL with NAME-vVERSION-OS-ARCH.tar.xz files beside their SHA256SUMS."""
+"""Tools from a mirror: a folder or URL that ``marketlake tools mirror`` filled, with a list of its files' digests.
+
+An archive in it, NAME-vVERSION-OS-ARCH.tar.gz, is a tool's folder as it lies in a cache, with its receipt.
+"""
 
 from pathlib import Path
 
 from toolchain.archive import unpack
-from toolchain.bom import Tool
+from toolchain.bom import Layout, Tool
+from toolchain.cache import RECEIPT, Receipt
 from toolchain.checksums import Digest, file_digest, find_digest
 from toolchain.errors import ChecksumMismatchError, SourceUnavailableError
 from toolchain.fetch import Fetcher
@@ -16,14 +20,20 @@ SUMS = "SHA256SUMS"
 
 def archive_name(tool: Tool, platform: Platform) -> str:
     """The file name of a tool in a mirror."""
-    return f"{tool.name}-v{tool.version}-{platform}.tar.xz"
+    return f"{tool.name}-v{tool.version}-{platform}.tar.gz"
+
+
+def is_remote(mirror: str) -> bool:
+    """Whether a mirror is a URL rather than a folder."""
+    return "://" in mirror
 
 
 def from_mirror(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
     """Unpack a tool from the mirror.
 
     Raises:
-        SourceUnavailableError: no mirror is set, it cannot be read, or it has no such file.
+        SourceUnavailableError: no mirror is set, it cannot be read, it has no such file, or the tool in it was
+            made by another recipe than the one in the bill of materials.
         ChecksumMismatchError: the file is not the one that SHA256SUMS lists.
     """
     if not workshop.mirror:
@@ -34,12 +44,12 @@ def from_mirror(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
     if expected is None:
         raise SourceUnavailableError(f"{workshop.mirror} lists no {name} in its {SUMS}")
     workshop.step(f"fetching {name} from the mirror")
-    if _is_remote(workshop.mirror):
+    if is_remote(workshop.mirror):
         archive = workshop.fetcher.file(location, workshop.cache.downloads, expected, workshop.detail)
     else:
         archive = _local_archive(Path(location), expected)
-    unpack(archive, tool.mirror, staging)
-    return Origin(location, str(expected), f"against the mirror's {SUMS}")
+    unpack(archive, Layout(), staging)
+    return _origin(location, Receipt.read(staging), tool)
 
 
 def offers(mirror: str | None, tool: Tool, platform: Platform, fetcher: Fetcher) -> bool:
@@ -50,12 +60,22 @@ def offers(mirror: str | None, tool: Tool, platform: Platform, fetcher: Fetcher)
         return False
 
 
-def _is_remote(mirror: str) -> bool:
-    return "://" in mirror
+def _origin(location: str, receipt: Receipt | None, tool: Tool) -> Origin:
+    """What an unpacked archive's receipt tells, if the tool is the one that is asked for."""
+    if receipt is None or receipt.name != tool.name:
+        raise SourceUnavailableError(
+            f"{location} holds no {RECEIPT} of {tool.name}: it was not written by `marketlake tools mirror`"
+        )
+    if receipt.source_digest != tool.source_digest(receipt.source):
+        raise SourceUnavailableError(
+            f"{location} was made by another recipe than the one in the bill of materials: run "
+            "`marketlake tools mirror` with this version of the project"
+        )
+    return Origin(location, receipt.checksum, receipt.verified, receipt.version, receipt.note, receipt)
 
 
 def _sums(mirror: str, fetcher: Fetcher) -> str:
-    if _is_remote(mirror):
+    if is_remote(mirror):
         return fetcher.text(f"{mirror.rstrip('/')}/{SUMS}")
     try:
         return (Path(mirror) / SUMS).read_text()

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 
 from marketlake import telemetry
 from marketlake.cli.outcome import ExitCode
@@ -27,12 +28,14 @@ def run(environment: str | None) -> ExitCode:
     telemetry.configure("collection-worker", settings)
     from marketlake.collection.worker import run as work
     from marketlake.processing.bronze import ingest
+    from marketlake.processing.member import InflationLimits
     from marketlake.sync.copy import copy_file
 
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
-    unfinished = work(settings, copy=copy_file, ingest=ingest, stop=stop)
+    limits = InflationLimits.of(settings.collection)
+    unfinished = work(settings, copy=copy_file, ingest=partial(ingest, limits=limits), stop=stop)
     telemetry.flush()
     if unfinished:
         # Threads that are still at work would keep the process alive; their tasks are delivered again.

@@ -12,7 +12,7 @@ from marketlake.collection import assignments
 from marketlake.collection.collector import Collector, Copy, Ingest
 from marketlake.collection.pulse import Pulse
 from marketlake.database import DatabaseUnavailableError, Postgres, migrate
-from marketlake.events.consumer import Consumer
+from marketlake.events.consumer import Consumer, Delivery
 from marketlake.events.dead_letters import DeadLetters
 from marketlake.events.outbox import Relay
 from marketlake.events.producer import Producer
@@ -51,7 +51,13 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
     with Postgres(settings.database, application=worker) as postgres:
         if not _migrated(postgres, stop, pulse):
             return 0
+        letters = DeadLetters(producer, bus.dead_letters_topic)
         collector = Collector(settings, postgres, worker=worker, stop=stop, copy=copy, ingest=ingest)
+
+        def bury(delivery: Delivery, error: Exception) -> None:
+            collector.abandon(delivery.message, error)
+            letters.bury(delivery, error)
+
         beside = threading.Event()
         companions = [
             threading.Thread(target=_heartbeat, args=(postgres, worker, concurrency, beside), daemon=True),
@@ -68,7 +74,7 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
                 client_id=worker,
                 concurrency=concurrency,
                 work=collector.work,
-                bury=DeadLetters(producer, bus.dead_letters_topic).bury,
+                bury=bury,
                 pulse=pulse.beat,
             ).run(stop, grace_s=GRACE_S)
         finally:

@@ -7,8 +7,8 @@ import pytest
 from pulumi.runtime import mocks
 
 from components import database, event_bus, object_store, observability, worker_pool, workflow_engine
-from components.cluster_space import ClusterSpace
-from components.kubernetes import placing
+from components.kubernetes import images
+from components.namespace import Namespace
 from components.target import TargetArgs, TargetKind
 from components.targets import target_of
 from tests.unit.components.test_components import Engine, declare, opened, seen
@@ -49,7 +49,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
             roots={"kafka": "/opt/kafka"},
         )
 
-    monkeypatch.setattr(placing, "locate", locate)
+    monkeypatch.setattr(images, "locate", locate)
     asyncio.set_event_loop(asyncio.new_event_loop())
     recorder = Cluster()
     mocks.set_mocks(recorder, project="marketlake", stack="test")
@@ -309,7 +309,7 @@ def test_the_space_is_closed_and_orders_its_pods(cluster: Cluster) -> None:
     namespaces: list[Any] = []
 
     def program() -> None:
-        space = ClusterSpace("space", {"namespace": "lake", "stack": "test", "kubeconfig": "/k"})
+        space = Namespace("space", {"namespace": "lake", "stack": "test", "kubeconfig": "/k"})
         namespaces.append(seen(space.namespace))
 
     declare(program)

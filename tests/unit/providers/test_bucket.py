@@ -76,7 +76,7 @@ def test_a_name_that_somebody_else_has_is_told(use: Any) -> None:
 
 
 def test_a_store_that_stays_away_is_told_with_its_address(use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket, "LOOK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(bucket, "REFRESH_TIMEOUT_S", 0.0)
     use(head_bucket=[EndpointConnectionError(endpoint_url="http://127.0.0.1:1")])
     with pytest.raises(UnreachableError, match=r"object store at http://127\.0\.0\.1:1 did not answer"):
         BucketProvider().observe(DECLARED)

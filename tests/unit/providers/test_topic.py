@@ -134,7 +134,7 @@ def test_it_waits_for_a_broker_that_starts(admin: type[Admin], code: int) -> Non
 
 
 def test_a_broker_that_stays_away_is_told(admin: type[Admin], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic, "LOOK_PATIENCE_S", 0.01)
+    monkeypatch.setattr(topic, "REFRESH_TIMEOUT_S", 0.01)
     admin.errors += [KafkaException(KafkaError(KafkaError._TRANSPORT))] * 3
     with pytest.raises(UnreachableError, match=r"event bus at 127\.0\.0\.1:1 did not answer within 0\.01 s"):
         TopicProvider().observe(DECLARED)

@@ -9,11 +9,11 @@ from marketlake.settings import SettingsError
 from typer.testing import CliRunner
 
 from stacks import cli
-from stacks.engine import InterruptError, ProgramError
-from stacks.lifecycle import LeftoverError, LockedError, Stack
-from stacks.needs import NotEnoughError
-from stacks.validation import InvalidSettingsError
-from stacks.workspace import PassphraseLostError
+from stacks.commands.stack import LeftoverError, LockedError, Stack
+from stacks.engine.process import InterruptError, ProgramError
+from stacks.engine.workspace import PassphraseLostError
+from stacks.preflight.capacity import CapacityError
+from stacks.settings.validation import InvalidSettingsError
 from toolchain import ToolMissingError
 
 Invoke = Callable[..., Any]
@@ -72,7 +72,7 @@ def test_a_name_that_could_be_a_path_is_refused(invoke: Invoke, calls: list[Any]
         (InterruptError(), 130, "interrupted: the same command goes on from here"),
         (LockedError("is being changed"), 1, "is being changed"),
         (LeftoverError("port 1"), 1, "port 1"),
-        (NotEnoughError("too small"), 1, "too small"),
+        (CapacityError("too small"), 1, "too small"),
         (PassphraseLostError("gone"), 1, "gone"),
         (SettingsError("no platform file"), 1, "no platform file"),
         (ToolMissingError("pulumi 3 is not installed"), 1, "pulumi 3 is not installed"),

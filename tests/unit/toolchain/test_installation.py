@@ -364,6 +364,7 @@ def test_later_builds_are_begun_when_the_first_one_compiles(
     ("name", "brings"),
     [
         ("java", "from_wheel"),
+        ("pulumi-language-python", "from_python_program"),
         ("minio", "from_go_build"),
         ("pulumi-python-scripts", "from_go_files"),
         ("kafka", "from_maven"),
@@ -396,16 +397,3 @@ def test_a_mirror_named_by_the_environment_is_used(
     (tool,) = run.install(progress=progress)
     assert tool.executables["sample"].read_bytes() == b"mirrored"
     assert locate("sample", bom=bom, cache=cache).receipt.source == "mirror"
-
-
-def test_a_tool_that_no_registry_gives_says_why(cache: Cache, recipes: Path) -> None:
-    tool = load_bom().tool("kube-router")
-    run = Installation(
-        bom=Bom({tool.name: tool}),
-        cache=cache,
-        platform=PLATFORM,
-        environment={},
-        sources={"registry": from_registry},
-    )
-    with pytest.raises(InstallError, match="registry: the module proxy lacks versions of modules"):
-        run.install(["kube-router"], progress=RecordedProgress())

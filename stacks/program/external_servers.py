@@ -1,0 +1,119 @@
+"""Arguments of components for external servers; none where the platform runs its own.
+
+Missing secrets have been reported before (:func:`stacks.settings.validation.require_secrets`).
+"""
+
+from typing import TypedDict
+
+import pulumi
+
+from components.data_lake import RuntimeIdentityArgs
+from components.database import ExternalDatabaseArgs
+from components.event_bus import ExternalEventBusArgs
+from components.object_store import ExternalObjectStoreArgs
+from stacks.settings.environment import DatabaseSettings, EventBusSettings, ObjectStoreSettings
+from stacks.settings.section import Secret
+
+
+class DatabaseServer(TypedDict, total=False):
+    """Added to the arguments of a database."""
+
+    external: ExternalDatabaseArgs
+
+
+class ObjectStoreServer(TypedDict, total=False):
+    """Added to the arguments of an object store."""
+
+    external: ExternalObjectStoreArgs
+
+
+class EventBusServer(TypedDict, total=False):
+    """Added to the arguments of an event bus."""
+
+    external: ExternalEventBusArgs
+
+
+class Identity(TypedDict, total=False):
+    """Added to the arguments of a data lake."""
+
+    runtime_identity: RuntimeIdentityArgs
+
+
+class ExternalTopics(TypedDict, total=False):
+    """Added to the topics of a data lake."""
+
+    external: bool
+    replication_factor: int | None
+
+
+def external_database(settings: DatabaseSettings) -> DatabaseServer:
+    """Return the PostgreSQL server to use."""
+    external = settings.external
+    if external is None:
+        return {}
+    return {
+        "external": {
+            "host": external.host,
+            "port": external.port,
+            "superuser": external.superuser,
+            "password": _revealed(external.password),
+        }
+    }
+
+
+def external_object_store(settings: ObjectStoreSettings) -> ObjectStoreServer:
+    """Return the S3 service to use."""
+    external = settings.external
+    if external is None:
+        return {}
+    return {
+        "external": {
+            "endpoint": external.endpoint,
+            "region": external.region,
+            "access_key_id": external.access_key_id,
+            "secret_access_key": _revealed(external.secret_access_key),
+        }
+    }
+
+
+def runtime_identity(settings: ObjectStoreSettings) -> Identity:
+    """Return the identity of the runtime at that S3 service: S3 itself cannot create users."""
+    external = settings.external
+    if external is None:
+        return {}
+    identity = external.runtime or external
+    return {
+        "runtime_identity": {
+            "access_key_id": identity.access_key_id,
+            "secret_access_key": _revealed(identity.secret_access_key),
+        }
+    }
+
+
+def external_event_bus(settings: EventBusSettings) -> EventBusServer:
+    """Return the Kafka cluster to use."""
+    external = settings.external
+    if external is None:
+        return {}
+    args: ExternalEventBusArgs = {
+        "bootstrap_servers": external.bootstrap_servers,
+        "security_protocol": external.security_protocol.value,
+    }
+    if external.has_sasl and external.username is not None:
+        args["sasl_mechanism"] = external.sasl_mechanism.value
+        args["username"] = external.username
+        args["password"] = _revealed(external.password)
+    return {"external": args}
+
+
+def external_topics(settings: EventBusSettings) -> ExternalTopics:
+    """Return whether the topics lie in an external cluster, and their replication factor."""
+    if settings.external is None:
+        return {}
+    return {"external": True, "replication_factor": settings.external.replication_factor}
+
+
+def _revealed(secret: Secret | None) -> pulumi.Output[str]:
+    if secret is None:
+        raise ValueError("a secret is missing: the settings were not checked for missing secrets")
+    return pulumi.Output.secret(secret.text)
