@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,11 +17,13 @@ from marketlake.archive.discovery import discover
 from marketlake.archive.model import ArchiveFile, Selection
 from marketlake.collection import assignments, batches, worker
 from marketlake.collection.batches import BatchState, Progress
+from marketlake.collection.collector import Collector
 from marketlake.collection.orchestrator import (
     BatchCancelledError,
     CollectionStoppedError,
     Orchestrator,
 )
+from marketlake.collection.tasks import FileTask
 from marketlake.database import Postgres, migrate
 from marketlake.events.envelope import Event, Message
 from marketlake.events.outbox import Relay
@@ -96,8 +99,8 @@ class Platform:
         stop = threading.Event()
         thread = threading.Thread(
             target=worker.run,
-            args=(self.settings,),
-            kwargs={"copy": copy, "ingest": bronze, "stop": stop},
+            args=(self.settings, partial(Collector, copy=copy, ingest=bronze)),
+            kwargs={"stop": stop},
         )
         thread.start()
         try:
@@ -317,7 +320,7 @@ def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) ->
                 connection,
                 batch_id,
                 topic=platform.settings.event_bus.tasks_topic,
-                traceparent=None,
+                event_of=partial(FileTask.asked_again, traceparent=None),
                 older_than_s=0,
             )
             connection.execute("update task set state = 'done' where key = %s", [KEY_1])
@@ -339,7 +342,10 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
             )
             assert (
                 assignments.redispatch_lapsed(
-                    connection, batch_id, topic=platform.settings.event_bus.tasks_topic, traceparent=None
+                    connection,
+                    batch_id,
+                    topic=platform.settings.event_bus.tasks_topic,
+                    event_of=partial(FileTask.asked_again, traceparent=None),
                 )
                 == 3
             )

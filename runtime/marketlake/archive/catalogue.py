@@ -6,33 +6,15 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 
 import polars as pl
-import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from opentelemetry import trace
 
 from marketlake.archive.model import ArchiveFile, Frequency, Selection
-from marketlake.lake.delta import DataFile, Scope, TableShape, open_table, replace, scope_files, write_file
+from marketlake.lake.catalogue import CATALOGUE
+from marketlake.lake.delta import DataFile, Scope, open_table, replace, scope_files, write_file
 from marketlake.sync.stores import STORE_ERRORS, Lake, storage_error
 
-CATALOGUE = TableShape(
-    path="catalogue",
-    columns=pa.schema(
-        [
-            ("interval", pa.string()),
-            ("frequency", pa.string()),
-            ("start", pa.date32()),
-            ("end", pa.date32()),
-            ("key", pa.string()),
-            ("size", pa.int64()),
-            ("etag", pa.string()),
-            ("last_modified", pa.timestamp("us", "UTC")),
-            ("sidecar_key", pa.string()),
-            ("seen_at", pa.timestamp("us", "UTC")),
-        ]
-    ),
-    constants=("venue", "market", "data_type", "symbol"),
-)
 _LISTED = ("size", "etag", "last_modified", "sidecar_key")
 """What a venue changes when it replaces a file in place."""
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 
 from marketlake import telemetry
 from marketlake.cli.outcome import ExitCode
@@ -25,6 +26,7 @@ def run(environment: str | None) -> ExitCode:
         os.environ.setdefault(name, value)
     settings = Settings.load(environment)
     telemetry.configure("collection-worker", settings)
+    from marketlake.collection.collector import Collector
     from marketlake.collection.worker import run as work
     from marketlake.processing.bronze import ingest
     from marketlake.sync.copy import copy_file
@@ -32,7 +34,7 @@ def run(environment: str | None) -> ExitCode:
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
-    unfinished = work(settings, copy=copy_file, ingest=ingest, stop=stop)
+    unfinished = work(settings, partial(Collector, copy=copy_file, ingest=ingest), stop=stop)
     telemetry.flush()
     if unfinished:
         # Threads that are still at work would keep the process alive; their tasks are delivered again.

@@ -1,16 +1,17 @@
 """Who works on which task: claims, results, heartbeats, and tasks whose worker went silent."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import UUID
 
-from marketlake.collection.tasks import FileTask
 from marketlake.database import Connection
 from marketlake.events import outbox
+from marketlake.events.envelope import Event
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+EventOf = Callable[[dict[str, Any]], Event]
+"""Returns the event that asks for the task of a stored payload."""
 
 HEARTBEAT_EVERY_S = 2.0
 LAPSED_AFTER_S = 10.0
@@ -108,7 +109,7 @@ def live_workers(connection: Connection) -> int:
     return int(row["live"]) if row else 0
 
 
-def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, traceparent: str | None) -> int:
+def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, event_of: EventOf) -> int:
     """Ask again for running tasks whose worker went silent; returns how many."""
     rows = connection.execute(
         "update task t set state = 'queued', worker = null, dispatched_at = now()"
@@ -116,11 +117,11 @@ def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, tra
         " where w.id = t.worker and w.heartbeat_at > now() - make_interval(secs => %s)) returning payload",
         [batch_id, LAPSED_AFTER_S],
     ).fetchall()
-    return _ask_again(connection, (row["payload"] for row in rows), topic, traceparent)
+    return _ask_again(connection, (row["payload"] for row in rows), topic, event_of)
 
 
 def redispatch_queued(
-    connection: Connection, batch_id: UUID, *, topic: str, traceparent: str | None, older_than_s: float
+    connection: Connection, batch_id: UUID, *, topic: str, event_of: EventOf, older_than_s: float
 ) -> int:
     """Ask again for tasks that nobody took for so long: the bus may have lost them. Returns how many."""
     rows = connection.execute(
@@ -128,11 +129,10 @@ def redispatch_queued(
         " and dispatched_at < now() - make_interval(secs => %s) returning payload",
         [batch_id, older_than_s],
     ).fetchall()
-    return _ask_again(connection, (row["payload"] for row in rows), topic, traceparent)
+    return _ask_again(connection, (row["payload"] for row in rows), topic, event_of)
 
 
 def _ask_again(
-    connection: Connection, payloads: "Iterable[object]", topic: str, traceparent: str | None
+    connection: Connection, payloads: Iterable[dict[str, Any]], topic: str, event_of: EventOf
 ) -> int:
-    tasks = [FileTask.model_validate(payload) for payload in payloads]
-    return outbox.put(connection, topic, [task.requested(traceparent) for task in tasks])
+    return outbox.put(connection, topic, map(event_of, payloads))

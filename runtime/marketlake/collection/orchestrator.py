@@ -171,16 +171,17 @@ class Orchestrator:
 
     def _look_after(self, idle_s: float, running: int) -> None:
         """Ask again for what a dead worker held or the event bus lost."""
-        batch, topic, traceparent = self._batch_id, self._topic, telemetry.current_traceparent()
+        batch, topic = self._batch_id, self._topic
+        event_of = partial(FileTask.asked_again, traceparent=telemetry.current_traceparent())
         with self._postgres.transaction() as connection:
-            lapsed = assignments.redispatch_lapsed(connection, batch, topic=topic, traceparent=traceparent)
+            lapsed = assignments.redispatch_lapsed(connection, batch, topic=topic, event_of=event_of)
             if lapsed:
                 log.warning("%d files were in the hands of a worker that went silent: asked again", lapsed)
             if idle_s < _LOST_AFTER_S or running:
                 return
             if assignments.live_workers(connection):
                 assignments.redispatch_queued(
-                    connection, batch, topic=topic, traceparent=traceparent, older_than_s=_LOST_AFTER_S
+                    connection, batch, topic=topic, event_of=event_of, older_than_s=_LOST_AFTER_S
                 )
             elif idle_s > self._patience_s:
                 raise CollectionStoppedError(

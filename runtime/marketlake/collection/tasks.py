@@ -36,6 +36,11 @@ class FileTask(BaseModel):
             id=uuid5(batch_id, f"{file.venue}/{file.key}"), batch_id=batch_id, file=file, endpoint=endpoint
         )
 
+    @classmethod
+    def asked_again(cls, payload: dict[str, Any], traceparent: str | None) -> Event:
+        """Return the event that asks once more for the task that was stored as JSON."""
+        return cls.model_validate(payload).requested(traceparent)
+
     def requested(self, traceparent: str | None) -> Event:
         """The event that asks for it. Tasks of the same file keep their order."""
         return Event(

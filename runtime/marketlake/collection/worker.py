@@ -6,14 +6,15 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 from uuid import uuid4
 
 from marketlake.collection import assignments
-from marketlake.collection.collector import Collector, Copy, Ingest
 from marketlake.collection.pulse import Pulse
 from marketlake.database import DatabaseUnavailableError, Postgres, migrate
 from marketlake.events.consumer import Consumer
 from marketlake.events.dead_letters import DeadLetters
+from marketlake.events.envelope import Event
 from marketlake.events.outbox import Relay
 from marketlake.events.producer import Producer
 from marketlake.settings import Settings
@@ -26,13 +27,34 @@ _M_ARENA_MAX = -8
 _LONGEST_PAUSE_S = 5.0
 
 
-def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event) -> int:
+class TaskHandler(Protocol):
+    """Works on tasks; several threads share one."""
+
+    def work(self, event: Event) -> None:
+        """Do what the event asks for.
+
+        Raises:
+            RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
+        """
+        ...
+
+
+class HandlerFactory(Protocol):
+    """Makes the handler of one worker process."""
+
+    def __call__(
+        self, settings: Settings, postgres: Postgres, *, worker: str, stop: threading.Event
+    ) -> TaskHandler:
+        """Return a handler that uses this database and gives up waiting when `stop` is set."""
+        ...
+
+
+def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -> int:
     """Work on tasks until `stop` is set.
 
     Args:
         settings: the environment.
-        copy: streams a file into landing.
-        ingest: writes a copied file's rows to bronze.
+        handler: makes what works on the tasks.
         stop: ends the worker; files in hand have :data:`GRACE_S` seconds.
 
     Returns:
@@ -51,7 +73,7 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
     with Postgres(settings.database, application=worker) as postgres:
         if not _migrated(postgres, stop, pulse):
             return 0
-        collector = Collector(settings, postgres, worker=worker, stop=stop, copy=copy, ingest=ingest)
+        tasks = handler(settings, postgres, worker=worker, stop=stop)
         beside = threading.Event()
         companions = [
             threading.Thread(target=_heartbeat, args=(postgres, worker, concurrency, beside), daemon=True),
@@ -67,7 +89,7 @@ def run(settings: Settings, *, copy: Copy, ingest: Ingest, stop: threading.Event
                 group=bus.workers_group,
                 client_id=worker,
                 concurrency=concurrency,
-                work=collector.work,
+                work=tasks.work,
                 bury=DeadLetters(producer, bus.dead_letters_topic).bury,
                 pulse=pulse.beat,
             ).run(stop, grace_s=GRACE_S)

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from opentelemetry import trace
 
-from marketlake.archive.catalogue import CATALOGUE
+from marketlake.lake.catalogue import CATALOGUE
 from marketlake.processing.quarantine import QUARANTINE
 from marketlake.processing.silver import GAPS
 from marketlake.processing.tables import TABLE_TYPES
