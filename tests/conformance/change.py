@@ -6,7 +6,7 @@ import time
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from marketlake.events.connection import client_configuration
+from marketlake.infrastructure.bus.connection import client_configuration
 
 from stacks.policing import why_no_policies
 from tests.conformance.holdings import counts, whole

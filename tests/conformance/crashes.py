@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
-from marketlake.events.connection import client_configuration
+from marketlake.infrastructure.bus.connection import client_configuration
 
 from tests.conformance.holdings import SERVICES, counts, publish_trades, whole
 from tests.conformance.platform import Platform

@@ -12,22 +12,24 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from marketlake.archive.binance import Binance
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.collection import assignments, batches, worker
-from marketlake.collection.batches import BatchState, Progress
-from marketlake.collection.collector import Collector
-from marketlake.collection.orchestrator import (
+from marketlake.archive import ledger
+from marketlake.archive.collection import batches
+from marketlake.archive.collection.batches import BatchState, Progress
+from marketlake.archive.collection.collector import Collector
+from marketlake.archive.collection.orchestrator import (
     BatchCancelledError,
     CollectionStoppedError,
     Orchestrator,
 )
-from marketlake.collection.tasks import FileTask
-from marketlake.database import Postgres, migrate
-from marketlake.events.envelope import Event, Message
-from marketlake.events.outbox import Relay
-from marketlake.events.producer import Producer
+from marketlake.archive.collection.tasks import FileTask
+from marketlake.archive.discovery.discover import discover
+from marketlake.archive.venues.binance import Binance
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.errors import SchemaChangedError, StorageError
+from marketlake.infrastructure.bus.envelope import Event, Message
+from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.producer import Producer
+from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.settings import (
     Collection,
     Database,
@@ -37,9 +39,8 @@ from marketlake.settings import (
     VenueEndpoint,
     WorkflowEngine,
 )
-from marketlake.sync import ledger
 from marketlake.sync.copy import copy_file
-from marketlake.sync.errors import SchemaChangedError, StorageError
+from marketlake.workers import assignments, worker
 
 from tests import servers
 from tests.exchange import Failure, FakeExchange
@@ -358,7 +359,7 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
 def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 1.0)
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 1.0)
     with platform.batch(patience_s=2) as (_, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         with pytest.raises(CollectionStoppedError, match="no collection worker") as caught:
@@ -372,7 +373,7 @@ def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
 def test_tasks_that_the_event_bus_lost_are_asked_for_again(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 2.0)
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 2.0)
     with platform.batch() as (_, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         renewed = own_topics(platform.settings.event_bus)

@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from marketlake.archive.binance import Binance
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import Selection
+from marketlake.archive.discovery.discover import discover
+from marketlake.archive.venues.binance import Binance
+from marketlake.domain.archive import Selection
+from marketlake.errors import ChecksumMismatchError, StorageError, StorageFullError
 from marketlake.sync.copy import copy_file
-from marketlake.sync.errors import ChecksumMismatchError, StorageError, StorageFullError
 from marketlake.sync.transport import RetryPolicy
 
 from tests.exchange import Failure, FakeExchange
@@ -178,9 +178,9 @@ def test_a_cancelled_copy_leaves_no_unfinished_upload(exchange, store):
 
 COPY_IN_A_PROCESS = """
 import asyncio, json, sys
-from marketlake.archive.binance import Binance
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import Selection
+from marketlake.archive.venues.binance import Binance
+from marketlake.archive.discovery.discover import discover
+from marketlake.domain.archive import Selection
 from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.copy import copy_file
 endpoint = VenueEndpoint.model_validate_json(sys.argv[1])

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from marketlake.archive.model import Frequency
 from marketlake.cli.outcome import reporting
+from marketlake.domain.archive import Frequency
 
 PLUG_INS = "marketlake.commands"
 """Entry point group under which other distributions add commands, each a typer application."""

@@ -4,17 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from marketlake.archive.catalogue import Catalogue, Holding
-from marketlake.archive.discovery import absent_datasets
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.archive.venue import Venue
+from marketlake.archive import ledger
+from marketlake.archive.discovery.catalogue import Catalogue, Holding
+from marketlake.archive.discovery.discover import absent_datasets
 from marketlake.cli.outcome import ExitCode, say
 from marketlake.cli.output import print_json, print_table, size
 from marketlake.cli.selecting import Wish, select
-from marketlake.database import Postgres, migrate
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.domain.venue import Venue
+from marketlake.infrastructure.postgres import Postgres, migrate
+from marketlake.infrastructure.storage.stores import Lake
 from marketlake.settings import Settings
-from marketlake.sync import ledger
-from marketlake.sync.stores import Lake
 
 _SHOWN_GAPS = 3
 

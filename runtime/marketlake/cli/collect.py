@@ -6,18 +6,17 @@ from uuid import UUID, uuid4
 
 from opentelemetry.trace import SpanKind
 
-from marketlake import telemetry
-from marketlake.archive.model import Selection
+from marketlake.archive.collection import batches, scope
+from marketlake.archive.collection.tasks import selection_to_json
 from marketlake.cli.following import Follower, Journey
 from marketlake.cli.outcome import ExitCode, UsageProblem, say
 from marketlake.cli.output import print_json, print_table, size
 from marketlake.cli.selecting import Wish, endpoint_from, select
 from marketlake.cli.workflow_engine import WorkflowClient
-from marketlake.collection import batches
-from marketlake.collection.tasks import selection_to_json
-from marketlake.database import Postgres, migrate
+from marketlake.domain.archive import Selection
+from marketlake.infrastructure import telemetry
+from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.settings import Settings, VenueEndpoint
-from marketlake.workflows import scope
 
 _SHOWN_FAILURES = 50
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 from uuid import UUID
 
+from marketlake.archive.collection import batches
+from marketlake.archive.collection.batches import BatchState, Progress
 from marketlake.cli.outcome import ExitCode, PlatformUnreachableError, say
 from marketlake.cli.workflow_engine import FlowRun, WorkflowClient
-from marketlake.collection import batches
-from marketlake.collection.batches import BatchState, Progress
-from marketlake.database import DatabaseUnavailableError, Postgres
+from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
 
 _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0

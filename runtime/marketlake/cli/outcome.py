@@ -73,11 +73,11 @@ def _code_of(error: Exception) -> ExitCode | None:
     """The exit code of an expected error; None for a defect."""
     if isinstance(error, typer.Exit | typer.Abort):
         return None
-    from marketlake.archive.venue import SelectionError
-    from marketlake.database import DatabaseUnavailableError, SchemaError
-    from marketlake.events.connection import EventBusRefusedError, EventBusUnavailableError
+    from marketlake.domain.venue import SelectionError
+    from marketlake.errors import StorageError, StorageFullError, SyncError
+    from marketlake.infrastructure.bus.connection import EventBusRefusedError, EventBusUnavailableError
+    from marketlake.infrastructure.postgres import DatabaseUnavailableError, SchemaError
     from marketlake.settings import SettingsError
-    from marketlake.sync.errors import StorageError, StorageFullError, SyncError
 
     meanings: tuple[tuple[tuple[type[Exception], ...], ExitCode], ...] = (
         ((UsageProblem, SelectionError, SettingsError, SchemaError), ExitCode.USAGE),

@@ -11,11 +11,11 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from marketlake.archive.venue import Venue, load_venue
 from marketlake.cli.outcome import ExitCode, TaskFailedError, UsageProblem, say
 from marketlake.cli.output import print_json, size
+from marketlake.domain.venue import Venue, load_venue
+from marketlake.infrastructure.storage.stores import bucket_store, storage_error
 from marketlake.settings import Settings
-from marketlake.sync.stores import bucket_store, storage_error
 
 UPLOADS_AT_ONCE = 8
 PART = 16 * 1024 * 1024

@@ -6,9 +6,9 @@ from datetime import datetime
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
-from marketlake.archive.model import Frequency, Selection
-from marketlake.archive.venue import Dataset, Venue, load_venue
 from marketlake.cli.outcome import UsageProblem
+from marketlake.domain.archive import Frequency, Selection
+from marketlake.domain.venue import Dataset, Venue, load_venue
 from marketlake.settings import VenueEndpoint
 
 

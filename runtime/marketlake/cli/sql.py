@@ -2,7 +2,7 @@
 
 from marketlake.cli.outcome import ExitCode, UsageProblem, say
 from marketlake.cli.output import print_json, print_table
-from marketlake.processing.query import SqlError, query
+from marketlake.pipeline.serving.query import SqlError, query
 from marketlake.settings import Settings
 
 

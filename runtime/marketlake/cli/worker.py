@@ -6,8 +6,8 @@ import sys
 import threading
 from functools import partial
 
-from marketlake import telemetry
 from marketlake.cli.outcome import ExitCode
+from marketlake.infrastructure import telemetry
 from marketlake.settings import Settings
 
 _DEFAULTS = {
@@ -26,10 +26,10 @@ def run(environment: str | None) -> ExitCode:
         os.environ.setdefault(name, value)
     settings = Settings.load(environment)
     telemetry.configure("collection-worker", settings)
-    from marketlake.collection.collector import Collector
-    from marketlake.collection.worker import run as work
-    from marketlake.processing.bronze import ingest
+    from marketlake.archive.collection.collector import Collector
+    from marketlake.pipeline.ingest.bronze import ingest
     from marketlake.sync.copy import copy_file
+    from marketlake.workers.worker import run as work
 
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):

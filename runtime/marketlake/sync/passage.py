@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from marketlake.archive.model import ArchiveFile
-from marketlake.sync.errors import (
+from marketlake.domain.archive import ArchiveFile
+from marketlake.errors import (
     ChecksumMismatchError,
     EmptyFileError,
     HtmlInsteadOfZipError,

@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from marketlake.settings import VenueEndpoint
-from marketlake.sync.errors import (
+from marketlake.errors import (
     AccessDeniedError,
     NotPublishedError,
     RateLimitedError,
@@ -25,7 +24,8 @@ from marketlake.sync.errors import (
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.telemetry import metrics
+from marketlake.infrastructure.telemetry import metrics
+from marketlake.settings import VenueEndpoint
 
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""

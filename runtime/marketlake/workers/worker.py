@@ -1,0 +1,151 @@
+"""The worker process: a member of the consumer group, with a heartbeat and an outbox relay beside it."""
+
+import ctypes
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Protocol
+from uuid import uuid4
+
+from marketlake.infrastructure.bus.consumer import Consumer
+from marketlake.infrastructure.bus.dead_letters import DeadLetters
+from marketlake.infrastructure.bus.envelope import Event
+from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.producer import Producer
+from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
+from marketlake.settings import Settings
+from marketlake.workers import assignments
+from marketlake.workers.liveness import Pulse
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 10.0
+"""How long files in hand may take to end after SIGTERM; less than the service's stop grace of 15 s."""
+_M_ARENA_MAX = -8
+_LONGEST_PAUSE_S = 5.0
+
+
+class TaskHandler(Protocol):
+    """Works on tasks; several threads share one."""
+
+    def work(self, event: Event) -> None:
+        """Do what the event asks for.
+
+        Raises:
+            RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
+        """
+        ...
+
+
+class HandlerFactory(Protocol):
+    """Makes the handler of one worker process."""
+
+    def __call__(
+        self, settings: Settings, postgres: Postgres, *, worker: str, stop: threading.Event
+    ) -> TaskHandler:
+        """Return a handler that uses this database and gives up waiting when `stop` is set."""
+        ...
+
+
+def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -> int:
+    """Work on tasks until `stop` is set.
+
+    Args:
+        settings: the environment.
+        handler: makes what works on the tasks.
+        stop: ends the worker; files in hand have :data:`GRACE_S` seconds.
+
+    Returns:
+        How many files are handed back unfinished. The process must end without waiting for their threads.
+
+    Raises:
+        SchemaError: the database belongs to another release.
+        EventBusRefusedError: the event bus refuses this client.
+    """
+    limit_arenas()
+    concurrency = settings.collection.concurrency
+    worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+    bus = settings.event_bus
+    producer = Producer(bus, client_id=worker)
+    pulse = Pulse.of_process()
+    with Postgres(settings.database, application=worker) as postgres:
+        if not _migrated(postgres, stop, pulse):
+            return 0
+        tasks = handler(settings, postgres, worker=worker, stop=stop)
+        beside = threading.Event()
+        companions = [
+            threading.Thread(target=_heartbeat, args=(postgres, worker, concurrency, beside), daemon=True),
+            threading.Thread(target=Relay(postgres, producer).run, args=(beside,), daemon=True),
+        ]
+        for companion in companions:
+            companion.start()
+        log.info("worker %s takes %s, %d files at once", worker, bus.tasks_topic, concurrency)
+        try:
+            unfinished = Consumer(
+                bus,
+                topic=bus.tasks_topic,
+                group=bus.workers_group,
+                client_id=worker,
+                concurrency=concurrency,
+                work=tasks.work,
+                bury=DeadLetters(producer, bus.dead_letters_topic).bury,
+                pulse=pulse.beat,
+            ).run(stop, grace_s=GRACE_S)
+        finally:
+            beside.set()
+            for companion in companions:
+                companion.join(2)
+            _leave(postgres, worker)
+            producer.close()
+    log.info("worker %s ends, %d files are handed back", worker, unfinished)
+    return unfinished
+
+
+def limit_arenas() -> None:
+    """Let threads share two of malloc's arenas: glibc's eight per core keep freed memory apart."""
+    try:
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+    except (AttributeError, OSError):
+        log.debug("this C library has no mallopt")
+
+
+def _migrated(postgres: Postgres, stop: threading.Event, pulse: Pulse) -> bool:
+    """Bring the schema up to date, waiting for the database; False when the process ends before that."""
+    pause = 0.5
+    while not stop.is_set():
+        pulse.beat()  # waiting is no hanging: starting again would not bring the database back
+        try:
+            migrate(postgres)
+            return True
+        except DatabaseUnavailableError as error:
+            log.warning("%s; trying again in %.1f s", error, pause)
+            stop.wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+    return False
+
+
+def _heartbeat(postgres: Postgres, worker: str, concurrency: int, stop: threading.Event) -> None:
+    host, pid = socket.gethostname(), os.getpid()
+    while True:
+        _tolerating_outage(
+            postgres,
+            lambda connection: assignments.beat(
+                connection, worker, host=host, pid=pid, concurrency=concurrency
+            ),
+        )
+        if stop.wait(assignments.HEARTBEAT_EVERY_S):
+            return
+
+
+def _leave(postgres: Postgres, worker: str) -> None:
+    _tolerating_outage(postgres, lambda connection: assignments.leave(connection, worker))
+
+
+def _tolerating_outage(postgres: Postgres, act: Callable[..., None]) -> None:
+    try:
+        with postgres.transaction() as connection:
+            act(connection)
+    except DatabaseUnavailableError as error:
+        log.warning("%s", error)

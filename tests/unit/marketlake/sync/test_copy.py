@@ -1,0 +1,274 @@
+import asyncio
+import hashlib
+from datetime import UTC, date, datetime
+
+import obstore
+import pytest
+from marketlake.domain.archive import ArchiveFile, Frequency
+from marketlake.errors import (
+    AccessDeniedError,
+    ChecksumMismatchError,
+    EmptyFileError,
+    HtmlInsteadOfZipError,
+    NotAZipError,
+    NotPublishedError,
+    RateLimitedError,
+    SidecarInvalidError,
+    SidecarMissingError,
+    StalledError,
+    TruncatedError,
+    VenueUnavailableError,
+    VenueUnreachableError,
+)
+from marketlake.sync.copy import copy_into, landing_key
+from marketlake.sync.transport import RetryPolicy, venue_client
+from obstore.store import MemoryStore
+
+from tests.exchange import Failure, FakeExchange
+
+KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"
+SMALL = b"PK" + bytes(range(256)) * 100
+LARGE = b"PK" + bytes(range(256)) * 4 * 10_000
+"""More than one part of an upload."""
+QUICK = RetryPolicy(attempts=3, first_delay=0.01, longest_delay=0.2, connect_timeout=2, read_timeout=0.3)
+
+
+@pytest.fixture
+def exchange():
+    with FakeExchange() as running:
+        yield running
+
+
+@pytest.fixture
+def landing():
+    return MemoryStore()
+
+
+def listed(exchange, key=KEY, *, sidecar=True, **changed):
+    stored = exchange.objects[key]
+    fields = {
+        "venue": "binance", "market": "spot", "data_type": "klines", "symbol": "BTCUSDT", "interval": "1m",
+        "frequency": Frequency.DAILY, "start": date(2020, 1, 1), "end": date(2020, 1, 1), "key": key,
+        "size": len(stored.body), "etag": stored.etag, "last_modified": datetime(2026, 1, 1, tzinfo=UTC),
+        "sidecar_key": f"{key}.CHECKSUM" if sidecar else None,
+    }  # fmt: skip
+    return ArchiveFile(**{**fields, **changed})
+
+
+def copy(exchange, landing, file=None, **options):
+    options = {"retry": QUICK, **options}
+    return asyncio.run(copy_into(landing, file or listed(exchange), exchange.endpoint, **options))
+
+
+def landed(landing):
+    return [item["path"] for item in obstore.list(landing).collect()]
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["one request", "several parts"])
+def test_a_file_is_in_landing_byte_for_byte_with_its_proven_checksum(exchange, landing, body):
+    sha256 = exchange.publish(KEY, body)
+    passed = []
+    copied = copy(exchange, landing, progress=passed.append)
+    assert copied.key == f"binance/{KEY}"
+    assert (copied.size, copied.sha256, copied.already_there) == (len(body), sha256, False)
+    got = obstore.get(landing, copied.key)
+    assert got.attributes["sha256"] == sha256
+    assert got.meta["e_tag"].strip('"') == copied.etag
+    assert hashlib.sha256(bytes(got.bytes())).hexdigest() == sha256
+    assert sum(passed) == len(body)
+
+
+def test_what_is_there_is_not_copied_again(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    first = copy(exchange, landing)
+    second = copy(exchange, landing)
+    assert second.already_there
+    assert (second.key, second.sha256, second.size, second.etag) == (
+        first.key, first.sha256, first.size, first.etag,
+    )  # fmt: skip
+    assert exchange.gets(KEY) == 1
+
+
+def test_a_file_that_was_replaced_in_place_is_copied_anew(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    copy(exchange, landing)
+    sha256 = exchange.publish(KEY, SMALL + b"corrected")
+    copied = copy(exchange, landing)
+    assert (copied.already_there, copied.sha256) == (False, sha256)
+    assert obstore.get(landing, copied.key).attributes["sha256"] == sha256
+
+
+def test_a_listing_that_knows_an_older_size_does_not_hinder_proven_bytes(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    assert copy(exchange, landing, listed(exchange, size=7)).size == len(SMALL)
+
+
+def test_a_sidecar_that_was_not_listed_is_looked_for_beside_the_file(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    assert copy(exchange, landing, listed(exchange, sidecar=False)).size == len(SMALL)
+
+
+def test_names_beyond_ascii_and_leading_slashes_arrive(exchange, landing):
+    for key in ("data/spot/daily/trades/币安人生USDT/币安人生USDT-trades-2026-01-01.zip", f"/{KEY}"):
+        exchange.publish(key, SMALL)
+        assert copy(exchange, landing, listed(exchange, key)).key in landed(landing)
+    assert landing_key("binance", f"/{KEY}") != landing_key("binance", KEY)
+
+
+def test_copies_can_share_connections(exchange, landing):
+    exchange.publish(KEY, SMALL)
+
+    async def twice():
+        async with venue_client(QUICK) as client:
+            for _ in range(2):
+                await copy_into(landing, listed(exchange), exchange.endpoint, retry=QUICK, client=client)
+            assert not client.is_closed
+
+    asyncio.run(twice())
+
+
+FAILURES = [
+    (Failure.FORBIDDEN, AccessDeniedError, "HTTP 403, access denied"),
+    (Failure.NOT_FOUND, NotPublishedError, "HTTP 404, there is no such object"),
+    (Failure.TOO_MANY_REQUESTS, RateLimitedError, "HTTP 429, too many requests"),
+    (Failure.INTERNAL, VenueUnavailableError, "HTTP 500"),
+    (Failure.UNAVAILABLE, VenueUnavailableError, "HTTP 503"),
+    (Failure.STALL, StalledError, "nothing came for 0.3 s, the connection is stalled"),
+    (
+        Failure.TRUNCATE,
+        TruncatedError,
+        "the connection ended before all of the [0-9]+ announced bytes had come",
+    ),
+    (Failure.SHORTEN, TruncatedError, "only [0-9]+ of the [0-9]+ listed bytes came"),
+    (Failure.CORRUPT, ChecksumMismatchError, "sha256 is [0-9a-f]{64}, the venue's checksum file says"),
+    (Failure.HTML, HtmlInsteadOfZipError, "a web page came instead of a zip .*<!DOCTYPE html>"),
+    (Failure.EMPTY, EmptyFileError, "the object is empty"),
+    (Failure.RESET, VenueUnreachableError, "the connection failed"),
+]
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["one request", "several parts"])
+@pytest.mark.parametrize(("failure", "error", "message"), FAILURES)
+def test_what_goes_wrong_is_said_and_nothing_becomes_visible(
+    exchange, landing, failure, error, message, body
+):
+    exchange.publish(KEY, body)
+    exchange.fail(KEY, failure)
+    passed = []
+    with pytest.raises(error, match=message) as raised:
+        copy(exchange, landing, progress=passed.append)
+    assert KEY in str(raised.value)
+    assert landed(landing) == []
+    assert sum(passed) == 0
+
+
+@pytest.mark.parametrize(("failure", "error", "message"), [row for row in FAILURES if row[1].retriable])
+def test_what_passes_is_waited_out(exchange, landing, failure, error, message):
+    exchange.publish(KEY, LARGE)
+    exchange.fail(KEY, failure, times=2)
+    told = []
+    retry = RetryPolicy(
+        attempts=3, first_delay=0.01, read_timeout=0.3, on_retry=lambda e, pause: told.append(e)
+    )
+    passed = []
+    assert copy(exchange, landing, retry=retry, progress=passed.append).size == len(LARGE)
+    assert [type(reason) for reason in told] == [error, error]
+    assert sum(passed) == len(LARGE)
+
+
+def test_repeated_attempts_are_counted_and_told(exchange, landing, caplog):
+    exchange.publish(KEY, SMALL)
+    exchange.fail(KEY, Failure.UNAVAILABLE, times=2)
+    copy(exchange, landing)
+    told = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert len(told) == 2
+    assert all("venue-unavailable" in message and KEY in message for message in told)
+
+
+def test_a_refusal_is_not_asked_twice(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    exchange.fail(KEY, Failure.FORBIDDEN)
+    with pytest.raises(AccessDeniedError):
+        copy(exchange, landing)
+    assert exchange.gets(KEY) == 1
+
+
+def test_a_mismatch_is_looked_at_once_more_because_the_venue_may_be_replacing_the_file(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    exchange.fail(KEY, Failure.CORRUPT, times=1)
+    assert copy(exchange, landing).size == len(SMALL)
+    assert exchange.gets(f"{KEY}.CHECKSUM") == 2
+
+
+def test_a_mismatch_tells_both_checksums(exchange, landing):
+    wrong = "0" * 64
+    sha256 = exchange.publish(KEY, SMALL, sidecar=f"{wrong}  BTCUSDT-1m-2020-01-01.zip")
+    with pytest.raises(ChecksumMismatchError) as raised:
+        copy(exchange, landing)
+    assert (raised.value.expected, raised.value.got) == (wrong, sha256)
+
+
+def test_a_file_without_sidecar_is_not_copied(exchange, landing):
+    exchange.publish(KEY, SMALL, sidecar=False)
+    with pytest.raises(
+        SidecarMissingError, match=r"has no checksum file .* cannot be proven and it was not copied"
+    ):
+        copy(exchange, landing, listed(exchange, sidecar=False))
+    assert exchange.gets(KEY) == 0
+
+
+def test_a_sidecar_that_is_no_sidecar_is_refused(exchange, landing):
+    exchange.publish(KEY, SMALL, sidecar="<html>oops</html>")
+    with pytest.raises(SidecarInvalidError, match="should read '<sha256>"):
+        copy(exchange, landing)
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"), [(Failure.FORBIDDEN, AccessDeniedError), (Failure.STALL, StalledError)]
+)
+def test_a_sidecar_that_cannot_be_read_is_no_missing_one(exchange, landing, failure, error):
+    exchange.publish(KEY, SMALL)
+    exchange.fail(f"{KEY}.CHECKSUM", failure)
+    with pytest.raises(error):
+        copy(exchange, landing)
+
+
+def test_bytes_that_are_no_zip_are_refused_before_they_are_all_there(exchange, landing):
+    exchange.publish(KEY, b"\x1f\x8b" + LARGE)
+    passed = []
+    with pytest.raises(NotAZipError, match=r"begin with .*not with b'PK'"):
+        copy(exchange, landing, progress=passed.append)
+    assert passed == [0]
+
+
+def test_one_bad_file_leaves_the_others_unharmed(exchange, landing):
+    good = [KEY.replace("2020-01-01", f"2020-01-{day:02}") for day in range(2, 6)]
+    for key in good:
+        exchange.publish(key, SMALL)
+    exchange.publish(KEY, SMALL)
+    exchange.fail(KEY, Failure.CORRUPT)
+
+    async def all_at_once():
+        files = [listed(exchange, key) for key in [KEY, *good]]
+        copies = (copy_into(landing, file, exchange.endpoint, retry=QUICK) for file in files)
+        return await asyncio.gather(*copies, return_exceptions=True)
+
+    bad, *rest = asyncio.run(all_at_once())
+    assert isinstance(bad, ChecksumMismatchError)
+    assert sorted(landed(landing)) == [f"binance/{key}" for key in good]
+    assert [copied.key for copied in rest] == [f"binance/{key}" for key in good]
+
+
+def test_a_cancelled_copy_leaves_nothing(exchange, landing):
+    exchange.publish(KEY, LARGE)
+    exchange.bandwidth = 2_000_000
+
+    async def cancelled():
+        task = asyncio.create_task(copy_into(landing, listed(exchange), exchange.endpoint, retry=QUICK))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert landed(landing) == []
