@@ -16,13 +16,17 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from marketlake.errors import MarketlakeError
+
 ENV_PREFIX = "MARKETLAKE_"
 PLATFORM_FILE_VARIABLE = "MARKETLAKE_PLATFORM_FILE"
 """Names the platform file of a command line explicitly; otherwise it is found by the environment's name."""
 
 
-class SettingsError(Exception):
+class SettingsError(MarketlakeError):
     """The settings cannot be read; the message says from where, why, and what to do."""
+
+    code = "settings"
 
 
 class _Part(BaseModel):

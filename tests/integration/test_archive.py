@@ -10,9 +10,9 @@ from marketlake.archive.discovery.catalogue import Catalogue
 from marketlake.archive.discovery.discover import discover
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Frequency, Selection
-from marketlake.errors import AccessDeniedError, NotPublishedError
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import AccessDeniedError, NotPublishedError
 from marketlake.sync.transport import RetryPolicy
 
 from tests.furnishing import own_buckets, s3

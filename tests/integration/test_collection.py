@@ -25,11 +25,12 @@ from marketlake.archive.collection.tasks import FileTask
 from marketlake.archive.discovery.discover import discover
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import ArchiveFile, Selection
-from marketlake.errors import SchemaChangedError, StorageError
 from marketlake.infrastructure.bus.envelope import Event, Message
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import Postgres, migrate
+from marketlake.infrastructure.storage.errors import StorageError
+from marketlake.pipeline.ingest.errors import SchemaChangedError
 from marketlake.settings import (
     Collection,
     Database,

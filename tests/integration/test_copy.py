@@ -16,8 +16,9 @@ import pytest
 from marketlake.archive.discovery.discover import discover
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Selection
-from marketlake.errors import ChecksumMismatchError, StorageError, StorageFullError
+from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
 from marketlake.sync.copy import copy_file
+from marketlake.sync.errors import ChecksumMismatchError
 from marketlake.sync.transport import RetryPolicy
 
 from tests.exchange import Failure, FakeExchange

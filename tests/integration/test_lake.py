@@ -12,11 +12,12 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 from marketlake.archive.discovery.catalogue import Catalogue
-from marketlake.errors import MultipleMembersError, StorageError
+from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.infrastructure.storage.stores import Lake, landing_store
 from marketlake.pipeline.batch.silver import refine
 from marketlake.pipeline.ingest import bronze
 from marketlake.pipeline.ingest.bronze import ingest
+from marketlake.pipeline.ingest.errors import MultipleMembersError
 from marketlake.pipeline.serving.query import SqlError, query
 from marketlake.settings import (
     Database,

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind
 from marketlake.archive.collection import batches, scope
 from marketlake.archive.collection.tasks import selection_to_json
 from marketlake.cli.following import Follower, Journey
-from marketlake.cli.outcome import ExitCode, UsageProblem, say
+from marketlake.cli.outcome import ExitCode, UsageError, say
 from marketlake.cli.output import print_json, print_table, size
 from marketlake.cli.selecting import Wish, endpoint_from, select
 from marketlake.cli.workflow_engine import WorkflowClient
@@ -27,7 +27,7 @@ def run(
     """Collect what is wished for."""
     venue, selection = select(wish)
     if selection.market is None and selection.data_type is None and not everything:
-        raise UsageProblem(
+        raise UsageError(
             f"this would collect all of {venue.name}: narrow it down with --market or --type, or say --all."
         )
     scope.datasets(venue, selection)  # refuse what cannot be collected before anything is started

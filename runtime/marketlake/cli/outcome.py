@@ -9,6 +9,8 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
+from marketlake.errors import MarketlakeError
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -28,16 +30,22 @@ class ExitCode(IntEnum):
     """Ended by Ctrl-C."""
 
 
-class UsageProblem(Exception):  # noqa: N818 - the person's mistake, told as such
+class UsageError(MarketlakeError):
     """What was asked for does not exist or does not fit together; the message says what would."""
 
+    code = "usage"
 
-class PlatformUnreachableError(Exception):
+
+class PlatformUnreachableError(MarketlakeError):
     """A part of the platform that the command needs does not answer."""
 
+    code = "platform-unreachable"
 
-class TaskFailedError(Exception):
+
+class TaskFailedError(MarketlakeError):
     """The command did its work, and the work failed."""
+
+    code = "task-failed"
 
 
 def reporting(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -74,16 +82,16 @@ def _code_of(error: Exception) -> ExitCode | None:
     if isinstance(error, typer.Exit | typer.Abort):
         return None
     from marketlake.domain.venue import SelectionError
-    from marketlake.errors import StorageError, StorageFullError, SyncError
     from marketlake.infrastructure.bus.connection import EventBusRefusedError, EventBusUnavailableError
     from marketlake.infrastructure.postgres import DatabaseUnavailableError, SchemaError
+    from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
     from marketlake.settings import SettingsError
 
     meanings: tuple[tuple[tuple[type[Exception], ...], ExitCode], ...] = (
-        ((UsageProblem, SelectionError, SettingsError, SchemaError), ExitCode.USAGE),
+        ((UsageError, SelectionError, SettingsError, SchemaError), ExitCode.USAGE),
         ((PlatformUnreachableError, DatabaseUnavailableError), ExitCode.UNREACHABLE),
         ((EventBusUnavailableError, EventBusRefusedError), ExitCode.UNREACHABLE),
         ((StorageError, StorageFullError), ExitCode.UNREACHABLE),
-        ((TaskFailedError, SyncError), ExitCode.INCOMPLETE),
+        ((MarketlakeError,), ExitCode.INCOMPLETE),
     )
     return next((code for kinds, code in meanings if isinstance(error, kinds)), None)

@@ -6,7 +6,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
-from marketlake.cli.outcome import UsageProblem
+from marketlake.cli.outcome import UsageError
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.domain.venue import Dataset, Venue, load_venue
 from marketlake.settings import VenueEndpoint
@@ -31,7 +31,7 @@ def select(wish: Wish) -> tuple[Venue, Selection]:
 
     Raises:
         UnknownVenueError: no such venue.
-        UsageProblem: something else does not exist there; the message lists what does, and the nearest.
+        UsageError: something else does not exist there; the message lists what does, and the nearest.
     """
     venue = load_venue(wish.venue)
     offered = [dataset for dataset in venue.datasets() if dataset.frequencies]
@@ -46,10 +46,10 @@ def select(wish: Wish) -> tuple[Venue, Selection]:
     if wish.interval is not None:
         _require_interval(wish.interval, offered, where)
     if wish.start and wish.end and wish.start > wish.end:
-        raise UsageProblem(f"--from {wish.start:%Y-%m-%d} is after --to {wish.end:%Y-%m-%d}: exchange them.")
+        raise UsageError(f"--from {wish.start:%Y-%m-%d} is after --to {wish.end:%Y-%m-%d}: exchange them.")
     for symbol in wish.symbols:
         if not symbol or "/" in symbol or symbol != symbol.strip():
-            raise UsageProblem(f"{symbol!r} is no symbol: write it as the venue does, e.g. BTCUSDT.")
+            raise UsageError(f"{symbol!r} is no symbol: write it as the venue does, e.g. BTCUSDT.")
     return venue, Selection(
         venue=venue.name,
         market=wish.market,
@@ -70,7 +70,7 @@ def endpoint_from(url: str, usual: VenueEndpoint) -> VenueEndpoint:
         usual: gives the bucket if the URL names none.
 
     Raises:
-        UsageProblem: it is no such URL.
+        UsageError: it is no such URL.
     """
     parts = urlsplit(url)
     path = parts.path.strip("/")
@@ -79,7 +79,7 @@ def endpoint_from(url: str, usual: VenueEndpoint) -> VenueEndpoint:
     except ValueError:
         plain = False
     if not plain or "/" in path or parts.query or parts.fragment or parts.username or parts.password:
-        raise UsageProblem(
+        raise UsageError(
             f"--venue-endpoint {url!r} is no address of an S3 service: write http(s)://HOST[:PORT][/BUCKET], "
             f"e.g. {usual.endpoint}/{usual.bucket}. Archives are read anonymously: no user, no query."
         )
@@ -89,17 +89,15 @@ def endpoint_from(url: str, usual: VenueEndpoint) -> VenueEndpoint:
 def _require(noun: str, name: str, offered: Iterable[str], where: str) -> None:
     names = sorted(set(offered))
     if name not in names:
-        raise UsageProblem(
-            f"{where} has no {noun} {name!r}{_nearest(name, names)} It has: {', '.join(names)}."
-        )
+        raise UsageError(f"{where} has no {noun} {name!r}{_nearest(name, names)} It has: {', '.join(names)}.")
 
 
 def _require_interval(interval: str, offered: Sequence[Dataset], where: str) -> None:
     names = list(dict.fromkeys(name for dataset in offered for name in dataset.intervals))
     if not names:
-        raise UsageProblem(f"{where} has no intervals: leave --interval {interval} out.")
+        raise UsageError(f"{where} has no intervals: leave --interval {interval} out.")
     if interval not in names:
-        raise UsageProblem(
+        raise UsageError(
             f"{where} has no interval {interval!r}{_nearest(interval, names)} It has: {', '.join(names)}."
         )
 

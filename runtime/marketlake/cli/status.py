@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from marketlake.cli.outcome import ExitCode, UsageProblem, say
+from marketlake.cli.outcome import ExitCode, UsageError, say
 from marketlake.cli.output import print_json, print_table, size
 from marketlake.cli.sight import Place, Sight
 from marketlake.cli.supervised import Supervised
@@ -41,7 +41,7 @@ def run(environment: str | None, *, as_json: bool) -> ExitCode:
     """Look at all services at once and print what was seen."""
     settings = Settings.load(environment)
     if not settings.services:
-        raise UsageProblem(
+        raise UsageError(
             f"these settings name no services: `marketlake status` needs the platform file "
             f"{platform_file(settings.environment)}, which `pulumi up` writes."
         )

@@ -13,17 +13,22 @@ from importlib.metadata import entry_points
 from typing import Protocol
 
 from marketlake.domain.archive import Frequency, Selection
+from marketlake.errors import MarketlakeError
 from marketlake.settings import VenueEndpoint
 
 ENTRY_POINT_GROUP = "marketlake.venues"
 
 
-class SelectionError(Exception):
+class SelectionError(MarketlakeError):
     """The selection names something that the venue does not have; the message lists what it has."""
+
+    code = "selection"
 
 
 class UnknownVenueError(SelectionError):
     """No plug-in of that name is installed; the message lists those that are."""
+
+    code = "unknown-venue"
 
 
 class Availability(StrEnum):

@@ -16,14 +16,14 @@ from obstore.store import ObjectStore as Bucket
 from opentelemetry import trace
 
 from marketlake.domain.archive import ArchiveFile
-from marketlake.errors import (
+from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
+from marketlake.settings import ObjectStore, VenueEndpoint
+from marketlake.sync.errors import (
     ChecksumMismatchError,
     NotPublishedError,
     SidecarMissingError,
     TruncatedError,
 )
-from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
-from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.passage import Passage, Progress
 from marketlake.sync.sidecar import parse_sidecar
 from marketlake.sync.transport import RetryPolicy, accept, connection_error, object_url, venue_client

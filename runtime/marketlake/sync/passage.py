@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from marketlake.domain.archive import ArchiveFile
-from marketlake.errors import (
+from marketlake.sync.errors import (
     ChecksumMismatchError,
     EmptyFileError,
     HtmlInsteadOfZipError,

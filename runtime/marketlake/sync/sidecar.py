@@ -2,7 +2,7 @@
 
 import re
 
-from marketlake.errors import SidecarInvalidError
+from marketlake.sync.errors import SidecarInvalidError
 
 _LINE = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *](?P<name>\S(?:.*\S)?)\s*")
 LONGEST = 4096

@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 import httpx
 
-from marketlake.errors import (
+from marketlake.infrastructure.telemetry import metrics
+from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import (
     AccessDeniedError,
     NotPublishedError,
     RateLimitedError,
@@ -24,8 +26,6 @@ from marketlake.errors import (
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.infrastructure.telemetry import metrics
-from marketlake.settings import VenueEndpoint
 
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""
@@ -93,7 +93,7 @@ class RetryPolicy:
             yield min(self.first_delay * 2**number, self.longest_delay)
 
     def _pause(self, error: SyncError, delay: float) -> float | None:
-        if not error.retriable:
+        if not error.transient:
             return None
         asked = getattr(error, "retry_after", None)
         if asked is None:

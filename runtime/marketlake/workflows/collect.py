@@ -31,10 +31,9 @@ from marketlake.archive.collection.tasks import selection_from_json
 from marketlake.archive.discovery.catalogue import Catalogue
 from marketlake.archive.discovery.discover import discover
 from marketlake.domain.archive import ArchiveFile, Selection
-from marketlake.domain.venue import SelectionError, Venue, load_venue
-from marketlake.errors import SyncError
+from marketlake.domain.venue import Venue, load_venue
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
-from marketlake.infrastructure.bus.connection import EventBusRefusedError
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
@@ -45,14 +44,6 @@ from marketlake.settings import Settings, VenueEndpoint
 from marketlake.workflows.summary import markdown
 
 log = logging.getLogger(__name__)
-
-_EXPECTED = (
-    SelectionError,
-    SyncError,
-    CollectionStoppedError,
-    DatabaseUnavailableError,
-    EventBusRefusedError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +123,8 @@ def _collect(
             return _steps(run, scope.datasets(venue, selection))
         except BatchCancelledError as error:
             return Cancelled(message=str(error))
-        except _EXPECTED as error:
-            _note_failure(postgres, batch_id, getattr(error, "code", type(error).__name__), str(error))
+        except MarketlakeError as error:
+            _note_failure(postgres, batch_id, error.code, str(error))
             return Failed(message=str(error))
         except Exception as error:
             _note_failure(postgres, batch_id, "unexpected", f"{type(error).__name__}: {error}")

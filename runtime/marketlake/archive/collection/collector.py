@@ -17,7 +17,7 @@ from marketlake.archive import ledger
 from marketlake.archive.collection.tasks import FILE_REQUESTED, FileTask
 from marketlake.archive.ledger import LedgerEntry, Receipt
 from marketlake.domain.archive import ArchiveFile
-from marketlake.errors import RateLimitedError, SyncError, VenueUnavailableError
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.bus.consumer import RetryLaterError
@@ -26,6 +26,7 @@ from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableEr
 from marketlake.infrastructure.postgres.locks import LockGivenUpError
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.settings import ObjectStore, Settings, VenueEndpoint
+from marketlake.sync.errors import RateLimitedError, VenueUnavailableError
 from marketlake.sync.limits import HostLimiter, pause_before_retry
 from marketlake.workers import assignments
 from marketlake.workers.assignments import Claim, Result
@@ -234,7 +235,7 @@ def _task(event: Event) -> FileTask:
 
 def _diagnosis(error: Exception) -> tuple[str, bool]:
     """Code, and whether another attempt may help. What nobody foresaw may be an outage: it is tried again."""
-    return (error.code, error.retriable) if isinstance(error, SyncError) else (UNEXPECTED, True)
+    return (error.code, error.transient) if isinstance(error, MarketlakeError) else (UNEXPECTED, True)
 
 
 def _host(endpoint: VenueEndpoint) -> str:

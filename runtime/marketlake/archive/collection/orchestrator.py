@@ -20,6 +20,7 @@ from marketlake.archive.collection.batches import BatchState, Progress
 from marketlake.archive.collection.plan import plan
 from marketlake.archive.collection.tasks import FileTask
 from marketlake.domain.archive import ArchiveFile
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus.connection import EventBusUnavailableError
 from marketlake.infrastructure.bus.outbox import Relay
@@ -42,7 +43,7 @@ _LOST_AFTER_S = 30.0
 Outcome = TypeVar("Outcome")
 
 
-class CollectionStoppedError(Exception):
+class CollectionStoppedError(MarketlakeError):
     """The batch cannot go on; what is queued is done when the cause is gone."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -50,8 +51,10 @@ class CollectionStoppedError(Exception):
         self.code = code
 
 
-class BatchCancelledError(Exception):
+class BatchCancelledError(MarketlakeError):
     """Somebody cancelled the batch."""
+
+    code = "batch-cancelled"
 
 
 class Orchestrator:

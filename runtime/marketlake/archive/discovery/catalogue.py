@@ -86,7 +86,8 @@ class Catalogue:
         """Add what is new and update what has changed, in one commit; none if all is known.
 
         Raises:
-            SyncError: the object store failed, or other discoveries never let go.
+            StorageError: the object store failed.
+            CommitConflictError: other discoveries kept changing the same series.
         """
         seen = _frame(files)
         if seen.is_empty():

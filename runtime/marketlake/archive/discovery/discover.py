@@ -10,8 +10,8 @@ from opentelemetry.trace import Status, StatusCode
 from marketlake.archive.discovery.listing import BucketListing, ListedObject
 from marketlake.domain.archive import ArchiveFile, Frequency, Selection
 from marketlake.domain.venue import Availability, Dataset, KeyFields, PrefixPattern, Venue
-from marketlake.errors import AccessDeniedError, VenueError
 from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import AccessDeniedError, VenueError
 from marketlake.sync.transport import RetryPolicy
 
 PROBED_DAYS = 3

@@ -17,12 +17,19 @@ import httpx
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from marketlake.errors import ListingError, NotPublishedError
 from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import NotPublishedError, VenueError
 from marketlake.sync.transport import USER_AGENT, RetryPolicy, accept, connection_error, object_url
 
 PAGE = 1000
 """The most keys that S3 returns at once."""
+
+
+class ListingError(VenueError):
+    """A listing is no complete ListObjects document."""
+
+    code = "listing-broken"
+    transient = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,23 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+from marketlake.errors import MarketlakeError
 from marketlake.settings import EventBus
 
 log = logging.getLogger("marketlake.infrastructure.bus")
 
 
-class EventBusUnavailableError(Exception):
+class EventBusUnavailableError(MarketlakeError):
     """The event bus does not answer, or did not confirm in time; the same work may succeed later."""
 
+    code = "event-bus-unavailable"
+    transient = True
 
-class EventBusRefusedError(Exception):
+
+class EventBusRefusedError(MarketlakeError):
     """The event bus answers, and refuses: repeating it cannot help."""
+
+    code = "event-bus-refused"
 
 
 _LASTING = frozenset(

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.bus.connection import (
     Complaints,
     EventBusRefusedError,
@@ -38,8 +39,11 @@ _IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 
 
-class RetryLaterError(Exception):
+class RetryLaterError(MarketlakeError):
     """Raised by work that something outside prevents: the message is tried again, for as long as it takes."""
+
+    code = "retry-later"
+    transient = True
 
 
 @dataclass(frozen=True, slots=True)

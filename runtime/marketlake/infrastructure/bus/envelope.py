@@ -16,12 +16,16 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from marketlake.errors import MarketlakeError
+
 TRACEPARENT = "traceparent"
 DATA_CONTENT_TYPE = "application/json"
 
 
-class EnvelopeError(Exception):
+class EnvelopeError(MarketlakeError):
     """The message is no CloudEvent with a JSON object in it; the text says what is wrong."""
+
+    code = "envelope"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
+from marketlake.errors import MarketlakeError
 from marketlake.settings import Database
 
 Connection = psycopg.Connection[DictRow]
@@ -17,8 +18,11 @@ CONNECT_TIMEOUT_S = 5
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
-class DatabaseUnavailableError(Exception):
+class DatabaseUnavailableError(MarketlakeError):
     """The database does not answer, or a connection broke; the same work may succeed later."""
+
+    code = "database-unavailable"
+    transient = True
 
 
 class Postgres:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.postgres.connections import Connection, Postgres
 
 _POLL_S = 0.2
@@ -12,8 +13,11 @@ Wait = Callable[[float], bool]
 """Waits that many seconds; true means: give up. ``threading.Event().wait`` is one."""
 
 
-class LockGivenUpError(Exception):
+class LockGivenUpError(MarketlakeError):
     """Somebody else holds the lock, and the waiting was ended."""
+
+    code = "locked"
+    transient = True
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from marketlake.errors import CommitConflictError
+from marketlake.infrastructure.storage.errors import CommitConflictError
 from marketlake.infrastructure.storage.parquet import ParquetStream
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 
@@ -131,8 +131,8 @@ def write_file(
     Memory: one frame, its Parquet bytes, and the parts of the upload that are in flight.
 
     Raises:
-        SyncError: whatever `frames` raises passes through, and nothing is left in the store; a failing store
-            is a StorageError or a StorageFullError.
+        StorageError: the store failed.
+        StorageFullError: it has no room left. Whatever `frames` raises passes through, and leaves nothing in the store.
     """
     stream = ParquetStream(shape.columns, {name: scope.constants[name] for name in shape.constants})
     key = f"{_folder(scope)}{scope.mark}-{uuid.uuid4()}.parquet"

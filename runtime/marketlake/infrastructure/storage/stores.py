@@ -16,7 +16,7 @@ from obstore.store import ObjectStore as Bucket
 from obstore.store import S3Store
 from polars.exceptions import PolarsError
 
-from marketlake.errors import StorageError, StorageFullError, SyncError
+from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
 from marketlake.settings import ObjectStore
 
 PART = 8 * 1024 * 1024
@@ -177,7 +177,7 @@ def bucket_store(store: ObjectStore, bucket: str) -> S3Store:
     )
 
 
-def storage_error(error: Exception, what: str) -> SyncError:
+def storage_error(error: Exception, what: str) -> StorageError | StorageFullError:
     """What a failure of the object store means for `what` (a bucket's or table's part)."""
     text = str(error)
     if any(sign in text for sign in _FULL):

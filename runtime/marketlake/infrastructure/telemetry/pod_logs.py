@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import httpx
 
+from marketlake.errors import MarketlakeError
+
 SERVICE_LABEL = "marketlake/service"
 """Whose pod it is; pods without it are not looked at."""
 OWN_CONTAINER = "pod-logs"
@@ -32,8 +34,11 @@ _LONGEST_LINE = 2**20
 log = logging.getLogger(__name__)
 
 
-class ClusterApiError(Exception):
+class ClusterApiError(MarketlakeError):
     """The Kubernetes API does not answer, or refuses."""
+
+    code = "cluster-api"
+    transient = True
 
 
 @dataclass(frozen=True, slots=True)

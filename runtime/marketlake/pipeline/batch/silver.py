@@ -119,7 +119,8 @@ def refine(
 
     Raises:
         UnsupportedDatasetError: no table is declared for the data type.
-        SyncError: the object store failed, or other writers never let go; silver is as it was then.
+        StorageError: the object store failed.
+        CommitConflictError: other writers kept changing the same periods. Silver is as it was then.
     """
     series = Series(venue=venue, market=market, data_type=dataset, symbol=symbol, interval=interval)
     return refine_series(Lake.of(settings.object_store), series, days)

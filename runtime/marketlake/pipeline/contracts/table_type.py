@@ -14,6 +14,14 @@ from enum import StrEnum
 import polars as pl
 import pyarrow as pa
 
+from marketlake.errors import MarketlakeError
+
+
+class UnsupportedDatasetError(MarketlakeError):
+    """Files of this kind are copied and catalogued, but no parsing is declared for them."""
+
+    code = "unsupported-dataset"
+
 
 class Kind(StrEnum):
     """How a column's text is read."""

@@ -11,8 +11,14 @@ import polars as pl
 
 from marketlake.domain.archive import ArchiveFile
 from marketlake.domain.venue import load_venue
-from marketlake.errors import UnsupportedDatasetError
-from marketlake.pipeline.contracts.table_type import Check, Column, Kind, Period, TableType
+from marketlake.pipeline.contracts.table_type import (
+    Check,
+    Column,
+    Kind,
+    Period,
+    TableType,
+    UnsupportedDatasetError,
+)
 from marketlake.pipeline.quality.gaps import missing_bars, missing_fundings, missing_ids
 
 _NONE = pl.lit(None, pl.Float64)

@@ -68,7 +68,7 @@ def ingest(file: ArchiveFile, copied: CopiedObject, store: ObjectStore) -> Inges
 
     Raises:
         UnsupportedDatasetError: no parsing is declared for the data type.
-        SyncError: the file cannot be taken over (see :mod:`marketlake.errors`); bronze is as it was.
+        MarketlakeError: the file cannot be taken over; the class says why. Bronze is as it was.
     """
     return ingest_object(file, landing_store(store), copied.key, Lake.of(store))
 

@@ -15,7 +15,8 @@ import obstore
 from isal import isal_zlib
 from obstore.store import ObjectStore as Bucket
 
-from marketlake.errors import CorruptZipError, EmptyFileError, MultipleMembersError, NotAZipError
+from marketlake.pipeline.ingest.errors import CorruptZipError, MultipleMembersError
+from marketlake.sync.errors import EmptyFileError, NotAZipError
 
 TAIL = 128 * 1024
 """Bytes read from the end at once: the directory of a zip with few members, and all of a small file."""

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 import polars as pl
 from polars.exceptions import PolarsError
 
-from marketlake.errors import EmptyFileError, SchemaChangedError
 from marketlake.pipeline.contracts.table_type import Column, Kind, TableType
+from marketlake.pipeline.ingest.errors import SchemaChangedError
+from marketlake.sync.errors import EmptyFileError
 
 BATCH = 8 * 1024 * 1024
 """Bytes of CSV that are parsed at once: what bounds the memory, and what makes a row group of the Parquet

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from opentelemetry import trace
 
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.pipeline.batch.silver import GAPS
 from marketlake.pipeline.contracts.catalogue import CATALOGUE
@@ -36,8 +37,10 @@ _STREAM_FAILED = "reading the stream registered as"
 _tracer = trace.get_tracer("marketlake")
 
 
-class SqlError(Exception):
+class SqlError(MarketlakeError):
     """The statement cannot be answered; the message says why, and which tables there are."""
+
+    code = "sql"
 
 
 def tables() -> dict[str, str]:
@@ -59,7 +62,7 @@ def query(settings: Settings, sql: str) -> pa.Table:
 
     Raises:
         SqlError: the statement is wrong, does more than read, or names a table that is not there (yet).
-        SyncError: the object store failed.
+        StorageError: the object store failed.
     """
     return query_lake(Lake.of(settings.object_store), sql)
 

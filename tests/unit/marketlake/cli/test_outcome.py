@@ -3,23 +3,24 @@ import sys
 
 import pytest
 import typer
+from marketlake.archive.discovery.listing import ListingError
 from marketlake.cli.outcome import (
     ExitCode,
     PlatformUnreachableError,
     TaskFailedError,
-    UsageProblem,
+    UsageError,
     reporting,
 )
-from marketlake.errors import ListingError, StorageError
 from marketlake.infrastructure.bus.connection import EventBusUnavailableError
 from marketlake.infrastructure.postgres import DatabaseUnavailableError
+from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.settings import SettingsError
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (UsageProblem("told"), ExitCode.USAGE),
+        (UsageError("told"), ExitCode.USAGE),
         (SettingsError("told"), ExitCode.USAGE),
         (PlatformUnreachableError("told"), ExitCode.UNREACHABLE),
         (DatabaseUnavailableError("told"), ExitCode.UNREACHABLE),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from marketlake.archive.venues.binance import Binance
 from marketlake.cli import publish
-from marketlake.cli.outcome import UsageProblem
+from marketlake.cli.outcome import UsageError
 from marketlake.cli.publish import etag_of, read_tree
 
 SAMPLES = Path(__file__).parents[3] / "samples"
@@ -20,14 +20,14 @@ def test_the_samples_are_an_archive_tree() -> None:
 
 
 def test_a_file_is_no_archive_tree(tmp_path: Path) -> None:
-    with pytest.raises(UsageProblem, match="is no folder"):
+    with pytest.raises(UsageError, match="is no folder"):
         read_tree(SAMPLES / "MANIFEST.md", Binance())
 
 
 def test_a_folder_without_archive_files_is_told_what_they_look_like(tmp_path: Path) -> None:
     (tmp_path / "x.zip").touch()
     with pytest.raises(
-        UsageProblem, match=r"holds no archive file of binance\. Keys look like data/spot.*1 files"
+        UsageError, match=r"holds no archive file of binance\. Keys look like data/spot.*1 files"
     ):
         read_tree(tmp_path, Binance())
 
@@ -37,7 +37,7 @@ def test_a_folder_above_the_tree_is_told_where_the_tree_is(tmp_path: Path) -> No
     copied = tmp_path / "archive" / key
     copied.parent.mkdir(parents=True)
     copied.touch()
-    with pytest.raises(UsageProblem, match=f"There is one below it, at archive/{key}: name a folder"):
+    with pytest.raises(UsageError, match=f"There is one below it, at archive/{key}: name a folder"):
         read_tree(tmp_path, Binance())
 
 

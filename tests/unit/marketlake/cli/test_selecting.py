@@ -1,7 +1,7 @@
 from datetime import date, datetime
 
 import pytest
-from marketlake.cli.outcome import UsageProblem
+from marketlake.cli.outcome import UsageError
 from marketlake.cli.selecting import Wish, endpoint_from, select
 from marketlake.domain.archive import Frequency
 from marketlake.domain.venue import UnknownVenueError
@@ -69,7 +69,7 @@ def test_a_full_wish_becomes_a_selection() -> None:
     ],
 )
 def test_what_does_not_exist_is_told_with_what_does(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageProblem, match=message):
+    with pytest.raises(UsageError, match=message):
         select(wish(**changes))
 
 
@@ -105,5 +105,5 @@ def test_an_endpoint_names_a_service_and_perhaps_a_bucket(url: str, expected: tu
     ],
 )
 def test_what_is_no_endpoint_is_refused(url: str) -> None:
-    with pytest.raises(UsageProblem, match=r"is no address of an S3 service: write http\(s\)://HOST"):
+    with pytest.raises(UsageError, match=r"is no address of an S3 service: write http\(s\)://HOST"):
         endpoint_from(url, USUAL)

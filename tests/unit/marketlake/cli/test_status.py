@@ -14,7 +14,7 @@ from xmlrpc.client import dumps
 import psutil
 import pytest
 from marketlake.cli import status
-from marketlake.cli.outcome import ExitCode, UsageProblem
+from marketlake.cli.outcome import ExitCode, UsageError
 from marketlake.cli.status import ServiceStatus
 from marketlake.cli.supervised import Supervised
 from marketlake.settings import HealthKind, ServiceInfo
@@ -183,5 +183,5 @@ def test_people_see_a_table_and_what_to_do(platform_file: Path, capsys: pytest.C
 
 def test_settings_without_services_are_told(platform_file: Path) -> None:
     platform_file.write_text(settings().to_json())
-    with pytest.raises(UsageProblem, match="needs the platform file"):
+    with pytest.raises(UsageError, match="needs the platform file"):
         status.run(None, as_json=True)

@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime
 import obstore
 import pytest
 from marketlake.domain.archive import ArchiveFile, Frequency
-from marketlake.errors import (
+from marketlake.sync.copy import copy_into, landing_key
+from marketlake.sync.errors import (
     AccessDeniedError,
     ChecksumMismatchError,
     EmptyFileError,
@@ -20,7 +21,6 @@ from marketlake.errors import (
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.sync.copy import copy_into, landing_key
 from marketlake.sync.transport import RetryPolicy, venue_client
 from obstore.store import MemoryStore
 
@@ -162,7 +162,7 @@ def test_what_goes_wrong_is_said_and_nothing_becomes_visible(
     assert sum(passed) == 0
 
 
-@pytest.mark.parametrize(("failure", "error", "message"), [row for row in FAILURES if row[1].retriable])
+@pytest.mark.parametrize(("failure", "error", "message"), [row for row in FAILURES if row[1].transient])
 def test_what_passes_is_waited_out(exchange, landing, failure, error, message):
     exchange.publish(KEY, LARGE)
     exchange.fail(KEY, failure, times=2)

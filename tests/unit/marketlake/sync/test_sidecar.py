@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marketlake.errors import SidecarInvalidError
+from marketlake.sync.errors import SidecarInvalidError
 from marketlake.sync.sidecar import parse_sidecar
 
 SHA = "dd579c62368ded93d3f01a1904575b932279e32936e181c062763e605793c1c2"

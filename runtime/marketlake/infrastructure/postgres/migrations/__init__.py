@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from importlib.resources import files
 
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.postgres.connections import Connection, Postgres
 
 _LOCK = 0x6D61726B65740001
@@ -12,8 +13,10 @@ _LOCK = 0x6D61726B65740001
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
-class SchemaError(Exception):
+class SchemaError(MarketlakeError):
     """The database's schema is not one that this program can work with; the message says what to do."""
+
+    code = "database-schema"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from deltalake import DeltaTable
 from marketlake.archive.discovery.catalogue import Catalogue, DayRange, Recorded
 from marketlake.domain.archive import Frequency, Selection
-from marketlake.errors import StorageError
+from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.infrastructure.storage.stores import Lake
 from obstore.store import LocalStore, MemoryStore
 

@@ -3,12 +3,12 @@ from datetime import UTC, date, datetime
 import httpx
 import pytest
 from marketlake.archive.discovery.discover import absent_datasets, discover
-from marketlake.archive.discovery.listing import BucketListing, parse_page
+from marketlake.archive.discovery.listing import BucketListing, ListingError, parse_page
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Frequency, Selection
-from marketlake.errors import (
+from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import (
     AccessDeniedError,
-    ListingError,
     NotPublishedError,
     RateLimitedError,
     RequestRefusedError,
@@ -16,7 +16,6 @@ from marketlake.errors import (
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.settings import VenueEndpoint
 from marketlake.sync.transport import RetryPolicy, accept, connection_error
 
 from tests.exchange import LISTING, Failure, FakeExchange

@@ -4,7 +4,6 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from marketlake.errors import CommitConflictError, StorageError
 from marketlake.infrastructure.storage import delta
 from marketlake.infrastructure.storage.delta import (
     Scope,
@@ -14,6 +13,7 @@ from marketlake.infrastructure.storage.delta import (
     scope_files,
     write_file,
 )
+from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError
 from marketlake.infrastructure.storage.stores import PART, Lake
 from obstore.store import LocalStore, MemoryStore
 
@@ -128,7 +128,7 @@ def test_a_writer_that_is_always_overtaken_gives_up(lake, monkeypatch):
         CommitConflictError, match=r"replaced part/a 3 times in a row. .* let one finish"
     ) as raised:
         replace(lake, SHAPE, [scope("a")], always_overtaken)
-    assert raised.value.retriable
+    assert raised.value.transient
     assert contents(lake) == [("a", 1)]
 
 

@@ -1,6 +1,6 @@
 import obstore
 import pytest
-from marketlake.errors import StorageError, StorageFullError
+from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
 from marketlake.infrastructure.storage.stores import PART, Lake, landing_store, storage_error
 from marketlake.settings import ObjectStore
 from obstore.exceptions import GenericError
@@ -31,7 +31,7 @@ def test_tables_lie_in_the_lake_bucket():
 def test_a_full_store_is_told_apart(text):
     error = storage_error(GenericError(text), "writing x")
     assert isinstance(error, StorageFullError)
-    assert error.retriable
+    assert error.transient
     assert str(error).startswith("writing x: the object store has no room left. Free disk space")
 
 

@@ -1,6 +1,6 @@
 import pytest
-from marketlake.errors import TruncatedError
 from marketlake.infrastructure import telemetry
+from marketlake.sync.errors import TruncatedError
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor

@@ -3,13 +3,11 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 from deltalake import DeltaTable
-from marketlake.errors import (
-    EmptyFileError,
-    SchemaChangedError,
-    StorageError,
-    UnsupportedDatasetError,
-)
+from marketlake.infrastructure.storage.errors import StorageError
+from marketlake.pipeline.contracts.table_type import UnsupportedDatasetError
 from marketlake.pipeline.ingest import bronze, parse
+from marketlake.pipeline.ingest.errors import SchemaChangedError
+from marketlake.sync.errors import EmptyFileError
 from obstore.store import MemoryStore
 
 from tests.unit.marketlake.pipeline.files import (

@@ -3,9 +3,10 @@ import zipfile
 
 import obstore
 import pytest
-from marketlake.errors import CorruptZipError, EmptyFileError, MultipleMembersError, NotAZipError
 from marketlake.pipeline.ingest import member
+from marketlake.pipeline.ingest.errors import CorruptZipError, MultipleMembersError
 from marketlake.pipeline.ingest.member import open_member
+from marketlake.sync.errors import EmptyFileError, NotAZipError
 from obstore.store import MemoryStore
 
 from tests.exchange import zip_of

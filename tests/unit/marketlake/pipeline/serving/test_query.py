@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from marketlake.archive.discovery.catalogue import Catalogue
-from marketlake.errors import StorageError
+from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.pipeline.batch.silver import refine_series
 from marketlake.pipeline.batch.silver_rules import Series
