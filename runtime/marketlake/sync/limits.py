@@ -1,21 +1,8 @@
-"""How long to wait: between attempts, and between requests to one host."""
+"""How fast a venue's host is asked."""
 
-import random
 import threading
 import time
 from collections.abc import Callable
-
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-
-
-def pause_before_retry(failed_attempts: int, *, asked_s: float | None = None) -> float:
-    """Seconds to wait after that many failed attempts: doubling, with jitter, or what the venue asked for.
-
-    Half of the pause is random, so that workers that failed together do not come back together.
-    """
-    pause = min(FIRST_PAUSE_S * 2.0 ** (failed_attempts - 1), LONGEST_PAUSE_S)
-    return max(pause * random.uniform(0.5, 1.0), asked_s or 0.0)  # noqa: S311 - jitter, no secret
 
 
 class HostLimiter:

@@ -1,19 +1,13 @@
-"""Requests to a venue: anonymous, path-style, patient with what passes, clear about what does not."""
+"""Requests to a venue: anonymous, path-style, clear about what fails."""
 
-import asyncio
-import logging
-import random
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from marketlake.infrastructure.telemetry import metrics
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
     AccessDeniedError,
@@ -21,7 +15,6 @@ from marketlake.sync.errors import (
     RateLimitedError,
     RequestRefusedError,
     StalledError,
-    SyncError,
     VenueError,
     VenueUnavailableError,
     VenueUnreachableError,
@@ -30,81 +23,24 @@ from marketlake.sync.errors import (
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""
 
-log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-
-def note_retry(error: SyncError, pause: float) -> None:
-    """Count a repeated attempt, and say why and when it is made."""
-    metrics.retries().add(1, {"code": error.code})
-    log.warning("trying again in %.1f s: %s: %s", pause, error.code, error)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often, and after which pause, a request that may still succeed is made again."""
+class Timeouts:
+    """How long a venue is waited for."""
 
-    attempts: int = 5
-    """Including the first."""
-    first_delay: float = 0.5
-    """Seconds before the second attempt; doubled for each further one; up to a quarter more at random."""
-    longest_delay: float = 30.0
-    """Seconds; also the longest that a venue's Retry-After is honoured within one call."""
-    connect_timeout: float = 10.0
-    """Seconds."""
-    read_timeout: float = 30.0
+    connect_s: float = 10.0
+    read_s: float = 30.0
     """Seconds without a byte after which a connection counts as stalled."""
-    on_retry: Callable[[SyncError, float], None] = note_retry
-    """Told of each failed attempt that is followed by another, and of the pause in seconds."""
 
-    def timeout(self) -> httpx.Timeout:
-        """The same limits in the HTTP client's words."""
-        return httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
-
-    def run(self, attempt: Callable[[], _T]) -> _T:
-        """Call until it succeeds, fails for good, or attempts are used up; the last error is raised then."""
-        for delay in self._delays():
-            try:
-                return attempt()
-            except SyncError as error:
-                pause = self._pause(error, delay)
-                if pause is None:
-                    raise
-                self.on_retry(error, pause)
-                time.sleep(pause)
-        return attempt()
-
-    async def run_async(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """:meth:`run` for coroutines."""
-        for delay in self._delays():
-            try:
-                return await attempt()
-            except SyncError as error:
-                pause = self._pause(error, delay)
-                if pause is None:
-                    raise
-                self.on_retry(error, pause)
-                await asyncio.sleep(pause)
-        return await attempt()
-
-    def _delays(self) -> Iterator[float]:
-        for number in range(self.attempts - 1):
-            yield min(self.first_delay * 2**number, self.longest_delay)
-
-    def _pause(self, error: SyncError, delay: float) -> float | None:
-        if not error.transient:
-            return None
-        asked = getattr(error, "retry_after", None)
-        if asked is None:
-            return delay * (1 + random.random() / 4)  # noqa: S311 - jitter, not a secret
-        return asked if asked <= self.longest_delay else None
+    def to_httpx(self) -> httpx.Timeout:
+        """Return the same limits in the HTTP client's words."""
+        return httpx.Timeout(self.read_s, connect=self.connect_s, pool=None)
 
 
-def venue_client(retry: RetryPolicy) -> httpx.AsyncClient:
+def venue_client(timeouts: Timeouts) -> httpx.AsyncClient:
     """Connections to venues, to be shared by the copies of one event loop; use it as a context manager."""
     return httpx.AsyncClient(
-        headers={"User-Agent": USER_AGENT}, timeout=retry.timeout(), follow_redirects=True
+        headers={"User-Agent": USER_AGENT}, timeout=timeouts.to_httpx(), follow_redirects=True
     )
 
 
@@ -113,11 +49,11 @@ def object_url(endpoint: VenueEndpoint, key: str) -> str:
     return f"{endpoint.endpoint.rstrip('/')}/{endpoint.bucket}/{quote(key, safe='/')}"
 
 
-def connection_error(error: httpx.TransportError, what: str, policy: RetryPolicy) -> VenueError:
+def connection_error(error: httpx.TransportError, what: str, timeouts: Timeouts) -> VenueError:
     """What a failed connection means for `what` (a URL)."""
     if isinstance(error, httpx.ReadTimeout):
         return StalledError(
-            f"{what}: nothing came for {policy.read_timeout:g} s, the connection is stalled. "
+            f"{what}: nothing came for {timeouts.read_s:g} s, the connection is stalled. "
             "It is tried again by itself; if it persists, look at the network or the venue's status page."
         )
     reason = str(error) or type(error).__name__

@@ -15,6 +15,7 @@ from marketlake.infrastructure.bus.envelope import Event
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
+from marketlake.retry import Backoff, RetryStoppedError, retry
 from marketlake.settings import Settings
 from marketlake.workers import assignments
 from marketlake.workers.liveness import Pulse
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 GRACE_S = 10.0
 """How long files in hand may take to end after SIGTERM; less than the service's stop grace of 15 s."""
 _M_ARENA_MAX = -8
-_LONGEST_PAUSE_S = 5.0
+_BACKOFF = Backoff(longest_wait_s=5.0)
 
 
 class TaskHandler(Protocol):
@@ -113,17 +114,16 @@ def limit_arenas() -> None:
 
 def _migrated(postgres: Postgres, stop: threading.Event, pulse: Pulse) -> bool:
     """Bring the schema up to date, waiting for the database; False when the process ends before that."""
-    pause = 0.5
-    while not stop.is_set():
+
+    def attempt() -> None:
         pulse.beat()  # waiting is no hanging: starting again would not bring the database back
-        try:
-            migrate(postgres)
-            return True
-        except DatabaseUnavailableError as error:
-            log.warning("%s; trying again in %.1f s", error, pause)
-            stop.wait(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
-    return False
+        migrate(postgres)
+
+    try:
+        retry(attempt, backoff=_BACKOFF, on=DatabaseUnavailableError, wait=stop.wait)
+    except RetryStoppedError:
+        return False
+    return True
 
 
 def _heartbeat(postgres: Postgres, worker: str, concurrency: int, stop: threading.Event) -> None:

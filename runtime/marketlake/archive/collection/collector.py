@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from datetime import date
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -25,9 +27,10 @@ from marketlake.infrastructure.bus.envelope import EnvelopeError, Event
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
 from marketlake.infrastructure.postgres.locks import LockGivenUpError
 from marketlake.infrastructure.telemetry import metrics
+from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry
 from marketlake.settings import ObjectStore, Settings, VenueEndpoint
-from marketlake.sync.errors import RateLimitedError, VenueUnavailableError
-from marketlake.sync.limits import HostLimiter, pause_before_retry
+from marketlake.sync.errors import VenueError
+from marketlake.sync.limits import HostLimiter
 from marketlake.workers import assignments
 from marketlake.workers.assignments import Claim, Result
 
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 
 UNEXPECTED = "unexpected"
 """Code of an error that nobody foresaw."""
+_NOT_THE_FILE = (RetryLaterError, psycopg.Error)
+"""Errors of the platform: the consumer tries the task again."""
 _LONGEST_MESSAGE = 4000
 """Characters of an error that are kept: an event has to fit through the event bus."""
 
@@ -136,19 +141,27 @@ class Collector:
         if former is not None and former.is_of(file):
             assignments.succeed(session, task.id, Result(outcome="present"))
             return "present"
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return self._bring_in(session, task, former)
-            except (RetryLaterError, psycopg.Error):
-                raise  # no fault of the file's
-            except Exception as error:  # noqa: BLE001 - one bad file must not stop the others
-                _, retriable = _diagnosis(error)
-                if not retriable or attempt == self._settings.collection.attempts:
-                    self._give_up(session, task, error, attempt)
-                    return "failed"
-                self._wait_before_retry(session, task, error, attempt)
+        failures: list[FailedAttempt] = []
+
+        def tell(failed: FailedAttempt) -> None:
+            failures.append(failed)
+            self._note_failure(session, task, failed)
+
+        try:
+            return retry(
+                partial(self._bring_in, session, task, former),
+                backoff=Backoff(attempts=self._settings.collection.attempts, longest_asked_s=math.inf),
+                on=_may_pass,
+                wait=self._stop.wait,
+                tell=tell,
+            )
+        except RetryStoppedError as error:
+            raise RetryLaterError(f"{file.key} is handed back: this worker ends") from error
+        except _NOT_THE_FILE:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad file must not stop the others
+            self._give_up(session, task, error, len(failures) + 1)
+            return "failed"
 
     def _bring_in(self, session: Connection, task: FileTask, former: LedgerEntry | None) -> str:
         file = task.file
@@ -207,17 +220,15 @@ class Collector:
             outbox.put(session, bus.events_topic, [event])
             outbox.put(session, bus.dead_letters_topic, [event])
 
-    def _wait_before_retry(self, session: Connection, task: FileTask, error: Exception, attempt: int) -> None:
+    def _note_failure(self, session: Connection, task: FileTask, failed: FailedAttempt) -> None:
+        error = failed.error
         code, _ = _diagnosis(error)
-        asked = error.retry_after if isinstance(error, RateLimitedError | VenueUnavailableError) else None
-        pause = pause_before_retry(attempt, asked_s=asked)
-        if asked:
-            self._limiter.hold_off(_host(task.endpoint), asked)
-        log.warning("%s: %s: %s; attempt %d in %.1f s", task.file.key, code, error, attempt + 1, pause)
+        if isinstance(error, VenueError) and error.retry_after:
+            self._limiter.hold_off(_host(task.endpoint), error.retry_after)
+        message = "%s: %s: %s; attempt %d in %.1f s"
+        log.warning(message, task.file.key, code, error, failed.number + 1, failed.wait_s)
         metrics.retries().add(1, {"venue": task.file.venue, "code": code})
         assignments.attempt_failed(session, task.id, code, str(error))
-        if self._stop.wait(pause):
-            raise RetryLaterError(f"{task.file.key} is handed back: this worker ends")
 
     def _take_turn(self, endpoint: VenueEndpoint) -> None:
         if self._stop.wait(self._limiter.reserve(_host(endpoint))):
@@ -236,6 +247,11 @@ def _task(event: Event) -> FileTask:
 def _diagnosis(error: Exception) -> tuple[str, bool]:
     """Code, and whether another attempt may help. What nobody foresaw may be an outage: it is tried again."""
     return (error.code, error.transient) if isinstance(error, MarketlakeError) else (UNEXPECTED, True)
+
+
+def _may_pass(error: Exception) -> bool:
+    _, transient = _diagnosis(error)
+    return transient and not isinstance(error, _NOT_THE_FILE)
 
 
 def _host(endpoint: VenueEndpoint) -> str:

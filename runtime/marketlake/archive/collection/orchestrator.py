@@ -25,6 +25,7 @@ from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus.connection import EventBusUnavailableError
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
+from marketlake.retry import Backoff, retry
 from marketlake.settings import EventBus, VenueEndpoint
 from marketlake.workers import assignments
 
@@ -36,7 +37,6 @@ PATIENCE_S = 90.0
 """How long an outage of the database, of the event bus or of all workers is waited out."""
 _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0
-_OUTAGE_PAUSE_S = 1.0
 _LOOK_AFTER_S = 2.0
 _LOST_AFTER_S = 30.0
 
@@ -196,12 +196,15 @@ class Orchestrator:
                 )
 
     def _patiently(self, action: Callable[[], Outcome]) -> Outcome:
-        while True:
-            try:
-                return action()
-            except DatabaseUnavailableError as error:
-                self._bear(str(error))
-                self._sleep(_OUTAGE_PAUSE_S)
+        try:
+            return retry(
+                action,
+                backoff=Backoff(timeout_s=self._patience_s, first_wait_s=1.0, longest_wait_s=5.0),
+                on=DatabaseUnavailableError,
+                wait=self._sleep,
+            )
+        except DatabaseUnavailableError as error:
+            raise self._out_of_patience(str(error)) from error
 
     def _bear(self, trouble: str) -> None:
         """Put up with an outage for a while."""
@@ -210,9 +213,12 @@ class Orchestrator:
             self._troubled_since = now
             log.warning("%s", trouble)
         if now - self._troubled_since >= self._patience_s:
-            raise CollectionStoppedError(
-                "platform-unreachable", f"after {self._patience_s:.0f} s of waiting: {trouble}"
-            )
+            raise self._out_of_patience(trouble)
+
+    def _out_of_patience(self, trouble: str) -> CollectionStoppedError:
+        return CollectionStoppedError(
+            "platform-unreachable", f"after {self._patience_s:.0f} s of waiting: {trouble}"
+        )
 
 
 def _chunks(files: Iterable[ArchiveFile], size: int) -> Iterator[list[ArchiveFile]]:

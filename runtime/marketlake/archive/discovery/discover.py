@@ -10,10 +10,12 @@ from opentelemetry.trace import Status, StatusCode
 from marketlake.archive.discovery.listing import BucketListing, ListedObject
 from marketlake.domain.archive import ArchiveFile, Frequency, Selection
 from marketlake.domain.venue import Availability, Dataset, KeyFields, PrefixPattern, Venue
+from marketlake.retry import Backoff
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import AccessDeniedError, VenueError
-from marketlake.sync.transport import RetryPolicy
+from marketlake.sync.transport import Timeouts
 
+PATIENCE = Backoff(attempts=5)
 PROBED_DAYS = 3
 """Listings have been seen stale: so many latest days are looked up by key if a live series lacks them."""
 LIVE_WITHIN = timedelta(days=7)
@@ -28,7 +30,8 @@ def discover(
     endpoint: VenueEndpoint,
     selection: Selection,
     *,
-    retry: RetryPolicy | None = None,
+    backoff: Backoff = PATIENCE,
+    timeouts: Timeouts | None = None,
     today: date | None = None,
 ) -> Iterator[ArchiveFile]:
     """The selected files that the bucket holds, each once, folder by folder and in key order.
@@ -40,12 +43,13 @@ def discover(
         venue: the plug-in.
         endpoint: where to list.
         selection: None and empty tuples mean all; symbols and intervals are then asked of the bucket.
-        retry: how patient to be; the policy's defaults if None.
+        backoff: how often a request that may still succeed is made again.
+        timeouts: how long the venue is waited for; the defaults if None.
         today: for tests; the current UTC day if None.
 
     Raises:
         SelectionError: the selection names what the venue does not have.
-        VenueError: the venue refused, or failed more often than the policy allows.
+        VenueError: the venue refused, or failed more often than `backoff` allows.
     """
     patterns = venue.patterns(selection)
     widened = replace(selection, start=selection.start and selection.start - LIVE_WITHIN)
@@ -54,7 +58,7 @@ def discover(
     span = _tracer.start_span("discover", attributes=_attributes(endpoint, selection))
     seen: set[str] = set()
     try:
-        with BucketListing(endpoint, retry or RetryPolicy()) as listing:
+        with BucketListing(endpoint, backoff, timeouts or Timeouts()) as listing:
             for prefix in (prefix for pattern in patterns for prefix in _resolve(listing, pattern)):
                 key_range = venue.key_range(prefix, widened)
                 listed = listing.objects(prefix, marker=key_range.marker, last=key_range.last)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -17,9 +18,11 @@ import httpx
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from marketlake.infrastructure.telemetry import metrics
+from marketlake.retry import Backoff, FailedAttempt, log_failure, retry
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import NotPublishedError, VenueError
-from marketlake.sync.transport import USER_AGENT, RetryPolicy, accept, connection_error, object_url
+from marketlake.sync.transport import USER_AGENT, Timeouts, accept, connection_error, object_url
 
 PAGE = 1000
 """The most keys that S3 returns at once."""
@@ -58,11 +61,12 @@ class ListingPage:
 class BucketListing:
     """Reads a bucket's listings; use it as a context manager."""
 
-    def __init__(self, endpoint: VenueEndpoint, retry: RetryPolicy) -> None:
+    def __init__(self, endpoint: VenueEndpoint, backoff: Backoff, timeouts: Timeouts) -> None:
         self._endpoint = endpoint
-        self._retry = retry
+        self._backoff = backoff
+        self._timeouts = timeouts
         self._client = httpx.Client(
-            headers={"User-Agent": USER_AGENT}, timeout=retry.timeout(), follow_redirects=True
+            headers={"User-Agent": USER_AGENT}, timeout=timeouts.to_httpx(), follow_redirects=True
         )
 
     def __enter__(self) -> Self:
@@ -84,7 +88,7 @@ class BucketListing:
             last: no greater keys come, and no page beyond it is asked for.
 
         Raises:
-            VenueError: the venue refused, or failed more often than the policy allows.
+            VenueError: the venue refused, or failed more often than the back-off allows.
         """
         for page in self._pages(prefix, marker, None):
             for listed in page.objects:
@@ -104,7 +108,7 @@ class BucketListing:
         """What a HEAD request says about one key; None if there is no such object."""
         url = object_url(self._endpoint, key)
         try:
-            response = self._retry.run(lambda: self._request("HEAD", url))
+            response = retry(lambda: self._request("HEAD", url), backoff=self._backoff, tell=_tell)
         except NotPublishedError:
             return None
         headers = response.headers
@@ -117,7 +121,7 @@ class BucketListing:
 
     def _pages(self, prefix: str, marker: str | None, delimiter: str | None) -> Iterator[ListingPage]:
         while True:
-            page = self._retry.run(lambda after=marker: self._page(prefix, after, delimiter))  # type: ignore[misc]
+            page = retry(partial(self._page, prefix, marker, delimiter), backoff=self._backoff, tell=_tell)
             yield page
             if page.next_marker is None:
                 return
@@ -133,9 +137,14 @@ class BucketListing:
         try:
             response = self._client.request(method, url)
         except httpx.TransportError as error:
-            raise connection_error(error, url, self._retry) from error
+            raise connection_error(error, url, self._timeouts) from error
         accept(response, url)
         return response
+
+
+def _tell(failed: FailedAttempt) -> None:
+    metrics.retries().add(1, {"code": getattr(failed.error, "code", "")})
+    log_failure(failed)
 
 
 def parse_page(body: bytes, url: str) -> ListingPage:

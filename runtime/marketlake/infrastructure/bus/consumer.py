@@ -8,11 +8,11 @@ another member, so work must be idempotent.
 
 import logging
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer as KafkaConsumer
@@ -28,6 +28,7 @@ from marketlake.infrastructure.bus.connection import (
 )
 from marketlake.infrastructure.bus.envelope import Event, Message
 from marketlake.infrastructure.bus.position import Positions
+from marketlake.retry import Backoff, RetryStoppedError, retry
 from marketlake.settings import EventBus
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ SESSION_TIMEOUT_MS = 6_000
 """The shortest that brokers accept by default (group.min.session.timeout.ms)."""
 _POLL_S = 0.05
 _IDLE_POLL_S = 0.5
-_LONGEST_PAUSE_S = 10.0
+_BACKOFF = Backoff(first_wait_s=0.25, longest_wait_s=10.0)
 
 
 class RetryLaterError(MarketlakeError):
@@ -176,16 +177,16 @@ class Consumer:
 
     def _consumed(self, delivery: Delivery) -> bool:
         """Work until the message is done or dead; False when the member stops before that."""
-        pause = 0.25
-        while not self._stop.is_set():
-            try:
-                self._done_or_buried(delivery)
-                return True
-            except RetryLaterError as error:
-                log.warning("%s; trying again in %.1f s", error, pause)
-                self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
-        return False
+        try:
+            retry(
+                partial(self._done_or_buried, delivery),
+                backoff=_BACKOFF,
+                on=RetryLaterError,
+                wait=self._stop.wait,
+            )
+        except RetryStoppedError:
+            return False
+        return True
 
     def _done_or_buried(self, delivery: Delivery) -> None:
         try:

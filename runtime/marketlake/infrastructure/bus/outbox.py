@@ -4,7 +4,6 @@ Either both are there or neither. The relay publishes in the order of writing an
 the brokers have confirmed it; killed in between, it publishes the event once more, with the same id.
 """
 
-import logging
 import threading
 from collections.abc import Iterable
 from itertools import groupby
@@ -16,14 +15,14 @@ from marketlake.infrastructure.bus.connection import EventBusRefusedError, Event
 from marketlake.infrastructure.bus.envelope import Event
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
-
-log = logging.getLogger(__name__)
+from marketlake.retry import Backoff, RetryStoppedError, retry
 
 _LOCK = 0x6D61726B65740002
 """Advisory lock of the one relay that publishes at a time, which keeps the order."""
 _BATCH = 500
 _IDLE_S = 1.0
-_LONGEST_PAUSE_S = 10.0
+_BACKOFF = Backoff(first_wait_s=2.0, longest_wait_s=10.0)
+_OUTAGES = (EventBusUnavailableError, EventBusRefusedError, DatabaseUnavailableError)
 
 
 def put(connection: Connection, topic: str, events: Iterable[Event]) -> int:
@@ -57,14 +56,11 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set; an outage is waited out with growing pauses."""
-        pause = _IDLE_S
-        while not stop.wait(pause):
+        while not stop.wait(_IDLE_S):
             try:
-                self.drain()
-                pause = _IDLE_S
-            except (EventBusUnavailableError, EventBusRefusedError, DatabaseUnavailableError) as error:
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
-                log.warning("the outbox waits: %s; trying again in %.1f s", error, pause)
+                retry(self.drain, backoff=_BACKOFF, on=_OUTAGES, wait=stop.wait)
+            except RetryStoppedError:
+                return
 
     def _publish_batch(self) -> int:
         with self._postgres.transaction() as connection:

@@ -10,7 +10,6 @@ leaves only a data file that no version of the table names.
 
 import contextlib
 import hashlib
-import random
 import re
 import time
 import uuid
@@ -26,9 +25,11 @@ from deltalake.transaction import AddAction, RemoveAction
 from marketlake.infrastructure.storage.errors import CommitConflictError
 from marketlake.infrastructure.storage.parquet import ParquetStream
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
+from marketlake.retry import Backoff, retry
 
 ATTEMPTS = 40
 """How often a commit is tried while other writers win."""
+_BACKOFF = Backoff(attempts=ATTEMPTS, first_wait_s=0.02, longest_wait_s=1.0)
 MARK = 24
 """Length of :attr:`Scope.mark`."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -162,7 +163,8 @@ def replace(
     Raises:
         CommitConflictError: others kept replacing the same scopes.
     """
-    for attempt in range(ATTEMPTS):
+
+    def commit() -> int:
         table = open_table(lake, shape)
         files = write(table)
         former = _removals(table, scopes)
@@ -183,16 +185,19 @@ def replace(
                 ),
             )
         except CommitFailedError:
-            time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 - jitter, not a secret
+            raise
         except STORE_ERRORS as error:
             raise storage_error(error, f"committing to {shape.path}") from error
-        else:
-            table.update_incremental()
-            return table.version()
-    raise CommitConflictError(
-        f"{shape.path}: other writers replaced {scopes[0].name} {ATTEMPTS} times in a row. Two collections "
-        "of the same files seem to run against each other: let one finish, then collect again."
-    )
+        table.update_incremental()
+        return table.version()
+
+    try:
+        return retry(commit, backoff=_BACKOFF, on=CommitFailedError, tell=lambda _: None)
+    except CommitFailedError as error:
+        raise CommitConflictError(
+            f"{shape.path}: other writers replaced {scopes[0].name} {ATTEMPTS} times in a row. Two collections "
+            "of the same files seem to run against each other: let one finish, then collect again."
+        ) from error
 
 
 def scope_files(table: DeltaTable, scopes: Iterable[Scope]) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from marketlake.sync.errors import (
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.sync.transport import RetryPolicy, venue_client
+from marketlake.sync.transport import Timeouts, venue_client
 from obstore.store import MemoryStore
 
 from tests.exchange import Failure, FakeExchange
@@ -30,7 +30,9 @@ KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"
 SMALL = b"PK" + bytes(range(256)) * 100
 LARGE = b"PK" + bytes(range(256)) * 4 * 10_000
 """More than one part of an upload."""
-QUICK = RetryPolicy(attempts=3, first_delay=0.01, longest_delay=0.2, connect_timeout=2, read_timeout=0.3)
+TIMEOUTS = Timeouts(connect_s=10, read_s=20)
+STALLED = Timeouts(connect_s=10, read_s=0.3)
+"""For a server that sends nothing."""
 
 
 @pytest.fixture
@@ -56,8 +58,12 @@ def listed(exchange, key=KEY, *, sidecar=True, **changed):
 
 
 def copy(exchange, landing, file=None, **options):
-    options = {"retry": QUICK, **options}
+    options = {"timeouts": TIMEOUTS, **options}
     return asyncio.run(copy_into(landing, file or listed(exchange), exchange.endpoint, **options))
+
+
+def timeouts_for(failure):
+    return STALLED if failure is Failure.STALL else TIMEOUTS
 
 
 def landed(landing):
@@ -119,9 +125,11 @@ def test_copies_can_share_connections(exchange, landing):
     exchange.publish(KEY, SMALL)
 
     async def twice():
-        async with venue_client(QUICK) as client:
+        async with venue_client(TIMEOUTS) as client:
             for _ in range(2):
-                await copy_into(landing, listed(exchange), exchange.endpoint, retry=QUICK, client=client)
+                await copy_into(
+                    landing, listed(exchange), exchange.endpoint, timeouts=TIMEOUTS, client=client
+                )
             assert not client.is_closed
 
     asyncio.run(twice())
@@ -156,33 +164,22 @@ def test_what_goes_wrong_is_said_and_nothing_becomes_visible(
     exchange.fail(KEY, failure)
     passed = []
     with pytest.raises(error, match=message) as raised:
-        copy(exchange, landing, progress=passed.append)
+        copy(exchange, landing, progress=passed.append, timeouts=timeouts_for(failure))
     assert KEY in str(raised.value)
     assert landed(landing) == []
     assert sum(passed) == 0
 
 
 @pytest.mark.parametrize(("failure", "error", "message"), [row for row in FAILURES if row[1].transient])
-def test_what_passes_is_waited_out(exchange, landing, failure, error, message):
+def test_a_file_is_read_once_so_that_whoever_called_decides_on_another_attempt(
+    exchange, landing, failure, error, message
+):
     exchange.publish(KEY, LARGE)
-    exchange.fail(KEY, failure, times=2)
-    told = []
-    retry = RetryPolicy(
-        attempts=3, first_delay=0.01, read_timeout=0.3, on_retry=lambda e, pause: told.append(e)
-    )
-    passed = []
-    assert copy(exchange, landing, retry=retry, progress=passed.append).size == len(LARGE)
-    assert [type(reason) for reason in told] == [error, error]
-    assert sum(passed) == len(LARGE)
-
-
-def test_repeated_attempts_are_counted_and_told(exchange, landing, caplog):
-    exchange.publish(KEY, SMALL)
-    exchange.fail(KEY, Failure.UNAVAILABLE, times=2)
-    copy(exchange, landing)
-    told = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
-    assert len(told) == 2
-    assert all("venue-unavailable" in message and KEY in message for message in told)
+    exchange.fail(KEY, failure, times=1)
+    with pytest.raises(error):
+        copy(exchange, landing, timeouts=timeouts_for(failure))
+    assert exchange.gets(KEY) == 1
+    assert copy(exchange, landing).size == len(LARGE)
 
 
 def test_a_refusal_is_not_asked_twice(exchange, landing):
@@ -230,7 +227,7 @@ def test_a_sidecar_that_cannot_be_read_is_no_missing_one(exchange, landing, fail
     exchange.publish(KEY, SMALL)
     exchange.fail(f"{KEY}.CHECKSUM", failure)
     with pytest.raises(error):
-        copy(exchange, landing)
+        copy(exchange, landing, timeouts=timeouts_for(failure))
 
 
 def test_bytes_that_are_no_zip_are_refused_before_they_are_all_there(exchange, landing):
@@ -250,7 +247,7 @@ def test_one_bad_file_leaves_the_others_unharmed(exchange, landing):
 
     async def all_at_once():
         files = [listed(exchange, key) for key in [KEY, *good]]
-        copies = (copy_into(landing, file, exchange.endpoint, retry=QUICK) for file in files)
+        copies = (copy_into(landing, file, exchange.endpoint, timeouts=TIMEOUTS) for file in files)
         return await asyncio.gather(*copies, return_exceptions=True)
 
     bad, *rest = asyncio.run(all_at_once())
@@ -264,7 +261,7 @@ def test_a_cancelled_copy_leaves_nothing(exchange, landing):
     exchange.bandwidth = 2_000_000
 
     async def cancelled():
-        task = asyncio.create_task(copy_into(landing, listed(exchange), exchange.endpoint, retry=QUICK))
+        task = asyncio.create_task(copy_into(landing, listed(exchange), exchange.endpoint, timeouts=TIMEOUTS))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,20 +1,4 @@
-import pytest
-from marketlake.sync.limits import LONGEST_PAUSE_S, HostLimiter, pause_before_retry
-
-
-@pytest.mark.parametrize(
-    ("failed", "longest"), [(1, 0.5), (2, 1.0), (3, 2.0), (5, 8.0), (40, LONGEST_PAUSE_S)]
-)
-def test_pauses_double_with_jitter_up_to_a_limit(failed: int, longest: float) -> None:
-    pauses = [pause_before_retry(failed) for _ in range(200)]
-    assert min(pauses) >= longest / 2
-    assert max(pauses) <= longest
-    assert len(set(pauses)) > 100
-
-
-def test_a_venue_that_asks_for_a_longer_pause_gets_it() -> None:
-    assert pause_before_retry(1, asked_s=17.0) == 17.0
-    assert pause_before_retry(10, asked_s=0.1) > 10
+from marketlake.sync.limits import HostLimiter
 
 
 class Clock:
