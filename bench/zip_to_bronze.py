@@ -26,8 +26,8 @@ from marketlake.infrastructure.storage.parquet import ParquetStream
 from marketlake.infrastructure.storage.stores import Lake, landing_store
 from marketlake.pipeline.contracts.tables import AGG_TRADES, file_columns
 from marketlake.pipeline.ingest.bronze import bronze_shape, ingest
-from marketlake.pipeline.ingest.member import open_member
-from marketlake.pipeline.ingest.parse import CsvParser, text_batches
+from marketlake.pipeline.ingest.csv_parser import CsvParser, text_batches
+from marketlake.pipeline.ingest.zip_member import open_member
 from marketlake.settings import ObjectStore
 from marketlake.sync.copy import CopiedObject
 

@@ -86,8 +86,8 @@ class Member:
             client_id="member",
             concurrency=concurrency,
             work=work,
-            bury=DeadLetters(producer, bus.dead_letters_topic).bury,
-            pulse=self._beat,
+            dead_letter=DeadLetters(producer, bus.dead_letters_topic).put,
+            alive=self._beat,
         )
 
         def run() -> None:
@@ -284,7 +284,7 @@ def work(event):
     print("begun", flush=True)
     time.sleep(600)
 Consumer(bus, topic=bus.tasks_topic, group="test", client_id="crashing", concurrency=1, work=work,
-         bury=lambda *_: None).run(threading.Event(), grace_s=1)
+         dead_letter=lambda *_: None).run(threading.Event(), grace_s=1)
 """
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from marketlake.archive import ledger
 from marketlake.archive.discovery.catalogue import Catalogue, Holding
 from marketlake.archive.discovery.discover import absent_datasets
-from marketlake.cli.outcome import ExitCode, say
+from marketlake.cli.exit_codes import ExitCode, say
 from marketlake.cli.output import print_json, print_table, size
-from marketlake.cli.selecting import Wish, select
+from marketlake.cli.selection import SelectionOptions, select
 from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.domain.venue import Venue
 from marketlake.infrastructure.postgres import Postgres, migrate
@@ -19,9 +19,9 @@ from marketlake.settings import Settings
 _SHOWN_GAPS = 3
 
 
-def run(environment: str | None, wish: Wish, *, files: bool, as_json: bool) -> ExitCode:
+def run(environment: str | None, options: SelectionOptions, *, files: bool, as_json: bool) -> ExitCode:
     """Print series, or files, that discoveries have seen."""
-    venue, selection = select(wish)
+    venue, selection = select(options)
     settings = Settings.load(environment)
     catalogue = Catalogue(Lake.of(settings.object_store))
     known = _known(settings, selection)

@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from marketlake.cli.outcome import ExitCode, PlatformUnreachableError
+from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError
 from marketlake.infrastructure.telemetry.pod_logs import ClusterApi, ClusterApiError, LogFolder, follow
 
 

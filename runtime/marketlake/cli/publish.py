@@ -11,7 +11,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from marketlake.cli.outcome import ExitCode, TaskFailedError, UsageError, say
+from marketlake.cli.exit_codes import ExitCode, TaskFailedError, UsageError, say
 from marketlake.cli.output import print_json, size
 from marketlake.domain.venue import Venue, load_venue
 from marketlake.infrastructure.storage.stores import bucket_store, storage_error

@@ -1,6 +1,6 @@
 """`marketlake sql`."""
 
-from marketlake.cli.outcome import ExitCode, UsageError, say
+from marketlake.cli.exit_codes import ExitCode, UsageError, say
 from marketlake.cli.output import print_json, print_table
 from marketlake.pipeline.serving.query import SqlError, query
 from marketlake.settings import Settings

@@ -6,7 +6,7 @@ import sys
 import threading
 from functools import partial
 
-from marketlake.cli.outcome import ExitCode
+from marketlake.cli.exit_codes import ExitCode
 from marketlake.infrastructure import telemetry
 from marketlake.settings import Settings
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from marketlake.cli.outcome import PlatformUnreachableError
+from marketlake.cli.exit_codes import PlatformUnreachableError
 from marketlake.retry import Backoff, retry
 from marketlake.settings import WorkflowEngine
 
@@ -109,7 +109,7 @@ class WorkflowClient:
         """Cancel a run that has not begun; returns whether the server took it."""
         return self._put(run_id, {"type": "CANCELLED", "message": "cancelled by marketlake collect"})
 
-    def bury(self, run_id: str) -> bool:
+    def mark_crashed(self, run_id: str) -> bool:
         """Have a run that was killed, worker and all, count as crashed; returns whether the server took it."""
         return self._put(
             run_id, {"type": "CRASHED", "message": "killed: it gave no sign of life"}, force=True
@@ -120,9 +120,9 @@ class WorkflowClient:
         return f"{self._engine.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
 
     def _put(self, run_id: str, state: dict[str, str], *, force: bool = False) -> bool:
-        wish = {"state": state, "force": force}
+        body = {"state": state, "force": force}
         try:
-            self._http.post(f"/flow_runs/{run_id}/set_state", json=wish).raise_for_status()
+            self._http.post(f"/flow_runs/{run_id}/set_state", json=body).raise_for_status()
         except httpx.HTTPError:
             return False
         return True

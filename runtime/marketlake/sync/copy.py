@@ -24,9 +24,9 @@ from marketlake.sync.errors import (
     SidecarMissingError,
     TruncatedError,
 )
-from marketlake.sync.passage import Passage, Progress
 from marketlake.sync.sidecar import parse_sidecar
 from marketlake.sync.transport import Timeouts, accept, connection_error, object_url, venue_client
+from marketlake.sync.verification import Progress, VerifiedStream
 
 CHUNK = 256 * 1024
 """Bytes read from the venue at once."""
@@ -78,7 +78,7 @@ async def copy_file(
         file: as discovered. Its checksum file is looked for under the listed key, else beside it.
         endpoint: where the venue is read.
         store: the platform's object store.
-        progress: see :data:`marketlake.sync.passage.Progress`.
+        progress: see :data:`marketlake.sync.verification.Progress`.
         timeouts: how long the venue is waited for; the defaults if None.
         client: from :func:`marketlake.sync.transport.venue_client`, to share connections between copies.
 
@@ -189,7 +189,7 @@ class _Copy:
 
     async def _transfer(self, sha256: str) -> CopiedObject:
         url = object_url(self.endpoint, self.file.key)
-        passed = Passage(file=self.file, sha256=sha256, progress=self.progress)
+        passed = VerifiedStream(file=self.file, sha256=sha256, progress=self.progress)
         try:
             async with self.client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
                 accept(response, url)
@@ -210,7 +210,7 @@ class _Copy:
             passed.take_back()
             raise
 
-    async def _upload(self, response: httpx.Response, passed: Passage) -> CopiedObject:
+    async def _upload(self, response: httpx.Response, passed: VerifiedStream) -> CopiedObject:
         length = response.headers.get("content-length")
         passed.announced = int(length) if length else self.file.size
         body = passed.proven(response.aiter_raw(CHUNK))

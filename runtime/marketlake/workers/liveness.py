@@ -15,7 +15,7 @@ BEAT_EVERY_S = 2.0
 """Seconds between two touches, at least; the main loop comes by more often."""
 
 
-class Pulse:
+class Liveness:
     """Touches a file. Belongs into a main loop: a thread beside it would beat on while the loop hangs."""
 
     def __init__(self, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,7 +25,7 @@ class Pulse:
 
     @classmethod
     def of_process(cls) -> Self:
-        """The pulse that this process was told to have."""
+        """The liveness that this process was told to have."""
         named = os.environ.get(FILE_VARIABLE)
         return cls(Path(named) if named else None)
 

@@ -18,7 +18,7 @@ from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgre
 from marketlake.retry import Backoff, RetryStoppedError, retry
 from marketlake.settings import Settings
 from marketlake.workers import assignments
-from marketlake.workers.liveness import Pulse
+from marketlake.workers.liveness import Liveness
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -
     worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     bus = settings.event_bus
     producer = Producer(bus, client_id=worker)
-    pulse = Pulse.of_process()
+    liveness = Liveness.of_process()
     with Postgres(settings.database, application=worker) as postgres:
-        if not _migrated(postgres, stop, pulse):
+        if not _migrated(postgres, stop, liveness):
             return 0
         tasks = handler(settings, postgres, worker=worker, stop=stop)
         beside = threading.Event()
@@ -91,8 +91,8 @@ def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -
                 client_id=worker,
                 concurrency=concurrency,
                 work=tasks.work,
-                bury=DeadLetters(producer, bus.dead_letters_topic).bury,
-                pulse=pulse.beat,
+                dead_letter=DeadLetters(producer, bus.dead_letters_topic).put,
+                alive=liveness.beat,
             ).run(stop, grace_s=GRACE_S)
         finally:
             beside.set()
@@ -112,11 +112,11 @@ def limit_arenas() -> None:
         log.debug("this C library has no mallopt")
 
 
-def _migrated(postgres: Postgres, stop: threading.Event, pulse: Pulse) -> bool:
+def _migrated(postgres: Postgres, stop: threading.Event, liveness: Liveness) -> bool:
     """Bring the schema up to date, waiting for the database; False when the process ends before that."""
 
     def attempt() -> None:
-        pulse.beat()  # waiting is no hanging: starting again would not bring the database back
+        liveness.beat()  # waiting is no hanging: starting again would not bring the database back
         migrate(postgres)
 
     try:

@@ -61,7 +61,7 @@ def client_configuration(bus: EventBus, *, client_id: str) -> dict[str, Any]:
     }
 
 
-class Complaints:
+class ErrorLog:
     """Logs what a client complains about beside its calls, the same at most once in `every_s` seconds."""
 
     def __init__(

@@ -21,7 +21,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.bus.connection import (
-    Complaints,
+    ErrorLog,
     EventBusRefusedError,
     client_configuration,
     named,
@@ -66,8 +66,8 @@ class Consumer:
         group: the consumer group.
         concurrency: messages that are worked on at the same time.
         work: does what an event asks for; any exception but :class:`RetryLaterError` makes it a dead letter.
-        bury: keeps a message that cannot be worked on, and returns when it is safe.
-        pulse: called each time that the main loop comes round, every few seconds at least.
+        dead_letter: keeps a message that cannot be worked on, and returns when it is safe.
+        alive: called each time that the main loop comes round, every few seconds at least.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class Consumer:
         client_id: str,
         concurrency: int,
         work: Callable[[Event], None],
-        bury: Callable[[Delivery, Exception], None],
-        pulse: Callable[[], None] = lambda: None,
+        dead_letter: Callable[[Delivery, Exception], None],
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._bus = bus
         self._topic = topic
         self._concurrency = concurrency
         self._work = work
-        self._bury = bury
-        self._pulse = pulse
+        self._dead_letter = dead_letter
+        self._alive = alive
         self._configuration: dict[str, Any] = client_configuration(bus, client_id=client_id) | {
             "group.id": group,
             "enable.auto.commit": False,
@@ -99,7 +99,7 @@ class Consumer:
             "max.poll.interval.ms": 300_000,
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5_000,
-            "error_cb": Complaints(bus, doing=f"consuming {topic}"),
+            "error_cb": ErrorLog(bus, doing=f"consuming {topic}"),
         }
         self._positions = Positions()
         self._waiting: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
@@ -119,7 +119,7 @@ class Consumer:
         client = KafkaConsumer(self._configuration)
         client.subscribe([self._topic], on_revoke=self._revoked, on_lost=self._lost)
         threads = [
-            threading.Thread(target=self._labour, name=f"work-{number}", daemon=True)
+            threading.Thread(target=self._work_on, name=f"work-{number}", daemon=True)
             for number in range(self._concurrency)
         ]
         for thread in threads:
@@ -127,7 +127,7 @@ class Consumer:
         paused = False
         try:
             while not stop.is_set():
-                self._pulse()
+                self._alive()
                 paused = self._paced(client, paused=paused)
                 # a message ends the wait at once; while work goes on, its end must be seen soon, too
                 self._take(client.poll(_POLL_S if self._positions.open_count() else _IDLE_POLL_S))
@@ -166,7 +166,7 @@ class Consumer:
         if self._positions.begin(delivery.partition, delivery.offset):
             self._waiting.put(delivery)
 
-    def _labour(self) -> None:
+    def _work_on(self) -> None:
         while not self._stop.is_set():
             try:
                 delivery = self._waiting.get(timeout=_IDLE_POLL_S)
@@ -179,7 +179,7 @@ class Consumer:
         """Work until the message is done or dead; False when the member stops before that."""
         try:
             retry(
-                partial(self._done_or_buried, delivery),
+                partial(self._done_or_dead_letter, delivery),
                 backoff=_BACKOFF,
                 on=RetryLaterError,
                 wait=self._stop.wait,
@@ -188,7 +188,7 @@ class Consumer:
             return False
         return True
 
-    def _done_or_buried(self, delivery: Delivery) -> None:
+    def _done_or_dead_letter(self, delivery: Delivery) -> None:
         try:
             self._work(Event.from_message(delivery.message))
         except RetryLaterError:
@@ -200,13 +200,13 @@ class Consumer:
                 delivery.partition,
                 delivery.offset,
             )
-            self._bury(delivery, error)
+            self._dead_letter(delivery, error)
 
     def _wind_down(self, client: KafkaConsumer, threads: list[threading.Thread], grace_s: float) -> None:
         client.pause(client.assignment())
         deadline = time.monotonic() + grace_s
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
-            self._pulse()
+            self._alive()
             self._take(client.poll(_POLL_S))
 
     def _commit(self, client: KafkaConsumer, *, wait: bool, only: set[int] | None = None) -> None:

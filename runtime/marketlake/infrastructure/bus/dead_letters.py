@@ -17,7 +17,7 @@ class DeadLetters:
         self._producer = producer
         self._topic = topic
 
-    def bury(self, delivery: Delivery, error: Exception) -> None:
+    def put(self, delivery: Delivery, error: Exception) -> None:
         """Keep the message as it came (key, value, headers), with headers that say where from and why.
 
         Raises:

@@ -124,13 +124,13 @@ class ClusterApi:
             ClusterApiError: the connection broke, or the API refuses.
         """
         path = f"/api/v1/namespaces/{self._namespace}/pods/{container.pod}/log"
-        wish = {"container": container.name, "follow": "true", "timestamps": "true"}
+        query = {"container": container.name, "follow": "true", "timestamps": "true"}
         if container.previous:
-            wish["previous"] = "true"
+            query["previous"] = "true"
         if since is not None:
-            wish["sinceTime"] = since
+            query["sinceTime"] = since
         try:
-            with self._client.stream("GET", path, params=wish, headers=self._headers()) as answer:
+            with self._client.stream("GET", path, params=query, headers=self._headers()) as answer:
                 answer.raise_for_status()
                 for line in _lines(answer.iter_bytes()):
                     moment, _, text = line.partition(" ")

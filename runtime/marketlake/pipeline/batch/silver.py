@@ -29,7 +29,7 @@ from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, Series, r
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest.bronze import bronze_shape
-from marketlake.pipeline.ingest.parse import ROW_NUMBER
+from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
 from marketlake.pipeline.quality.gaps import GAP_SCHEMA
 from marketlake.pipeline.quality.quarantine import quarantine
 from marketlake.settings import Settings

@@ -8,7 +8,7 @@ import polars as pl
 from marketlake.domain.archive import Frequency
 from marketlake.domain.venue import load_venue
 from marketlake.pipeline.contracts.table_type import TableType
-from marketlake.pipeline.ingest.parse import ROW_NUMBER
+from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
 
 PERIOD = "period"
 _ORIGIN = ("source_key", ROW_NUMBER)

@@ -15,8 +15,8 @@ from marketlake.infrastructure.storage.delta import Scope, TableShape, replace, 
 from marketlake.infrastructure.storage.stores import Lake, landing_store, storage_error
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import file_columns, table_type
-from marketlake.pipeline.ingest.member import open_member
-from marketlake.pipeline.ingest.parse import ROW_NUMBER, CsvParser, text_batches
+from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER, CsvParser, text_batches
+from marketlake.pipeline.ingest.zip_member import open_member
 from marketlake.pipeline.quality.quarantine import quarantine
 from marketlake.settings import ObjectStore
 from marketlake.sync.copy import CopiedObject

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 from marketlake.cli import application, collect, main, sql
 from marketlake.cli.application import app
-from marketlake.cli.outcome import ExitCode
+from marketlake.cli.exit_codes import ExitCode
 from typer.testing import CliRunner
 
 RUNNER = CliRunner()
@@ -53,23 +53,23 @@ def test_the_environment_reaches_the_command(monkeypatch: pytest.MonkeyPatch) ->
     assert asked == [("staging", "select 1", 200, True), (None, "select 2", 5, False)]
 
 
-def test_the_options_reach_the_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_options_reach_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, object] = {}
 
-    def run(environment: str | None, wish: object, **options: object) -> ExitCode:
-        seen.update(options, wish=wish)
+    def run(environment: str | None, options: object, **others: object) -> ExitCode:
+        seen.update(others, options=options)
         return ExitCode.COMPLETE
 
     monkeypatch.setattr(collect, "run", run)
     arguments = "collect --venue v --market m --type t --interval 1m --symbol A --symbol B --from 2020-01-01"
     done = RUNNER.invoke(app, [*arguments.split(), "--frequency", "daily", "--all"])
     assert done.exit_code == 0, done.output
-    wish = seen.pop("wish")
-    assert isinstance(wish, collect.Wish)
-    assert (wish.venue, wish.market, wish.data_type, wish.interval) == ("v", "m", "t", "1m")
-    assert (list(wish.symbols), wish.frequency, wish.end) == (["A", "B"], "daily", None)
-    assert wish.start is not None
-    assert wish.start.year == 2020
+    options = seen.pop("options")
+    assert isinstance(options, collect.SelectionOptions)
+    assert (options.venue, options.market, options.data_type, options.interval) == ("v", "m", "t", "1m")
+    assert (list(options.symbols), options.frequency, options.end) == (["A", "B"], "daily", None)
+    assert options.start is not None
+    assert options.start.year == 2020
     assert seen == {"everything": True, "venue_endpoint": None, "as_json": False}
 
 

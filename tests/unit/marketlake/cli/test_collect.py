@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 from marketlake.archive.collection.batches import BatchState, Failure, Progress
 from marketlake.cli import collect
-from marketlake.cli.following import Journey
-from marketlake.cli.outcome import ExitCode
+from marketlake.cli.exit_codes import ExitCode
+from marketlake.cli.follower import RunResult
 
 from tests.unit.marketlake.cli.test_following import DONE
 
@@ -12,8 +12,8 @@ from tests.unit.marketlake.cli.test_following import DONE
 def told(
     progress: Progress, capsys: pytest.CaptureFixture[str], failures: list[Failure] | None = None
 ) -> tuple[str, str]:
-    journey = Journey(progress=progress, exit_code=ExitCode.COMPLETE, seconds=1.23)
-    summary = collect._summary(journey, failures or []) | {"flow_run": "http://run", "trace_id": None}
+    result = RunResult(progress=progress, exit_code=ExitCode.COMPLETE, seconds=1.23)
+    summary = collect._summary(result, failures or []) | {"flow_run": "http://run", "trace_id": None}
     collect._print(summary)
     shown = capsys.readouterr()
     return shown.out, shown.err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from marketlake.cli import pod_logs
-from marketlake.cli.outcome import ExitCode, PlatformUnreachableError
+from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError
 from marketlake.infrastructure.telemetry.pod_logs import ClusterApi
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from marketlake.archive.venues.binance import Binance
 from marketlake.cli import publish
-from marketlake.cli.outcome import UsageError
+from marketlake.cli.exit_codes import UsageError
 from marketlake.cli.publish import etag_of, read_tree
 
 SAMPLES = Path(__file__).parents[3] / "samples"

@@ -14,9 +14,9 @@ from xmlrpc.client import dumps
 import psutil
 import pytest
 from marketlake.cli import status
-from marketlake.cli.outcome import ExitCode, UsageError
-from marketlake.cli.status import ServiceStatus
-from marketlake.cli.supervised import Supervised
+from marketlake.cli.exit_codes import ExitCode, UsageError
+from marketlake.cli.host_target import HostTarget
+from marketlake.cli.status import ServiceReport
 from marketlake.settings import HealthKind, ServiceInfo
 
 from tests.unit.marketlake.samples import settings
@@ -27,8 +27,8 @@ def service(**changes: Any) -> ServiceInfo:
     return ServiceInfo(**(values | changes))
 
 
-def look_at(one: ServiceInfo) -> ServiceStatus:
-    return status.look_at(one, Supervised())
+def report_of(one: ServiceInfo) -> ServiceReport:
+    return status.report_of(one, HostTarget())
 
 
 @contextmanager
@@ -83,30 +83,31 @@ def program(name: str, pid: int, *, group: str | None = None, state: str = "RUNN
 )
 def test_a_web_service_is_healthy_below_400(code: int, healthy: bool, state: str) -> None:
     with web_server(code) as url:
-        seen = look_at(service(health=HealthKind.HTTP, target=url, address=url))
+        seen = report_of(service(health=HealthKind.HTTP, target=url, address=url))
     assert (seen.healthy, seen.state, seen.memory_bytes) == (healthy, state, None)
 
 
 def test_a_web_service_that_does_not_answer_says_why() -> None:
-    seen = look_at(service(health=HealthKind.HTTP, target="http://127.0.0.1:1/"))
+    seen = report_of(service(health=HealthKind.HTTP, target="http://127.0.0.1:1/"))
     assert (seen.healthy, seen.state) == (False, "no answer: connection refused")
 
 
 def test_a_port_is_healthy_when_it_takes_connections() -> None:
     with web_server(200) as url:
         target = url.removeprefix("http://").partition("/")[0]
-        assert look_at(service(health=HealthKind.TCP, target=target)).healthy
+        assert report_of(service(health=HealthKind.TCP, target=target)).healthy
     assert (
-        look_at(service(health=HealthKind.TCP, target="127.0.0.1:1")).state == "no answer: connection refused"
+        report_of(service(health=HealthKind.TCP, target="127.0.0.1:1")).state
+        == "no answer: connection refused"
     )
-    assert not look_at(service(health=HealthKind.TCP, target="nonsense")).healthy
+    assert not report_of(service(health=HealthKind.TCP, target="nonsense")).healthy
 
 
 def test_memory_counts_a_programs_children_too(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     try:
         with supervisor(tmp_path / "s", [program("one", os.getpid()), program("other", 1)]) as control:
-            seen = look_at(service(control=f"{control}#one"))
+            seen = report_of(service(control=f"{control}#one"))
         own = psutil.Process().memory_info().rss
         assert seen.healthy
         assert seen.processes == 1
@@ -121,7 +122,7 @@ def test_memory_counts_a_programs_children_too(tmp_path: Path) -> None:
 def test_all_processes_of_a_group_belong_to_the_service(tmp_path: Path) -> None:
     programs = [program(f"worker-{number}", os.getpid(), group="worker") for number in range(2)]
     with supervisor(tmp_path / "s", programs) as control:
-        assert look_at(service(control=f"{control}#worker")).processes == 2
+        assert report_of(service(control=f"{control}#worker")).processes == 2
 
 
 @pytest.mark.parametrize(
@@ -137,12 +138,12 @@ def test_a_program_that_does_not_run_is_not_healthy(
     tmp_path: Path, programs: list[dict[str, Any]], state: str
 ) -> None:
     with supervisor(tmp_path / "s", programs) as control:
-        seen = look_at(service(control=f"{control}#one"))
+        seen = report_of(service(control=f"{control}#one"))
     assert (seen.healthy, seen.state) == (False, state)
 
 
 def test_a_supervisor_that_is_gone_is_told(tmp_path: Path) -> None:
-    seen = look_at(service(control=f"supervisor:{tmp_path}/none#one"))
+    seen = report_of(service(control=f"supervisor:{tmp_path}/none#one"))
     assert (seen.healthy, seen.state) == (False, "the supervisor does not answer: no such file or directory")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from marketlake.cli import workflow_engine
-from marketlake.cli.outcome import PlatformUnreachableError
+from marketlake.cli.exit_codes import PlatformUnreachableError
 from marketlake.cli.workflow_engine import WorkflowClient
 from marketlake.settings import WorkflowEngine
 

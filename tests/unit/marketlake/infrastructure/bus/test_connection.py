@@ -1,7 +1,7 @@
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from marketlake.infrastructure.bus.connection import (
-    Complaints,
+    ErrorLog,
     EventBusRefusedError,
     EventBusUnavailableError,
     client_configuration,
@@ -40,7 +40,7 @@ def test_outages_and_refusals_are_told_apart(code: int, kind: type[Exception]) -
 
 def test_the_same_complaint_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     moments = iter([0.0, 1.0, 2.0, 61.0])
-    complaints = Complaints(BUS, doing="consuming t", clock=lambda: next(moments))
+    complaints = ErrorLog(BUS, doing="consuming t", clock=lambda: next(moments))
     down, timed_out = KafkaError(KafkaError._ALL_BROKERS_DOWN), KafkaError(KafkaError._TIMED_OUT)
     for error in (down, down, timed_out, down):
         complaints(error)

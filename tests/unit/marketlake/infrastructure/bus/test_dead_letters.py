@@ -23,14 +23,14 @@ class Bus:
         self.kept += [(topic, message) for message in messages]
 
 
-def bury(bus: Bus, error: Exception) -> None:
+def put(bus: Bus, error: Exception) -> None:
     producer: Any = bus
-    DeadLetters(producer, "dead").bury(DELIVERY, error)
+    DeadLetters(producer, "dead").put(DELIVERY, error)
 
 
 def test_a_dead_letter_is_the_message_with_reason_and_origin() -> None:
     bus = Bus()
-    bury(bus, ValueError("x" * 5000))
+    put(bus, ValueError("x" * 5000))
     ((topic, letter),) = bus.kept
     assert (topic, letter.key, letter.value) == ("dead", "k", b"v")
     assert (letter.header("own"), letter.header(KIND)) == ("1", "ValueError")
@@ -41,4 +41,4 @@ def test_a_dead_letter_is_the_message_with_reason_and_origin() -> None:
 @pytest.mark.parametrize("error", [EventBusUnavailableError("away"), EventBusRefusedError("no")])
 def test_a_letter_that_cannot_be_kept_is_not_lost(error: Exception) -> None:
     with pytest.raises(RetryLaterError, match=r"a dead letter could not be kept: (away|no)"):
-        bury(Bus(error), ValueError("x"))
+        put(Bus(error), ValueError("x"))

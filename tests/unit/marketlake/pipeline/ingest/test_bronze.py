@@ -5,7 +5,8 @@ import pytest
 from deltalake import DeltaTable
 from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.pipeline.contracts.table_type import UnsupportedDatasetError
-from marketlake.pipeline.ingest import bronze, parse
+from marketlake.pipeline.ingest import bronze
+from marketlake.pipeline.ingest import csv_parser as parse
 from marketlake.pipeline.ingest.errors import SchemaChangedError
 from marketlake.sync.errors import EmptyFileError
 from obstore.store import MemoryStore

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marketlake.archive.venues.binance import Binance
 from marketlake.pipeline.contracts.tables import AGG_TRADES
-from marketlake.pipeline.ingest.parse import CsvParser, sniff_header
+from marketlake.pipeline.ingest.csv_parser import CsvParser, sniff_header
 
 COLUMNS = next(
     dataset.columns

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from marketlake.cli.outcome import PlatformUnreachableError
-from marketlake.cli.sight import Sight
+from marketlake.cli.exit_codes import PlatformUnreachableError
+from marketlake.cli.targets import ServiceStatus
 from marketlake.settings import Cluster
 
 SERVICE_LABEL = "marketlake/service"
@@ -17,8 +17,8 @@ _PASSING = frozenset({"ContainerCreating", "PodInitializing"})
 Object = Mapping[str, Any]
 
 
-class Clustered:
-    """Workloads of one namespace, as they were at one moment; see :class:`marketlake.cli.sight.Place`."""
+class KubernetesTarget:
+    """Workloads of one namespace, as they were at one moment; see :class:`marketlake.cli.targets.Target`."""
 
     def __init__(
         self, namespace: str, workloads: Sequence[Object], pods: Sequence[Object], metrics: Sequence[Object]
@@ -59,13 +59,13 @@ class Clustered:
             ) from error
         return cls(cluster.namespace, workloads, pods, _metrics(api))
 
-    def look(self, control: str) -> Sight:
+    def status(self, control: str) -> ServiceStatus:
         """See the pods of `kubernetes:<namespace>/<deployment|statefulset>/<name>`."""
         _, _, path = control.partition("/")
         name = path.rpartition("/")[2]
         workload = self._workloads.get(path)
         if workload is None:
-            return Sight(trouble=f"the cluster has no {path.replace('/', ' ')}")
+            return ServiceStatus(trouble=f"the cluster has no {path.replace('/', ' ')}")
         pods = [one for one in self._pods if one["metadata"]["labels"][SERVICE_LABEL] == name]
         desired = workload["spec"].get("replicas", 1)
         ready = [one for one in pods if _is_ready(one)]
@@ -75,7 +75,7 @@ class Clustered:
         known = [
             self._metrics[one["metadata"]["name"]] for one in pods if one["metadata"]["name"] in self._metrics
         ]
-        return Sight(
+        return ServiceStatus(
             running=len(ready),
             trouble=": ".join([troubles[0], "; ".join(troubles[1:])]).removesuffix(": ")
             if troubles

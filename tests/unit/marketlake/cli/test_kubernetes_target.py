@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from marketlake.cli import status
-from marketlake.cli.clustered import Clustered, quantity
-from marketlake.cli.outcome import PlatformUnreachableError
+from marketlake.cli.exit_codes import PlatformUnreachableError
+from marketlake.cli.kubernetes_target import KubernetesTarget, quantity
 from marketlake.settings import Cluster, HealthKind, ServiceInfo
 
 from tests.cluster_api import kubeconfig
@@ -45,7 +45,7 @@ MEASURED = {
 
 def test_a_service_that_is_well_shows_its_pods_memory_and_restarts() -> None:
     pods = [pod("a", RUNNING, ready=True, restarts=2), pod("b", RUNNING, ready=True)]
-    seen = Clustered("lake", [deployment(2)], pods, [MEASURED]).look(CONTROL)
+    seen = KubernetesTarget("lake", [deployment(2)], pods, [MEASURED]).status(CONTROL)
     assert (seen.running, seen.trouble, seen.restarts) == (2, None, 2)
     assert seen.memory_bytes == 2 * 2**20 + 1024
     assert seen.uptime_s is not None
@@ -84,16 +84,18 @@ def test_a_service_that_is_well_shows_its_pods_memory_and_restarts() -> None:
     ],
 )
 def test_a_pod_that_does_not_run_says_why_in_its_own_words(sick: dict[str, Any], told: str) -> None:
-    assert Clustered("lake", [deployment()], [sick], []).look(CONTROL).trouble == told
+    assert KubernetesTarget("lake", [deployment()], [sick], []).status(CONTROL).trouble == told
 
 
 def test_a_workload_that_is_gone_is_told() -> None:
-    assert Clustered("lake", [], [], []).look(CONTROL).trouble == "the cluster has no deployment worker"
+    assert (
+        KubernetesTarget("lake", [], [], []).status(CONTROL).trouble == "the cluster has no deployment worker"
+    )
 
 
 def test_a_server_that_somebody_else_runs_shows_its_health_alone() -> None:
     service = ServiceInfo(name="theirs", version="1", health=HealthKind.TCP, target="127.0.0.1:1")
-    seen = status.look_at(service, Clustered("lake", [], [], []))
+    seen = status.report_of(service, KubernetesTarget("lake", [], [], []))
     assert (seen.state, seen.restarts) == ("no answer: connection refused", None)
 
 
@@ -153,26 +155,26 @@ def api_server(asked: list[str], tmp_path: Path, *, measured: bool = True) -> It
         server.shutdown()
 
 
-def test_one_look_at_the_api_serves_all_services(tmp_path: Path) -> None:
+def test_one_report_of_the_api_serves_all_services(tmp_path: Path) -> None:
     asked: list[str] = []
     with api_server(asked, tmp_path) as cluster:
-        seen = Clustered.of(cluster)
+        seen = KubernetesTarget.of(cluster)
         before = len(asked)
         for _ in range(20):
-            assert seen.look(CONTROL).memory_bytes == 2 * 2**20 + 1024
+            assert seen.status(CONTROL).memory_bytes == 2 * 2**20 + 1024
     assert len(asked) == before
     assert asked.count("/api/v1/namespaces/lake/pods") == 1
     assert "kubectl -n lake logs" in seen.hint
 
 
-def test_a_cluster_that_does_not_answer_is_told_with_what_to_look_at(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_told_with_what_to_report_of(tmp_path: Path) -> None:
     with pytest.raises(
         PlatformUnreachableError, match=r"does not show the namespace 'lake'.*kubectl get nodes"
     ):
-        Clustered.of(Cluster(kubeconfig=str(kubeconfig(tmp_path, 1)), namespace="lake"))
+        KubernetesTarget.of(Cluster(kubeconfig=str(kubeconfig(tmp_path, 1)), namespace="lake"))
 
 
 def test_a_cluster_that_measures_nothing_shows_the_rest(tmp_path: Path) -> None:
     with api_server([], tmp_path, measured=False) as cluster:
-        seen = Clustered.of(cluster).look(CONTROL)
+        seen = KubernetesTarget.of(cluster).status(CONTROL)
     assert (seen.running, seen.memory_bytes) == (1, None)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress
-from marketlake.cli.outcome import ExitCode, PlatformUnreachableError, say
+from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError, say
 from marketlake.cli.workflow_engine import FlowRun, WorkflowClient
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
 
@@ -25,7 +25,7 @@ _AFTERMATH_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Journey:
+class RunResult:
     """How a batch ended, or was left."""
 
     progress: Progress
@@ -33,7 +33,7 @@ class Journey:
     seconds: float
 
 
-class Gauge(Protocol):
+class ProgressDisplay(Protocol):
     """Shows how far it is."""
 
     def show(self, progress: Progress | None, run: FlowRun | None) -> None:
@@ -66,25 +66,25 @@ class Follower:
         self._over = _Lapse()
         self._unattended = _Lapse()
 
-    def follow(self) -> Journey:
+    def follow(self) -> RunResult:
         """Wait for the end.
 
         Raises:
             PlatformUnreachableError: the database was away for too long, or no workflow worker took the run.
             KeyboardInterrupt: the person does not want it any more; the batch was cancelled.
         """
-        with self._gauge() as gauge:
+        with self._display() as display:
             try:
-                progress = self._until_end(gauge)
+                progress = self._until_end(display)
             except KeyboardInterrupt:
                 self._cancel()
                 raise
         code = ExitCode.COMPLETE if progress.complete else ExitCode.INCOMPLETE
         if progress.error_code in {"platform-unreachable", "no-workers"}:
             code = ExitCode.UNREACHABLE
-        return Journey(progress=progress, exit_code=code, seconds=time.monotonic() - self._began)
+        return RunResult(progress=progress, exit_code=code, seconds=time.monotonic() - self._began)
 
-    def _until_end(self, gauge: Gauge) -> Progress:
+    def _until_end(self, display: ProgressDisplay) -> Progress:
         asked_at, run = float("-inf"), None
         answered_at = waiting_since = time.monotonic()
         while True:
@@ -94,7 +94,7 @@ class Follower:
             if progress is not None:
                 answered_at = now
                 if progress.state.ended:
-                    gauge.show(progress, run)
+                    display.show(progress, run)
                     return progress
             elif now - answered_at > self._patience_s:
                 raise PlatformUnreachableError(
@@ -103,7 +103,7 @@ class Follower:
                 )
             if now - asked_at > _ASK_ENGINE_EVERY_S:
                 asked_at, run = now, self._engine.look(self._flow_run) or run
-            gauge.show(progress, run)
+            display.show(progress, run)
             if run is not None and run.waiting and now - waiting_since > self._patience_s:
                 waiting_since = now
                 self._require_worker()
@@ -123,7 +123,7 @@ class Follower:
             return f"{cause} ({run.message})" if run.message else cause
         unattended = not (progress.attended or run.waiting or run.ended)
         if self._unattended.lasting(unattended, now) > _UNATTENDED_S:
-            self._engine.bury(self._flow_run)
+            self._engine.mark_crashed(self._flow_run)
             return "the run was killed before the collection ended"
         return None
 
@@ -165,7 +165,7 @@ class Follower:
         if run is not None and run.waiting:
             self._engine.cancel(self._flow_run)
 
-    def _gauge(self) -> AbstractContextManager[Gauge]:
+    def _display(self) -> AbstractContextManager[ProgressDisplay]:
         return nullcontext(_Silence()) if self._quiet else _Bar()
 
 

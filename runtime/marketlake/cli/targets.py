@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class ServiceStatus:
     """What runs of a service."""
 
     running: int = 0
@@ -19,12 +19,12 @@ class Sight:
     """How often it was started anew; None where nobody counts."""
 
 
-class Place(Protocol):
+class Target(Protocol):
     """Where services run."""
 
     hint: str
     """Where a person finds their logs."""
 
-    def look(self, control: str) -> Sight:
+    def status(self, control: str) -> ServiceStatus:
         """See what `control` names (:attr:`marketlake.settings.ServiceInfo.control`)."""
         ...

@@ -6,14 +6,14 @@ from datetime import datetime
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
-from marketlake.cli.outcome import UsageError
+from marketlake.cli.exit_codes import UsageError
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.domain.venue import Dataset, Venue, load_venue
 from marketlake.settings import VenueEndpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SelectionOptions:
     """The options that choose files, as typed."""
 
     venue: str
@@ -26,39 +26,41 @@ class Wish:
     end: datetime | None
 
 
-def select(wish: Wish) -> tuple[Venue, Selection]:
+def select(options: SelectionOptions) -> tuple[Venue, Selection]:
     """The venue and the selection that a person means.
 
     Raises:
         UnknownVenueError: no such venue.
         UsageError: something else does not exist there; the message lists what does, and the nearest.
     """
-    venue = load_venue(wish.venue)
+    venue = load_venue(options.venue)
     offered = [dataset for dataset in venue.datasets() if dataset.frequencies]
-    if wish.market is not None:
-        _require("market", wish.market, (dataset.market for dataset in offered), venue.name)
-        offered = [dataset for dataset in offered if dataset.market == wish.market]
-    where = f"{venue.name} {wish.market}" if wish.market else venue.name
-    if wish.data_type is not None:
-        _require("type", wish.data_type, (dataset.data_type for dataset in offered), where)
-        offered = [dataset for dataset in offered if dataset.data_type == wish.data_type]
-        where = f"{where} {wish.data_type}"
-    if wish.interval is not None:
-        _require_interval(wish.interval, offered, where)
-    if wish.start and wish.end and wish.start > wish.end:
-        raise UsageError(f"--from {wish.start:%Y-%m-%d} is after --to {wish.end:%Y-%m-%d}: exchange them.")
-    for symbol in wish.symbols:
+    if options.market is not None:
+        _require("market", options.market, (dataset.market for dataset in offered), venue.name)
+        offered = [dataset for dataset in offered if dataset.market == options.market]
+    where = f"{venue.name} {options.market}" if options.market else venue.name
+    if options.data_type is not None:
+        _require("type", options.data_type, (dataset.data_type for dataset in offered), where)
+        offered = [dataset for dataset in offered if dataset.data_type == options.data_type]
+        where = f"{where} {options.data_type}"
+    if options.interval is not None:
+        _require_interval(options.interval, offered, where)
+    if options.start and options.end and options.start > options.end:
+        raise UsageError(
+            f"--from {options.start:%Y-%m-%d} is after --to {options.end:%Y-%m-%d}: exchange them."
+        )
+    for symbol in options.symbols:
         if not symbol or "/" in symbol or symbol != symbol.strip():
             raise UsageError(f"{symbol!r} is no symbol: write it as the venue does, e.g. BTCUSDT.")
     return venue, Selection(
         venue=venue.name,
-        market=wish.market,
-        data_type=wish.data_type,
-        interval=wish.interval,
-        symbols=tuple(dict.fromkeys(wish.symbols)),
-        frequency=Frequency(wish.frequency) if wish.frequency else None,
-        start=wish.start.date() if wish.start else None,
-        end=wish.end.date() if wish.end else None,
+        market=options.market,
+        data_type=options.data_type,
+        interval=options.interval,
+        symbols=tuple(dict.fromkeys(options.symbols)),
+        frequency=Frequency(options.frequency) if options.frequency else None,
+        start=options.start.date() if options.start else None,
+        end=options.end.date() if options.end else None,
     )
 
 

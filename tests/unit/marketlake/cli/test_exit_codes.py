@@ -4,7 +4,7 @@ import sys
 import pytest
 import typer
 from marketlake.archive.discovery.listing import ListingError
-from marketlake.cli.outcome import (
+from marketlake.cli.exit_codes import (
     ExitCode,
     PlatformUnreachableError,
     TaskFailedError,
@@ -57,7 +57,7 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_reader_that_went_away_is_no_failure() -> None:
     program = (
         "import typer, sys\n"
-        "from marketlake.cli.outcome import reporting\n"
+        "from marketlake.cli.exit_codes import reporting\n"
         "@reporting\n"
         "def command():\n"
         "    for _ in range(100000): sys.stdout.write('a line of the answer\\n')\n"

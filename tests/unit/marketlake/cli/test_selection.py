@@ -1,8 +1,8 @@
 from datetime import date, datetime
 
 import pytest
-from marketlake.cli.outcome import UsageError
-from marketlake.cli.selecting import Wish, endpoint_from, select
+from marketlake.cli.exit_codes import UsageError
+from marketlake.cli.selection import SelectionOptions, endpoint_from, select
 from marketlake.domain.archive import Frequency
 from marketlake.domain.venue import UnknownVenueError
 from marketlake.settings import VenueEndpoint
@@ -11,7 +11,7 @@ DAY, NEXT_DAY = (datetime(2020, 1, day) for day in (1, 2))  # noqa: DTZ001 - as 
 USUAL = VenueEndpoint(endpoint="https://s3.example", bucket="data.example")
 
 
-def wish(**changes: object) -> Wish:
+def options(**changes: object) -> SelectionOptions:
     values: dict[str, object] = {
         "venue": "binance",
         "market": None,
@@ -22,12 +22,12 @@ def wish(**changes: object) -> Wish:
         "start": None,
         "end": None,
     }
-    return Wish(**(values | changes))  # type: ignore[arg-type]
+    return SelectionOptions(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_a_full_wish_becomes_a_selection() -> None:
     venue, selection = select(
-        wish(
+        options(
             market="spot",
             data_type="klines",
             interval="1m",
@@ -70,12 +70,12 @@ def test_a_full_wish_becomes_a_selection() -> None:
 )
 def test_what_does_not_exist_is_told_with_what_does(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        select(wish(**changes))
+        select(options(**changes))
 
 
 def test_an_unknown_venue_is_told_with_those_that_are_installed() -> None:
     with pytest.raises(UnknownVenueError, match=r"installed are: .*binance"):
-        select(wish(venue="binanse"))
+        select(options(venue="binanse"))
 
 
 @pytest.mark.parametrize(

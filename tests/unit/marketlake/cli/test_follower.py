@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress
-from marketlake.cli import following
-from marketlake.cli.following import Follower
-from marketlake.cli.outcome import ExitCode, PlatformUnreachableError
+from marketlake.cli import follower as following
+from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError
+from marketlake.cli.follower import Follower
 from marketlake.cli.workflow_engine import FlowRun
 from marketlake.infrastructure.postgres import DatabaseUnavailableError
 
@@ -56,7 +56,7 @@ class World:
         self.runs = runs
         self.workers: list[bool] = []
         self.cancelled_run = False
-        self.buried = False
+        self.marked_crashed = False
         self.cancelled_batch = False
         self.failed_batch: str | None = None
 
@@ -86,8 +86,8 @@ class World:
         self.cancelled_run = True
         return True
 
-    def bury(self, _: str) -> bool:
-        self.buried = True
+    def mark_crashed(self, _: str) -> bool:
+        self.marked_crashed = True
         return True
 
     def cancel_batch(self, *_: object) -> bool:
@@ -121,8 +121,8 @@ def test_a_batch_is_followed_to_its_end(
     world = World(
         [BEGUN] * 8 + [BEGUN] * 8 + [planning, collecting, DONE], ["SCHEDULED", "PENDING", "RUNNING"]
     )
-    journey = follower(world, clock, monkeypatch, quiet=False).follow()
-    assert (journey.exit_code, journey.progress) == (ExitCode.COMPLETE, DONE)
+    result = follower(world, clock, monkeypatch, quiet=False).follow()
+    assert (result.exit_code, result.progress) == (ExitCode.COMPLETE, DONE)
     assert capsys.readouterr().err.splitlines() == [
         "waiting for a workflow worker",
         "discovering",
@@ -151,9 +151,9 @@ def test_the_end_decides_the_exit_code(
 
 def test_a_run_that_died_is_told_and_written_down(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World([replace(BEGUN, found=2, queued=2)], ["RUNNING", "CRASHED"])
-    journey = follower(world, clock, monkeypatch).follow()
-    assert journey.exit_code is ExitCode.INCOMPLETE
-    assert journey.progress.error == (
+    result = follower(world, clock, monkeypatch).follow()
+    assert result.exit_code is ExitCode.INCOMPLETE
+    assert result.progress.error == (
         "the run ended as crashed before the collection did (why). Run the same command again: "
         "what is in is not copied again."
     )
@@ -174,8 +174,8 @@ def test_a_short_outage_of_the_database_is_waited_out(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = World([BEGUN, *[DatabaseUnavailableError("away.")] * 5, DONE], ["RUNNING"])
-    journey = follower(world, clock, monkeypatch, quiet=False).follow()
-    assert journey.exit_code is ExitCode.COMPLETE
+    result = follower(world, clock, monkeypatch, quiet=False).follow()
+    assert result.exit_code is ExitCode.COMPLETE
     assert "the database does not answer, waiting" in capsys.readouterr().err
 
 
@@ -232,11 +232,11 @@ def test_a_run_that_was_killed_with_its_worker_is_not_waited_for(
 ) -> None:
     abandoned = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=2, attended=False)
     world = World([BEGUN, abandoned], ["RUNNING"])
-    journey = follower(world, clock, monkeypatch).follow()
-    assert journey.exit_code is ExitCode.INCOMPLETE
-    assert journey.progress.error
-    assert "was killed" in journey.progress.error
-    assert (world.failed_batch, world.buried) == ("run-died", True)
+    result = follower(world, clock, monkeypatch).follow()
+    assert result.exit_code is ExitCode.INCOMPLETE
+    assert result.progress.error
+    assert "was killed" in result.progress.error
+    assert (world.failed_batch, world.marked_crashed) == ("run-died", True)
     assert 30 < clock.now < 60
 
 
@@ -244,4 +244,4 @@ def test_a_run_that_comes_back_after_an_outage_goes_on(clock: Clock, monkeypatch
     away = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=2, attended=False)
     world = World([away] * 100 + [replace(away, attended=True)] + [away] * 100 + [DONE], ["RUNNING"])
     assert follower(world, clock, monkeypatch).follow().exit_code is ExitCode.COMPLETE
-    assert not world.buried
+    assert not world.marked_crashed

@@ -8,21 +8,21 @@ from xmlrpc.client import Fault, ProtocolError, ServerProxy, Transport
 
 import psutil
 
-from marketlake.cli.sight import Sight
+from marketlake.cli.targets import ServiceStatus
 
 TIMEOUT_S = 3.0
 
 
-class Supervised:
-    """Programs and groups of a supervisor; see :class:`marketlake.cli.sight.Place`."""
+class HostTarget:
+    """Programs and groups of a supervisor; see :class:`marketlake.cli.targets.Target`."""
 
     hint = "`make up` starts what was stopped; the logs lie in the environment's data folder"
 
-    def look(self, control: str) -> Sight:
+    def status(self, control: str) -> ServiceStatus:
         """See the processes of `supervisor:<socket path>#<program or group>`."""
         processes, trouble = _processes(control)
         members = [member for process in processes for member in _family(process)]
-        return Sight(
+        return ServiceStatus(
             running=len(processes),
             trouble=trouble,
             memory_bytes=sum(map(_resident, members)) if processes else None,

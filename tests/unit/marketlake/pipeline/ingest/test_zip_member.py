@@ -3,9 +3,9 @@ import zipfile
 
 import obstore
 import pytest
-from marketlake.pipeline.ingest import member
+from marketlake.pipeline.ingest import zip_member as member
 from marketlake.pipeline.ingest.errors import CorruptZipError, MultipleMembersError
-from marketlake.pipeline.ingest.member import open_member
+from marketlake.pipeline.ingest.zip_member import open_member
 from marketlake.sync.errors import EmptyFileError, NotAZipError
 from obstore.store import MemoryStore
 

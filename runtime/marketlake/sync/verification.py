@@ -18,7 +18,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(slots=True, kw_only=True)
-class Passage:
+class VerifiedStream:
     """The bytes of one attempt, looked at as they pass."""
 
     file: ArchiveFile
