@@ -39,6 +39,18 @@ class RequestRefusedError(VenueError):
     code: ClassVar[str] = "request-refused"
 
 
+class RedirectRefusedError(VenueError):
+    """A redirect that leads to another server, or one too many."""
+
+    code: ClassVar[str] = "redirect-refused"
+
+
+class OversizedAnswerError(VenueError):
+    """A checksum file or a listing page that is longer than any can be."""
+
+    code: ClassVar[str] = "oversized-answer"
+
+
 class RateLimitedError(VenueError):
     """HTTP 429, still after the waits that the venue asked for."""
 
@@ -138,6 +150,12 @@ class MultipleMembersError(SyncError):
     code: ClassVar[str] = "multiple-members"
 
 
+class InflatedTooLargeError(SyncError):
+    """The member inflates to more than the settings allow: a zip bomb, or a file larger than was foreseen."""
+
+    code: ClassVar[str] = "inflated-too-large"
+
+
 class CorruptZipError(SyncError):
     """The member does not inflate to what the zip's directory says."""
 
@@ -154,6 +172,12 @@ class UnsupportedDatasetError(SyncError):
     """Files of this kind are copied and catalogued, but no parsing is declared for them."""
 
     code: ClassVar[str] = "unsupported-dataset"
+
+
+class FileLockedError(SyncError):
+    """Another session held the file's lock for too long."""
+
+    code: ClassVar[str] = "file-locked"
 
 
 class StorageFullError(SyncError):

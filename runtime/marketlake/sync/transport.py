@@ -1,10 +1,14 @@
-"""Requests to a venue: anonymous, path-style, patient with what passes, clear about what does not."""
+"""Requests to a venue: anonymous, path-style, patient with what passes, clear about what does not.
+
+A venue is not trusted: redirects stay on its server, and what is read into memory is bounded while it comes.
+"""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +20,9 @@ import httpx
 from marketlake.errors import (
     AccessDeniedError,
     NotPublishedError,
+    OversizedAnswerError,
     RateLimitedError,
+    RedirectRefusedError,
     RequestRefusedError,
     StalledError,
     SyncError,
@@ -29,6 +35,10 @@ from marketlake.settings import VenueEndpoint
 
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""
+HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+"""What a venue compresses could inflate to anything."""
+MOST_REDIRECTS = 3
+"""Redirects that are followed for one request."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +65,8 @@ class RetryPolicy:
     """Seconds."""
     read_timeout: float = 30.0
     """Seconds without a byte after which a connection counts as stalled."""
+    body_timeout: float = 60.0
+    """Seconds after which a checksum file or a listing page that still comes counts as stalled."""
     on_retry: Callable[[SyncError, float], None] = note_retry
     """Told of each failed attempt that is followed by another, and of the pause in seconds."""
 
@@ -103,14 +115,118 @@ class RetryPolicy:
 
 def venue_client(retry: RetryPolicy) -> httpx.AsyncClient:
     """Connections to venues, to be shared by the copies of one event loop; use it as a context manager."""
-    return httpx.AsyncClient(
-        headers={"User-Agent": USER_AGENT}, timeout=retry.timeout(), follow_redirects=True
-    )
+    return httpx.AsyncClient(headers=HEADERS, timeout=retry.timeout())
 
 
 def object_url(endpoint: VenueEndpoint, key: str) -> str:
     """Path-style URL of an object; each byte that is no plain letter is percent-encoded, slashes are kept."""
     return f"{endpoint.endpoint.rstrip('/')}/{endpoint.bucket}/{quote(key, safe='/')}"
+
+
+@contextlib.contextmanager
+def stream(client: httpx.Client, method: str, url: str) -> Iterator[httpx.Response]:
+    """The response to a request, behind redirects within the venue's server; its body is still to be read.
+
+    Raises:
+        RedirectRefusedError: a redirect leads to another server, or there are too many.
+    """
+    request = client.build_request(method, url)
+    for _ in range(MOST_REDIRECTS + 1):
+        with contextlib.closing(client.send(request, stream=True)) as response:
+            following = _redirected(response)
+            if following is None:
+                yield response
+                return
+        request = following
+    raise _too_many_redirects(url, request)
+
+
+@contextlib.asynccontextmanager
+async def stream_async(client: httpx.AsyncClient, method: str, url: str) -> AsyncIterator[httpx.Response]:
+    """:func:`stream` for coroutines."""
+    request = client.build_request(method, url)
+    for _ in range(MOST_REDIRECTS + 1):
+        async with contextlib.aclosing(await client.send(request, stream=True)) as response:
+            following = _redirected(response)
+            if following is None:
+                yield response
+                return
+        request = following
+    raise _too_many_redirects(url, request)
+
+
+def _redirected(response: httpx.Response) -> httpx.Request | None:
+    """The request that a response redirects to, if it does."""
+    following = response.next_request
+    if following is None or _same_server(response.url, following.url):
+        return following
+    raise RedirectRefusedError(
+        f"{response.url}: the venue redirects to {following.url}, which is another server. It was not "
+        "followed: if the archive has moved, name its new endpoint in the venue's settings; else something "
+        "between here and the venue changes its answers."
+    )
+
+
+def _same_server(one: httpx.URL, other: httpx.URL) -> bool:
+    """Scheme, host and port are the same, or differ by the change to https on the usual ports."""
+    upgraded = (one.scheme, other.scheme) == ("http", "https") and one.port is other.port is None
+    return one.host == other.host and (upgraded or (one.scheme, one.port) == (other.scheme, other.port))
+
+
+def _too_many_redirects(url: str, last: httpx.Request) -> RedirectRefusedError:
+    return RedirectRefusedError(
+        f"{url}: the venue redirects more than {MOST_REDIRECTS} times, at last to {last.url}. Check the venue's "
+        "endpoint in the settings."
+    )
+
+
+class BoundedBody:
+    """A short body that is held in memory while it comes: no longer, and for no longer, than it may be.
+
+    Args:
+        what: whose body it is (a URL).
+        most: bytes that it may have.
+        policy: says how long it may take.
+    """
+
+    def __init__(self, what: str, *, most: int, policy: RetryPolicy) -> None:
+        self._what = what
+        self._most = most
+        self._within = policy.body_timeout
+        self._until = time.monotonic() + policy.body_timeout
+        self._held = bytearray()
+
+    def read(self, response: httpx.Response) -> bytes:
+        """All of the response's body.
+
+        Raises:
+            OversizedAnswerError: it is longer; the rest was not read.
+            StalledError: it takes longer.
+            httpx.TransportError: the connection failed.
+        """
+        for chunk in response.iter_raw():
+            self._take(chunk)
+        return bytes(self._held)
+
+    async def read_async(self, response: httpx.Response) -> bytes:
+        """:meth:`read` for coroutines."""
+        async for chunk in response.aiter_raw():
+            self._take(chunk)
+        return bytes(self._held)
+
+    def _take(self, chunk: bytes) -> None:
+        self._held += chunk
+        if len(self._held) > self._most:
+            raise OversizedAnswerError(
+                f"{self._what}: the answer is longer than {self._most} bytes, and none of this kind is. It begins "
+                f"with {bytes(self._held[:60])!r}; the rest was not read. Check the venue's endpoint in the "
+                "settings; if it persists, report it to the venue."
+            )
+        if time.monotonic() > self._until:
+            raise StalledError(
+                f"{self._what}: after {self._within:g} s only {len(self._held)} bytes had come, and not the "
+                "last. It is tried again by itself; if it persists, look at the network or the venue's status page."
+            )
 
 
 def connection_error(error: httpx.TransportError, what: str, policy: RetryPolicy) -> VenueError:

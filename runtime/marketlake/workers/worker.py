@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import uuid4
 
-from marketlake.infrastructure.bus.consumer import Consumer
+from marketlake.infrastructure.bus.consumer import Consumer, Delivery
 from marketlake.infrastructure.bus.dead_letters import DeadLetters
-from marketlake.infrastructure.bus.envelope import Event
+from marketlake.infrastructure.bus.envelope import Event, Message
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
@@ -36,6 +36,10 @@ class TaskHandler(Protocol):
         Raises:
             RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
         """
+        ...
+
+    def abandon(self, message: Message, error: Exception) -> None:
+        """End the task of a message that is to become a dead letter."""
         ...
 
 
@@ -73,7 +77,13 @@ def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -
     with Postgres(settings.database, application=worker) as postgres:
         if not _migrated(postgres, stop, pulse):
             return 0
+        letters = DeadLetters(producer, bus.dead_letters_topic)
         tasks = handler(settings, postgres, worker=worker, stop=stop)
+
+        def bury(delivery: Delivery, error: Exception) -> None:
+            tasks.abandon(delivery.message, error)
+            letters.bury(delivery, error)
+
         beside = threading.Event()
         companions = [
             threading.Thread(target=_heartbeat, args=(postgres, worker, concurrency, beside), daemon=True),
@@ -90,7 +100,7 @@ def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -
                 client_id=worker,
                 concurrency=concurrency,
                 work=tasks.work,
-                bury=DeadLetters(producer, bus.dead_letters_topic).bury,
+                bury=bury,
                 pulse=pulse.beat,
             ).run(stop, grace_s=GRACE_S)
         finally:

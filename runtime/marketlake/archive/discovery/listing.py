@@ -5,6 +5,7 @@ is the next marker. At most 1000 keys come at once.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,10 +20,20 @@ from defusedxml.ElementTree import fromstring
 
 from marketlake.errors import ListingError, NotPublishedError
 from marketlake.settings import VenueEndpoint
-from marketlake.sync.transport import USER_AGENT, RetryPolicy, accept, connection_error, object_url
+from marketlake.sync.transport import (
+    HEADERS,
+    BoundedBody,
+    RetryPolicy,
+    accept,
+    connection_error,
+    object_url,
+    stream,
+)
 
 PAGE = 1000
 """The most keys that S3 returns at once."""
+LONGEST_PAGE = 8 * 1024 * 1024
+"""Bytes. A key has at most 1024, and an entry half as many besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +65,7 @@ class BucketListing:
     def __init__(self, endpoint: VenueEndpoint, retry: RetryPolicy) -> None:
         self._endpoint = endpoint
         self._retry = retry
-        self._client = httpx.Client(
-            headers={"User-Agent": USER_AGENT}, timeout=retry.timeout(), follow_redirects=True
-        )
+        self._client = httpx.Client(headers=HEADERS, timeout=retry.timeout())
 
     def __enter__(self) -> Self:
         return self
@@ -97,10 +106,9 @@ class BucketListing:
         """What a HEAD request says about one key; None if there is no such object."""
         url = object_url(self._endpoint, key)
         try:
-            response = self._retry.run(lambda: self._request("HEAD", url))
+            headers = self._retry.run(lambda: self._head(url))
         except NotPublishedError:
             return None
-        headers = response.headers
         return ListedObject(
             key=key,
             size=int(headers["content-length"]),
@@ -114,21 +122,34 @@ class BucketListing:
             yield page
             if page.next_marker is None:
                 return
+            if marker is not None and page.next_marker.encode() <= marker.encode():
+                raise ListingError(
+                    f"{self._endpoint.endpoint}, bucket {self._endpoint.bucket}: the listing of {prefix!r} goes in "
+                    f"circles: behind {marker!r} it goes on at {page.next_marker!r}. Check the venue's endpoint in "
+                    "the settings: it has to be an S3 service, whose keys come in order."
+                )
             marker = page.next_marker
 
     def _page(self, prefix: str, marker: str | None, delimiter: str | None) -> ListingPage:
         query = {"prefix": prefix, "max-keys": str(PAGE), "marker": marker, "delimiter": delimiter}
         pairs = [f"{name}={quote(value, safe='')}" for name, value in query.items() if value is not None]
         url = f"{object_url(self._endpoint, '')}?{'&'.join(pairs)}"
-        return parse_page(self._request("GET", url).content, url)
+        with self._response("GET", url) as response:
+            body = BoundedBody(url, most=LONGEST_PAGE, policy=self._retry).read(response)
+        return parse_page(body, url)
 
-    def _request(self, method: str, url: str) -> httpx.Response:
+    def _head(self, url: str) -> httpx.Headers:
+        with self._response("HEAD", url) as response:
+            return response.headers
+
+    @contextmanager
+    def _response(self, method: str, url: str) -> Iterator[httpx.Response]:
         try:
-            response = self._client.request(method, url)
+            with stream(self._client, method, url) as response:
+                accept(response, url)
+                yield response
         except httpx.TransportError as error:
             raise connection_error(error, url, self._retry) from error
-        accept(response, url)
-        return response
 
 
 def parse_page(body: bytes, url: str) -> ListingPage:
