@@ -78,6 +78,8 @@ def runtime_settings(
             "concurrency": collection.concurrency,
             "attempts": collection.attempts,
             "requests_per_second": collection.requests_per_second,
+            "max_inflated_mib": collection.max_inflated_mib,
+            "max_inflation_ratio": collection.max_inflation_ratio,
         },
         "venues": _venues(venue, store, lake),
     }

@@ -146,6 +146,11 @@ class CollectionSettings(Section):
     """Tries per file before an error that may pass counts as a failure; the waits between them double."""
     requests_per_second: float = Field(default=20.0, gt=0, le=10_000)
     """Files that one worker begins to read per second and venue host, at most."""
+    max_inflated_mib: int = Field(default=65_536, ge=1, le=DISK_LIMIT_MIB)
+    """MiB that the CSV of one archive file may have; a larger one is refused before it is inflated."""
+    max_inflation_ratio: int = Field(default=200, ge=2, le=1032)
+    """How many times its compressed size a file of more than 16 MiB may inflate to; 1032 is the most that deflate
+    can do, and so no limit."""
 
 
 class VenueSettings(Section):

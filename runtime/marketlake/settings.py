@@ -121,6 +121,10 @@ class Collection(_Part):
     """Tries per file before an error that may pass is recorded as a failure; waits between them double."""
     requests_per_second: float = Field(default=20.0, gt=0)
     """Files that one worker process begins to read per second and venue host, at most."""
+    max_inflated_mib: int = Field(default=65_536, ge=1)
+    """MiB that the CSV of one archive file may have; a larger one is refused before it is inflated."""
+    max_inflation_ratio: int = Field(default=200, ge=2)
+    """How many times its compressed size a file of more than 16 MiB may inflate to."""
 
 
 class HealthKind(StrEnum):

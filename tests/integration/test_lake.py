@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import obstore
@@ -16,7 +17,6 @@ from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.infrastructure.storage.stores import Lake, landing_store
 from marketlake.pipeline.batch.silver import refine
 from marketlake.pipeline.ingest import bronze
-from marketlake.pipeline.ingest.bronze import ingest
 from marketlake.pipeline.ingest.errors import MultipleMembersError
 from marketlake.pipeline.serving.query import SqlError, query
 from marketlake.settings import (
@@ -33,6 +33,7 @@ from tests.furnishing import own_buckets
 from tests.unit.marketlake.pipeline.files import (
     FUNDING,
     KLINES,
+    LIMITS,
     SAMPLES,
     TRADES,
     archive_file,
@@ -41,6 +42,7 @@ from tests.unit.marketlake.pipeline.files import (
     zipped,
 )
 
+ingest = partial(bronze.ingest, limits=LIMITS)
 SPAWN = multiprocessing.get_context("spawn")
 JANUARY_2 = KLINES.replace("01-01", "01-02")
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.infrastructure.postgres import Connection, Postgres
-from marketlake.infrastructure.postgres.locks import Wait, hold
+from marketlake.infrastructure.postgres.locks import do_not_wait, hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +236,6 @@ def mark_refined(connection: Connection, entries: Iterable[LedgerEntry]) -> int:
     return marked
 
 
-def file_lock(postgres: Postgres, venue: str, key: str, *, wait: Wait) -> AbstractContextManager[Connection]:
-    """The platform-wide lock of one archive file; see :func:`marketlake.infrastructure.postgres.locks.hold`."""
-    return hold(postgres, "file", venue, key, wait=wait)
+def file_lock(postgres: Postgres, venue: str, key: str) -> AbstractContextManager[Connection]:
+    """Hold the platform-wide lock of one archive file, without waiting for it."""
+    return hold(postgres, "file", venue, key, wait=do_not_wait)

@@ -28,13 +28,16 @@ def run(environment: str | None) -> ExitCode:
     telemetry.configure("collection-worker", settings)
     from marketlake.archive.collection.collector import Collector
     from marketlake.pipeline.ingest.bronze import ingest
+    from marketlake.pipeline.ingest.zip_member import InflationLimits
     from marketlake.sync.copy import copy_file
     from marketlake.workers.worker import run as work
 
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
-    unfinished = work(settings, partial(Collector, copy=copy_file, ingest=ingest), stop=stop)
+    limits = InflationLimits.of(settings.collection)
+    handler = partial(Collector, copy=copy_file, ingest=partial(ingest, limits=limits))
+    unfinished = work(settings, handler, stop=stop)
     telemetry.flush()
     if unfinished:
         # Threads that are still at work would keep the process alive; their tasks are delivered again.

@@ -24,8 +24,16 @@ from marketlake.sync.errors import (
     SidecarMissingError,
     TruncatedError,
 )
-from marketlake.sync.sidecar import parse_sidecar
-from marketlake.sync.transport import Timeouts, accept, connection_error, object_url, venue_client
+from marketlake.sync.sidecar import LONGEST, parse_sidecar
+from marketlake.sync.transport import (
+    BoundedBody,
+    Timeouts,
+    accept,
+    connection_error,
+    object_url,
+    stream_async,
+    venue_client,
+)
 from marketlake.sync.verification import Progress, VerifiedStream
 
 CHUNK = 256 * 1024
@@ -157,17 +165,19 @@ class _Copy:
         key = self.file.sidecar_key or f"{self.file.key}.CHECKSUM"
         url = object_url(self.endpoint, key)
         try:
-            response = await self.client.get(url)
+            async with stream_async(self.client, "GET", url) as response:
+                accept(response, url)
+                body = await BoundedBody(url, most=LONGEST, within_s=self.timeouts.body_s).read_async(
+                    response
+                )
         except httpx.TransportError as error:
             raise connection_error(error, url, self.timeouts) from error
-        try:
-            accept(response, url)
         except NotPublishedError as error:
             raise SidecarMissingError(
                 f"{self.file.key} has no checksum file ({url}: HTTP {response.status_code}), so its bytes "
                 "cannot be proven and it was not copied. The venue may add it later: collect again then."
             ) from error
-        return parse_sidecar(response.content, self.file.key)
+        return parse_sidecar(body, self.file.key)
 
     async def _find(self, sha256: str) -> CopiedObject | None:
         try:
@@ -191,7 +201,7 @@ class _Copy:
         url = object_url(self.endpoint, self.file.key)
         passed = VerifiedStream(file=self.file, sha256=sha256, progress=self.progress)
         try:
-            async with self.client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+            async with stream_async(self.client, "GET", url) as response:
                 accept(response, url)
                 return await self._upload(response, passed)
         except httpx.TransportError as error:

@@ -38,6 +38,18 @@ class RequestRefusedError(VenueError):
     code = "request-refused"
 
 
+class RedirectRefusedError(VenueError):
+    """A redirect leads to another server, or is one too many."""
+
+    code = "redirect-refused"
+
+
+class OversizedAnswerError(VenueError):
+    """A checksum file or a listing page is longer than any can be."""
+
+    code = "oversized-answer"
+
+
 class RateLimitedError(VenueError):
     """HTTP 429: too many requests."""
 

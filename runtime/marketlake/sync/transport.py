@@ -1,6 +1,11 @@
-"""Requests to a venue: anonymous, path-style, clear about what fails."""
+"""Requests to a venue: anonymous, path-style, clear about what fails.
 
-from collections.abc import Mapping
+A venue is not trusted: redirects stay on its server, and what is read into memory is bounded while it comes.
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,7 +17,9 @@ from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
     AccessDeniedError,
     NotPublishedError,
+    OversizedAnswerError,
     RateLimitedError,
+    RedirectRefusedError,
     RequestRefusedError,
     StalledError,
     VenueError,
@@ -22,6 +29,10 @@ from marketlake.sync.errors import (
 
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""
+HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+"""What a venue compresses could inflate to anything."""
+MOST_REDIRECTS = 3
+"""Redirects that are followed for one request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +42,8 @@ class Timeouts:
     connect_s: float = 10.0
     read_s: float = 30.0
     """Seconds without a byte after which a connection counts as stalled."""
+    body_s: float = 60.0
+    """Seconds after which a checksum file or a listing page that still comes counts as stalled."""
 
     def to_httpx(self) -> httpx.Timeout:
         """Return the same limits in the HTTP client's words."""
@@ -39,14 +52,118 @@ class Timeouts:
 
 def venue_client(timeouts: Timeouts) -> httpx.AsyncClient:
     """Connections to venues, to be shared by the copies of one event loop; use it as a context manager."""
-    return httpx.AsyncClient(
-        headers={"User-Agent": USER_AGENT}, timeout=timeouts.to_httpx(), follow_redirects=True
-    )
+    return httpx.AsyncClient(headers=HEADERS, timeout=timeouts.to_httpx())
 
 
 def object_url(endpoint: VenueEndpoint, key: str) -> str:
     """Path-style URL of an object; each byte that is no plain letter is percent-encoded, slashes are kept."""
     return f"{endpoint.endpoint.rstrip('/')}/{endpoint.bucket}/{quote(key, safe='/')}"
+
+
+@contextlib.contextmanager
+def stream(client: httpx.Client, method: str, url: str) -> Iterator[httpx.Response]:
+    """Yield the response to a request, behind redirects within the venue's server; its body is still to be read.
+
+    Raises:
+        RedirectRefusedError: a redirect leads to another server, or there are too many.
+    """
+    request = client.build_request(method, url)
+    for _ in range(MOST_REDIRECTS + 1):
+        with contextlib.closing(client.send(request, stream=True)) as response:
+            following = _redirected(response)
+            if following is None:
+                yield response
+                return
+        request = following
+    raise _too_many_redirects(url, request)
+
+
+@contextlib.asynccontextmanager
+async def stream_async(client: httpx.AsyncClient, method: str, url: str) -> AsyncIterator[httpx.Response]:
+    """:func:`stream` for coroutines."""
+    request = client.build_request(method, url)
+    for _ in range(MOST_REDIRECTS + 1):
+        async with contextlib.aclosing(await client.send(request, stream=True)) as response:
+            following = _redirected(response)
+            if following is None:
+                yield response
+                return
+        request = following
+    raise _too_many_redirects(url, request)
+
+
+def _redirected(response: httpx.Response) -> httpx.Request | None:
+    """The request that a response redirects to, if it does."""
+    following = response.next_request
+    if following is None or _same_server(response.url, following.url):
+        return following
+    raise RedirectRefusedError(
+        f"{response.url}: the venue redirects to {following.url}, which is another server. It was not "
+        "followed: if the archive has moved, name its new endpoint in the venue's settings; else something "
+        "between here and the venue changes its answers."
+    )
+
+
+def _same_server(one: httpx.URL, other: httpx.URL) -> bool:
+    """Scheme, host and port are the same, or differ by the change to https on the usual ports."""
+    upgraded = (one.scheme, other.scheme) == ("http", "https") and one.port is other.port is None
+    return one.host == other.host and (upgraded or (one.scheme, one.port) == (other.scheme, other.port))
+
+
+def _too_many_redirects(url: str, last: httpx.Request) -> RedirectRefusedError:
+    return RedirectRefusedError(
+        f"{url}: the venue redirects more than {MOST_REDIRECTS} times, at last to {last.url}. Check the venue's "
+        "endpoint in the settings."
+    )
+
+
+class BoundedBody:
+    """Holds a short body in memory while it comes, bounded in bytes and in time.
+
+    Args:
+        what: whose body it is (a URL).
+        most: bytes that it may have.
+        within_s: seconds that it may take.
+    """
+
+    def __init__(self, what: str, *, most: int, within_s: float) -> None:
+        self._what = what
+        self._most = most
+        self._within = within_s
+        self._until = time.monotonic() + within_s
+        self._held = bytearray()
+
+    def read(self, response: httpx.Response) -> bytes:
+        """Return all of the response's body.
+
+        Raises:
+            OversizedAnswerError: it is longer; the rest was not read.
+            StalledError: it takes longer.
+            httpx.TransportError: the connection failed.
+        """
+        for chunk in response.iter_raw():
+            self._take(chunk)
+        return bytes(self._held)
+
+    async def read_async(self, response: httpx.Response) -> bytes:
+        """:meth:`read` for coroutines."""
+        async for chunk in response.aiter_raw():
+            self._take(chunk)
+        return bytes(self._held)
+
+    def _take(self, chunk: bytes) -> None:
+        self._held += chunk
+        if len(self._held) > self._most:
+            raise OversizedAnswerError(
+                f"{self._what}: the answer is longer than {self._most} bytes, and none of this kind is. It begins "
+                f"with {bytes(self._held[:60])!r}; the rest was not read. Check the venue's endpoint in the "
+                "settings; if it persists, report it to the venue."
+            )
+        if time.monotonic() > self._until:
+            raise StalledError(
+                f"{self._what}: after {self._within:g} s only {len(self._held)} bytes had come, and not the "
+                "last. It is tried again by itself; if it persists, look at the network or the venue's status page."
+            )
 
 
 def connection_error(error: httpx.TransportError, what: str, timeouts: Timeouts) -> VenueError:

@@ -39,6 +39,11 @@ class VerifiedStream:
             digest.update(chunk)
             self.size += len(chunk)
             self.progress(len(chunk))
+            if self.size > self.announced:
+                raise TruncatedError(
+                    f"{self.file.key}: more than the {self.announced} announced bytes came. It is tried again by "
+                    "itself; if it persists, the venue's object is damaged: report it."
+                )
             yield chunk
         self._prove(digest.hexdigest())
 

@@ -15,6 +15,8 @@ EventOf = Callable[[dict[str, Any]], Event]
 
 HEARTBEAT_EVERY_S = 2.0
 LAPSED_AFTER_S = 10.0
+FIRST_DEFERRAL_S = 1.0
+LONGEST_DEFERRAL_S = 30.0
 
 
 class Claim(StrEnum):
@@ -54,8 +56,38 @@ def claim(connection: Connection, task_id: UUID, worker: str) -> Claim:
             "update task set state = 'cancelled', finished_at = now() where id = %s", [task_id]
         )
         return Claim.CANCELLED
-    connection.execute("update task set state = 'running', worker = %s where id = %s", [worker, task_id])
+    connection.execute(
+        "update task set state = 'running', worker = %s, locked_since = null where id = %s", [worker, task_id]
+    )
     return Claim.GRANTED
+
+
+def locked_for(connection: Connection, task_id: UUID) -> float | None:
+    """Note that another session holds the lock of a task's file.
+
+    Returns:
+        For how many seconds the task has met the lock; None if the task has ended.
+    """
+    row = connection.execute(
+        "update task set locked_since = coalesce(locked_since, now())"
+        " where id = %s and state in ('queued', 'running')"
+        " returning extract(epoch from now() - locked_since)::float as seconds",
+        [task_id],
+    ).fetchone()
+    return float(row["seconds"]) if row else None
+
+
+def defer(connection: Connection, task_id: UUID, event: Event, locked_s: float, *, topic: str) -> None:
+    """Ask for a task again later, within the caller's transaction; no attempt is counted.
+
+    The pauses double: each is as long as the task has met the lock so far, from :data:`FIRST_DEFERRAL_S` up to
+    :data:`LONGEST_DEFERRAL_S`.
+    """
+    pause = min(max(locked_s, FIRST_DEFERRAL_S), LONGEST_DEFERRAL_S)
+    connection.execute(
+        "update task set dispatched_at = now() + make_interval(secs => %s) where id = %s", [pause, task_id]
+    )
+    outbox.put(connection, topic, [event], after_s=pause)
 
 
 def attempt_failed(connection: Connection, task_id: UUID, code: str, message: str) -> None:
@@ -75,12 +107,14 @@ def succeed(connection: Connection, task_id: UUID, result: Result) -> None:
     )
 
 
-def give_up(connection: Connection, task_id: UUID, code: str, message: str) -> None:
-    """End a task that failed for good."""
-    connection.execute(
-        "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1,"
-        " finished_at = now() where id = %s",
-        [code, message, task_id],
+def give_up(connection: Connection, task_id: UUID, worker: str, code: str, message: str) -> bool:
+    """End a task that failed for good; False if it has ended, or another worker has it."""
+    return bool(
+        connection.execute(
+            "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1,"
+            " finished_at = now() where id = %s and (state = 'queued' or (state = 'running' and worker = %s))",
+            [code, message, task_id, worker],
+        ).rowcount
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import uuid4
 
-from marketlake.infrastructure.bus.consumer import Consumer
+from marketlake.infrastructure.bus.consumer import Consumer, Delivery
 from marketlake.infrastructure.bus.dead_letters import DeadLetters
-from marketlake.infrastructure.bus.envelope import Event
+from marketlake.infrastructure.bus.envelope import Event, Message
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
@@ -37,6 +37,10 @@ class TaskHandler(Protocol):
         Raises:
             RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
         """
+        ...
+
+    def abandon(self, message: Message, error: Exception) -> None:
+        """End the task of a message that is to become a dead letter."""
         ...
 
 
@@ -74,7 +78,13 @@ def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -
     with Postgres(settings.database, application=worker) as postgres:
         if not _migrated(postgres, stop, liveness):
             return 0
+        letters = DeadLetters(producer, bus.dead_letters_topic)
         tasks = handler(settings, postgres, worker=worker, stop=stop)
+
+        def dead_letter(delivery: Delivery, error: Exception) -> None:
+            tasks.abandon(delivery.message, error)
+            letters.put(delivery, error)
+
         beside = threading.Event()
         companions = [
             threading.Thread(target=_heartbeat, args=(postgres, worker, concurrency, beside), daemon=True),
@@ -91,7 +101,7 @@ def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -
                 client_id=worker,
                 concurrency=concurrency,
                 work=tasks.work,
-                dead_letter=DeadLetters(producer, bus.dead_letters_topic).put,
+                dead_letter=dead_letter,
                 alive=liveness.beat,
             ).run(stop, grace_s=GRACE_S)
         finally:

@@ -91,7 +91,16 @@ def test_the_outputs_say_where_everything_is_and_hold_no_secret(
 
 
 def test_the_platform_file_tells_the_runtime_all_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = run(monkeypatch, collection={"concurrency": 3, "attempts": 9, "requestsPerSecond": 2})
+    engine = run(
+        monkeypatch,
+        collection={
+            "concurrency": 3,
+            "attempts": 9,
+            "requestsPerSecond": 2,
+            "maxInflatedMib": 5,
+            "maxInflationRatio": 7,
+        },
+    )
     settings = platform(engine)
     assert engine.inputs("platform-file")["path"] == "/srv/lake/test/platform.json"
     assert settings.environment == "test"
@@ -107,6 +116,7 @@ def test_the_platform_file_tells_the_runtime_all_it_needs(monkeypatch: pytest.Mo
     )
     collection = settings.collection
     assert (collection.concurrency, collection.attempts, collection.requests_per_second) == (3, 9, 2)
+    assert (collection.max_inflated_mib, collection.max_inflation_ratio) == (5, 7)
 
 
 def test_workers_get_the_very_settings_of_the_platform_file_but_for_the_services(

@@ -10,6 +10,7 @@ from datetime import date
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import psycopg
 from opentelemetry.trace import SpanKind
@@ -23,7 +24,7 @@ from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.bus.consumer import RetryLaterError
-from marketlake.infrastructure.bus.envelope import EnvelopeError, Event
+from marketlake.infrastructure.bus.envelope import EnvelopeError, Event, Message
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
 from marketlake.infrastructure.postgres.locks import LockGivenUpError
 from marketlake.infrastructure.telemetry import metrics
@@ -40,8 +41,16 @@ UNEXPECTED = "unexpected"
 """Code of an error that nobody foresaw."""
 _NOT_THE_FILE = (RetryLaterError, psycopg.Error)
 """Errors of the platform: the consumer tries the task again."""
+LOCKED_AT_MOST_S = 3600.0
+"""How long a task waits for a file that another session holds before it counts as failed."""
 _LONGEST_MESSAGE = 4000
 """Characters of an error that are kept: an event has to fit through the event bus."""
+
+
+class FileLockedError(MarketlakeError):
+    """Another session held the file's lock for too long."""
+
+    code = "file-locked"
 
 
 class Copied(Protocol):
@@ -99,7 +108,7 @@ class Collector:
         self._limiter = HostLimiter(settings.collection.requests_per_second)
 
     def work(self, event: Event) -> None:
-        """Do what the event asks for, whatever comes out of it for the file.
+        """Do what the event asks for, whatever comes out of it for the file; later, if the file is locked elsewhere.
 
         Raises:
             RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
@@ -108,20 +117,69 @@ class Collector:
         task = _task(event)
         file = task.file
         try:
-            with (
-                telemetry.span(
-                    "collect file",
-                    kind=SpanKind.CONSUMER,
-                    traceparent=event.traceparent,
-                    venue=file.venue,
-                    key=file.key,
-                    batch=str(task.batch_id),
-                ),
-                ledger.file_lock(self._postgres, file.venue, file.key, wait=self._stop.wait) as session,
+            with telemetry.span(
+                "collect file",
+                kind=SpanKind.CONSUMER,
+                traceparent=event.traceparent,
+                venue=file.venue,
+                key=file.key,
+                batch=str(task.batch_id),
             ):
-                self._work_locked(session, task)
-        except (DatabaseUnavailableError, LockGivenUpError) as error:
+                self._work_or_defer(task, event.traceparent)
+        except DatabaseUnavailableError as error:
             raise RetryLaterError(str(error)) from error
+
+    def _work_or_defer(self, task: FileTask, traceparent: str | None) -> None:
+        try:
+            with ledger.file_lock(self._postgres, task.file.venue, task.file.key) as session:
+                self._work_locked(session, task)
+        except LockGivenUpError:
+            self._defer(task, traceparent)
+
+    def _defer(self, task: FileTask, traceparent: str | None) -> None:
+        """Put a task back whose file is locked elsewhere, and so take another one meanwhile."""
+        with self._postgres.transaction() as connection:
+            locked_s = assignments.locked_for(connection, task.id)
+            if locked_s is None:
+                return
+            if locked_s > LOCKED_AT_MOST_S:
+                error = FileLockedError(
+                    f"{task.file.key}: another session has held its lock for {locked_s:.0f} s. Look at the sessions "
+                    "that hold advisory locks in PostgreSQL; collect again once it is free."
+                )
+                self._give_up(connection, task, error, 0)
+                return
+            topic = self._settings.event_bus.tasks_topic
+            assignments.defer(connection, task.id, task.requested(traceparent), locked_s, topic=topic)
+        log.info("%s is locked by another session: it is tried again later", task.file.key)
+
+    def abandon(self, message: Message, error: Exception) -> None:
+        """End the task that a message asks for, because the message goes to the dead letters.
+
+        Whatever went wrong, and however unusable the message is: a batch waits for each of its tasks. A message
+        that names no task leaves none behind.
+
+        Raises:
+            RetryLaterError: the database is not available.
+        """
+        task_id = _task_id(message)
+        if task_id is None:
+            return
+        code, _ = _diagnosis(error)
+        try:
+            self._end(task_id, code, _text(error))
+        except RetryLaterError:
+            raise
+        except Exception:
+            log.exception("the error of task %s could not be recorded; the task ends without it", task_id)
+            self._end(task_id, code, f"{type(error).__name__}; the worker's log has its message")
+
+    def _end(self, task_id: UUID, code: str, message: str) -> None:
+        try:
+            with self._postgres.transaction() as connection:
+                assignments.give_up(connection, task_id, self._worker, code, message)
+        except DatabaseUnavailableError as problem:
+            raise RetryLaterError(str(problem)) from problem
 
     def _work_locked(self, session: Connection, task: FileTask) -> None:
         claim = assignments.claim(session, task.id, self._worker)
@@ -207,7 +265,7 @@ class Collector:
 
     def _give_up(self, session: Connection, task: FileTask, error: Exception, attempts: int) -> None:
         code, _ = _diagnosis(error)
-        message = (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
+        message = _text(error)
         if code == UNEXPECTED:
             log.error("%s was given up after %d attempts", task.file.key, attempts, exc_info=error)
         else:
@@ -216,9 +274,9 @@ class Collector:
         event = task.failed(code, message, telemetry.current_traceparent())
         bus = self._settings.event_bus
         with session.transaction():
-            assignments.give_up(session, task.id, code, message)
-            outbox.put(session, bus.events_topic, [event])
-            outbox.put(session, bus.dead_letters_topic, [event])
+            if assignments.give_up(session, task.id, self._worker, code, message):
+                outbox.put(session, bus.events_topic, [event])
+                outbox.put(session, bus.dead_letters_topic, [event])
 
     def _note_failure(self, session: Connection, task: FileTask, failed: FailedAttempt) -> None:
         error = failed.error
@@ -228,7 +286,7 @@ class Collector:
         message = "%s: %s: %s; attempt %d in %.1f s"
         log.warning(message, task.file.key, code, error, failed.number + 1, failed.wait_s)
         metrics.retries().add(1, {"venue": task.file.venue, "code": code})
-        assignments.attempt_failed(session, task.id, code, str(error))
+        assignments.attempt_failed(session, task.id, code, _text(error))
 
     def _take_turn(self, endpoint: VenueEndpoint) -> None:
         if self._stop.wait(self._limiter.reserve(_host(endpoint))):
@@ -242,6 +300,18 @@ def _task(event: Event) -> FileTask:
         return FileTask.model_validate(event.data)
     except ValidationError as error:
         raise EnvelopeError(f"event {event.id} holds no usable task: {error}") from error
+
+
+def _task_id(message: Message) -> UUID | None:
+    """The id of the task that a message asks for, if at least that can be read."""
+    try:
+        return UUID(str(Event.from_message(message).data["id"]))
+    except (EnvelopeError, KeyError, ValueError):
+        return None
+
+
+def _text(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
 
 
 def _diagnosis(error: Exception) -> tuple[str, bool]:

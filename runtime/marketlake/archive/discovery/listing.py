@@ -5,6 +5,7 @@ is the next marker. At most 1000 keys come at once.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,10 +23,20 @@ from marketlake.infrastructure.telemetry import metrics
 from marketlake.retry import Backoff, FailedAttempt, log_failure, retry
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import NotPublishedError, VenueError
-from marketlake.sync.transport import USER_AGENT, Timeouts, accept, connection_error, object_url
+from marketlake.sync.transport import (
+    HEADERS,
+    BoundedBody,
+    Timeouts,
+    accept,
+    connection_error,
+    object_url,
+    stream,
+)
 
 PAGE = 1000
 """The most keys that S3 returns at once."""
+LONGEST_PAGE = 8 * 1024 * 1024
+"""Bytes. A key has at most 1024, and an entry half as many besides."""
 
 
 class ListingError(VenueError):
@@ -65,9 +76,7 @@ class BucketListing:
         self._endpoint = endpoint
         self._backoff = backoff
         self._timeouts = timeouts
-        self._client = httpx.Client(
-            headers={"User-Agent": USER_AGENT}, timeout=timeouts.to_httpx(), follow_redirects=True
-        )
+        self._client = httpx.Client(headers=HEADERS, timeout=timeouts.to_httpx())
 
     def __enter__(self) -> Self:
         return self
@@ -108,10 +117,9 @@ class BucketListing:
         """What a HEAD request says about one key; None if there is no such object."""
         url = object_url(self._endpoint, key)
         try:
-            response = retry(lambda: self._request("HEAD", url), backoff=self._backoff, tell=_tell)
+            headers = retry(lambda: self._head(url), backoff=self._backoff, tell=_tell)
         except NotPublishedError:
             return None
-        headers = response.headers
         return ListedObject(
             key=key,
             size=int(headers["content-length"]),
@@ -125,21 +133,34 @@ class BucketListing:
             yield page
             if page.next_marker is None:
                 return
+            if marker is not None and page.next_marker.encode() <= marker.encode():
+                raise ListingError(
+                    f"{self._endpoint.endpoint}, bucket {self._endpoint.bucket}: the listing of {prefix!r} goes in "
+                    f"circles: behind {marker!r} it goes on at {page.next_marker!r}. Check the venue's endpoint in "
+                    "the settings: it has to be an S3 service, whose keys come in order."
+                )
             marker = page.next_marker
 
     def _page(self, prefix: str, marker: str | None, delimiter: str | None) -> ListingPage:
         query = {"prefix": prefix, "max-keys": str(PAGE), "marker": marker, "delimiter": delimiter}
         pairs = [f"{name}={quote(value, safe='')}" for name, value in query.items() if value is not None]
         url = f"{object_url(self._endpoint, '')}?{'&'.join(pairs)}"
-        return parse_page(self._request("GET", url).content, url)
+        with self._response("GET", url) as response:
+            body = BoundedBody(url, most=LONGEST_PAGE, within_s=self._timeouts.body_s).read(response)
+        return parse_page(body, url)
 
-    def _request(self, method: str, url: str) -> httpx.Response:
+    def _head(self, url: str) -> httpx.Headers:
+        with self._response("HEAD", url) as response:
+            return response.headers
+
+    @contextmanager
+    def _response(self, method: str, url: str) -> Iterator[httpx.Response]:
         try:
-            response = self._client.request(method, url)
+            with stream(self._client, method, url) as response:
+                accept(response, url)
+                yield response
         except httpx.TransportError as error:
             raise connection_error(error, url, self._timeouts) from error
-        accept(response, url)
-        return response
 
 
 def _tell(failed: FailedAttempt) -> None:

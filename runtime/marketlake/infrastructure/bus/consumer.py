@@ -66,7 +66,8 @@ class Consumer:
         group: the consumer group.
         concurrency: messages that are worked on at the same time.
         work: does what an event asks for; any exception but :class:`RetryLaterError` makes it a dead letter.
-        dead_letter: keeps a message that cannot be worked on, and returns when it is safe.
+        dead_letter: keeps a message that cannot be worked on, and returns when it is safe; if it raises, the message
+            is tried again later.
         alive: called each time that the main loop comes round, every few seconds at least.
     """
 
@@ -200,7 +201,20 @@ class Consumer:
                 delivery.partition,
                 delivery.offset,
             )
+            self._put_among_dead_letters(delivery, error)
+
+    def _put_among_dead_letters(self, delivery: Delivery, error: Exception) -> None:
+        try:
             self._dead_letter(delivery, error)
+        except RetryLaterError:
+            raise
+        except Exception as problem:
+            # the thread would end with it, and its message would stay open for ever
+            log.exception("the dead letter was not kept")
+            raise RetryLaterError(
+                f"{delivery.topic}/{delivery.partition}@{delivery.offset} could not be put among the dead letters: "
+                f"{type(problem).__name__}: {problem}"
+            ) from problem
 
     def _wind_down(self, client: KafkaConsumer, threads: list[threading.Thread], grace_s: float) -> None:
         client.pause(client.assignment())

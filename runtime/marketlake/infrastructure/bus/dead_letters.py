@@ -29,7 +29,9 @@ class DeadLetters:
             ORIGIN: f"{delivery.topic}/{delivery.partition}@{delivery.offset}",
         }
         message = delivery.message
-        headers = message.headers + tuple((name, text.encode()) for name, text in reason.items())
+        headers = message.headers + tuple(
+            (name, text.encode(errors="replace")) for name, text in reason.items()
+        )
         letter = type(message)(key=message.key, value=message.value, headers=headers)
         try:
             self._producer.publish(self._topic, [letter])

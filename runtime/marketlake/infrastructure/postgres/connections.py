@@ -1,12 +1,16 @@
 """Connections to the platform's PostgreSQL."""
 
+import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
+from psycopg.adapt import Dumper
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_dumps
 
 from marketlake.errors import MarketlakeError
 from marketlake.settings import Database
@@ -18,6 +22,10 @@ CONNECT_TIMEOUT_S = 5
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL's text and jsonb hold any character of UTF-8 but NUL; a lone surrogate has no UTF-8 form."""
+
+
 class DatabaseUnavailableError(MarketlakeError):
     """The database does not answer, or a connection broke; the same work may succeed later."""
 
@@ -27,6 +35,9 @@ class DatabaseUnavailableError(MarketlakeError):
 
 class Postgres:
     """Connections that are kept between uses, and sessions for locks that outlive a transaction.
+
+    Text is stored with U+FFFD in the place of what PostgreSQL cannot hold, in values and inside JSON: an error
+    message may quote any byte of a file.
 
     No thread is behind it: whoever needs a connection while the database is away is told at once, and gets
     one as soon as it is back. Every outage shows as :class:`DatabaseUnavailableError`, whatever the driver
@@ -95,7 +106,10 @@ class Postgres:
                 connection.close()
 
     def _connect(self) -> Connection:
-        return psycopg.connect(**self._parameters, row_factory=dict_row, autocommit=True)
+        connection = psycopg.connect(**self._parameters, row_factory=dict_row, autocommit=True)
+        connection.adapters.register_dumper(str, _StorableText)
+        set_json_dumps(_storable_json, connection)
+        return connection
 
     def _take(self) -> Connection:
         """An idle connection that still answers, or a new one."""
@@ -128,3 +142,27 @@ class Postgres:
                 f"the database {self._place} is not available: {reason}. "
                 "Look at `marketlake status`; `make up` starts what was stopped."
             ) from error
+
+
+def _storable(value: Any) -> Any:
+    """The same text, or JSON value, with U+FFFD for each character that PostgreSQL cannot hold."""
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        case dict():
+            return {_storable(name): _storable(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_storable(item) for item in value]
+        case _:
+            return value
+
+
+def _storable_json(value: Any) -> str:
+    return json.dumps(_storable(value))
+
+
+class _StorableText(Dumper):
+    """Sends text without a type, as psycopg does by itself: the server infers it from the statement."""
+
+    def dump(self, obj: str) -> bytes:
+        return str(_storable(obj)).encode()

@@ -13,6 +13,11 @@ Wait = Callable[[float], bool]
 """Waits that many seconds; true means: give up. ``threading.Event().wait`` is one."""
 
 
+def do_not_wait(_: float) -> bool:
+    """Give up at once: a :data:`Wait` for whoever has other things to do."""
+    return True
+
+
 class LockGivenUpError(MarketlakeError):
     """Somebody else holds the lock, and the waiting was ended."""
 

@@ -16,7 +16,7 @@ from marketlake.infrastructure.storage.stores import Lake, landing_store, storag
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import file_columns, table_type
 from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER, CsvParser, text_batches
-from marketlake.pipeline.ingest.zip_member import open_member
+from marketlake.pipeline.ingest.zip_member import InflationLimits, open_member
 from marketlake.pipeline.quality.quarantine import quarantine
 from marketlake.settings import ObjectStore
 from marketlake.sync.copy import CopiedObject
@@ -60,7 +60,9 @@ def bronze_shape(declared: TableType) -> TableShape:
     )
 
 
-def ingest(file: ArchiveFile, copied: CopiedObject, store: ObjectStore) -> Ingested:
+def ingest(
+    file: ArchiveFile, copied: CopiedObject, store: ObjectStore, *, limits: InflationLimits
+) -> Ingested:
     """Make bronze hold exactly the rows of this file's copy in landing, instead of what it brought before.
 
     Safe to repeat, and safe to run at the same time as itself; uses one processor for a second per about 170
@@ -70,10 +72,12 @@ def ingest(file: ArchiveFile, copied: CopiedObject, store: ObjectStore) -> Inges
         UnsupportedDatasetError: no parsing is declared for the data type.
         MarketlakeError: the file cannot be taken over; the class says why. Bronze is as it was.
     """
-    return ingest_object(file, landing_store(store), copied.key, Lake.of(store))
+    return ingest_object(file, landing_store(store), copied.key, Lake.of(store), limits)
 
 
-def ingest_object(file: ArchiveFile, landing: Bucket, key: str, lake: Lake) -> Ingested:
+def ingest_object(
+    file: ArchiveFile, landing: Bucket, key: str, lake: Lake, limits: InflationLimits
+) -> Ingested:
     """:func:`ingest`, told where things lie."""
     declared = table_type(file.data_type)
     shape = bronze_shape(declared)
@@ -88,7 +92,7 @@ def ingest_object(file: ArchiveFile, landing: Bucket, key: str, lake: Lake) -> I
         }
         scope = Scope(f"{file.venue}/{file.key}", constants)
         try:
-            member = open_member(landing, key)
+            member = open_member(landing, key, limits)
             reading = _Reading(CsvParser(declared, file_columns(file), file.key), declared)
             written = write_file(lake, shape, scope, reading.frames(member.pieces()))
         except (BaseError, FileNotFoundError) as error:

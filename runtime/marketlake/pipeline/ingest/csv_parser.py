@@ -154,7 +154,15 @@ class CsvParser:
             frame = pl.read_csv(text, has_header=False, schema=self._raw, quote_char=None)
         except PolarsError:
             return None
-        return frame if self._all_good(frame) else None
+        return frame if self._all_wide(text, frame) and self._all_good(frame) else None
+
+    def _all_wide(self, text: bytes, frame: pl.DataFrame) -> bool:
+        """Whether each row has all its fields; Polars refuses longer rows, and fills shorter ones with nulls.
+
+        So separators have to be counted only where the last column has a null.
+        """
+        separators = (len(self._columns) - 1) * frame.height
+        return not frame[self._columns[-1]].null_count() or text.count(b",") == separators
 
     def _all_good(self, frame: pl.DataFrame) -> bool:
         looks = [pl.col(name).null_count().alias(f"nulls of {name}") for name in self._required]

@@ -9,6 +9,12 @@ class MultipleMembersError(MarketlakeError):
     code = "multiple-members"
 
 
+class InflatedTooLargeError(MarketlakeError):
+    """The member inflates to more than the settings allow: a zip bomb, or a file larger than was foreseen."""
+
+    code = "inflated-too-large"
+
+
 class CorruptZipError(MarketlakeError):
     """The member does not inflate to what the zip's directory says."""
 

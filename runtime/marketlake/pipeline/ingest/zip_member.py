@@ -1,7 +1,7 @@
 """The one member of a zip in the landing bucket, inflated as a stream.
 
 The zip's directory is read by ranges, the member's bytes as one stream; memory stays bounded whatever the
-size.
+size, and so does what comes out of it: a zip is what a venue, or whoever speaks in its name, made it.
 Formats: PKWARE's APPNOTE 6.3 (zip, zip64), RFC 1951 (deflate).
 """
 
@@ -10,12 +10,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import obstore
 from isal import isal_zlib
 from obstore.store import ObjectStore as Bucket
 
-from marketlake.pipeline.ingest.errors import CorruptZipError, MultipleMembersError
+from marketlake.pipeline.ingest.errors import CorruptZipError, InflatedTooLargeError, MultipleMembersError
+from marketlake.settings import Collection
 from marketlake.sync.errors import EmptyFileError, NotAZipError
 
 TAIL = 128 * 1024
@@ -24,9 +26,42 @@ PIECE = 256 * 1024
 """Compressed bytes inflated at once; larger pieces were slower, their output left the processor's cache."""
 INFLATED = 4 * 1024 * 1024
 """The most bytes that are inflated at once, however well they were compressed."""
+LONGEST_DIRECTORY = 1024 * 1024
+"""Bytes; the directory of a zip with one member has a few hundred, and its comment at most 65535."""
+_ANY_RATIO_UP_TO = 16 * 1024 * 1024
+"""Bytes that a member may inflate to however well it was compressed."""
 _LOCAL_HEADER = 30
 """Bytes of a local file header before its name."""
 _ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InflationLimits:
+    """What a member may inflate to."""
+
+    size: int
+    """Bytes."""
+    ratio: int
+    """Times its compressed bytes. Deflate reaches 1032; rows that differ in nothing but their times, about 22."""
+
+    @classmethod
+    def of(cls, collection: Collection) -> Self:
+        """The limits that are configured."""
+        return cls(size=collection.max_inflated_mib * 1024**2, ratio=collection.max_inflation_ratio)
+
+    def refuse_beyond(self, key: str, inflated: int, compressed: int) -> None:
+        """Raise InflatedTooLargeError if `compressed` bytes must not become so many."""
+        if inflated > self.size:
+            raise InflatedTooLargeError(
+                f"{key}: its member inflates to {inflated} bytes; at most {self.size} are taken. Nothing of it "
+                "was kept. If the venue does publish files so large, raise collection.maxInflatedMib."
+            )
+        if inflated > max(_ANY_RATIO_UP_TO, self.ratio * compressed):
+            raise InflatedTooLargeError(
+                f"{key}: {compressed} compressed bytes inflate to {inflated}, more than {self.ratio} times as "
+                "many, as in a zip bomb. Nothing of it was kept. If it is a real file after all, raise "
+                "collection.maxInflationRatio."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +85,15 @@ class Member:
         """The member's bytes, in order; at the end their number and CRC-32 are proven.
 
         Raises:
-            CorruptZipError: they are not what the zip's directory says. Pieces that came before are worth
-            nothing.
+            CorruptZipError: they are not what the zip's directory says; more than it says are not inflated.
+            Pieces that came before are worth nothing.
         """
         crc = size = 0
         for piece in self._stored() if self.stored else self._inflated():
-            crc = isal_zlib.crc32(piece, crc)
             size += len(piece)
+            if size > self.size:
+                raise self._corrupt(f"more than the {self.size} bytes came out that its directory says")
+            crc = isal_zlib.crc32(piece, crc)
             yield piece
         if size != self.size or crc != self.crc:
             raise self._corrupt(
@@ -95,13 +132,14 @@ class Member:
         )
 
 
-def open_member(bucket: Bucket, key: str) -> Member:
+def open_member(bucket: Bucket, key: str, limits: InflationLimits) -> Member:
     """The one member of a zip.
 
     Raises:
         NotAZipError: there is no readable zip directory, or the member needs what is not supported.
         MultipleMembersError: there is not exactly one member.
         EmptyFileError: the member holds no byte.
+        InflatedTooLargeError: the member would inflate to more than the limits allow.
     """
     window = _Window(bucket, key)
     try:
@@ -130,6 +168,12 @@ def open_member(bucket: Bucket, key: str) -> Member:
             "venue has replaced it."
         )
     start = window.member_start(info.header_offset)
+    if start + info.compress_size > window.size:
+        raise NotAZipError(
+            f"{key}: its directory says that the member ends at byte {start + info.compress_size}, but the zip has "
+            f"{window.size}. Report it to the venue."
+        )
+    limits.refuse_beyond(key, info.file_size, info.compress_size)
     return Member(
         bucket=bucket,
         key=key,
@@ -149,9 +193,9 @@ class _Window(io.RawIOBase):
         super().__init__()
         self._bucket = bucket
         self._key = key
-        self._size = obstore.head(bucket, key)["size"]
-        self._tail_start = max(0, self._size - TAIL)
-        self._tail = self._range(self._tail_start, self._size)
+        self.size = obstore.head(bucket, key)["size"]
+        self._tail_start = max(0, self.size - TAIL)
+        self._tail = self._range(self._tail_start, self.size)
         self._position = 0
 
     def readable(self) -> bool:
@@ -164,15 +208,20 @@ class _Window(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
         start = self._position
-        end = self._size if size is None or size < 0 else min(self._size, start + size)
+        end = self.size if size is None or size < 0 else min(self.size, start + size)
         if start >= end:
             return b""
+        if end - start > LONGEST_DIRECTORY:
+            raise NotAZipError(
+                f"{self._key}: its directory has more than {LONGEST_DIRECTORY} bytes, but exactly one member is "
+                "expected. It was not parsed; the copy in landing can be looked at."
+            )
         self._position = end
         if start >= self._tail_start:
             return self._tail[start - self._tail_start : end - self._tail_start]

@@ -10,12 +10,15 @@ import obstore
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import ArchiveFile
 from marketlake.pipeline.ingest.bronze import Ingested, ingest_object
+from marketlake.pipeline.ingest.zip_member import InflationLimits
+from marketlake.settings import Collection
 from obstore.store import MemoryStore
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 KLINES = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"
 FUNDING = "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2026-04.zip"
 TRADES = "data/futures/cm/daily/aggTrades/BTCUSD_PERP/BTCUSD_PERP-aggTrades-2026-05-08.zip"
+LIMITS = InflationLimits.of(Collection())
 SPOT_TRADES = "data/spot/daily/aggTrades/BTCUSDT/BTCUSDT-aggTrades-2026-05-08.zip"
 
 
@@ -61,7 +64,7 @@ def bring_in(
     if body is None:
         body = (SAMPLES / key).read_bytes() if text is None else zipped(text)
     obstore.put(landing, "object.zip", body)
-    return ingest_object(replace(archive_file(key), **changed), landing, "object.zip", lake)
+    return ingest_object(replace(archive_file(key), **changed), landing, "object.zip", lake, LIMITS)
 
 
 def kline(minute: int, *, close: str = "2.5", day: int = 1_577_836_800_000, **changed: str) -> str:

@@ -2,6 +2,7 @@ import asyncio
 import hashlib
 from datetime import UTC, date, datetime
 
+import httpx
 import obstore
 import pytest
 from marketlake.domain.archive import ArchiveFile, Frequency
@@ -13,7 +14,9 @@ from marketlake.sync.errors import (
     HtmlInsteadOfZipError,
     NotAZipError,
     NotPublishedError,
+    OversizedAnswerError,
     RateLimitedError,
+    RedirectRefusedError,
     SidecarInvalidError,
     SidecarMissingError,
     StalledError,
@@ -21,7 +24,7 @@ from marketlake.sync.errors import (
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.sync.transport import Timeouts, venue_client
+from marketlake.sync.transport import Timeouts, _same_server, object_url, venue_client
 from obstore.store import MemoryStore
 
 from tests.exchange import Failure, FakeExchange
@@ -236,6 +239,85 @@ def test_bytes_that_are_no_zip_are_refused_before_they_are_all_there(exchange, l
     with pytest.raises(NotAZipError, match=r"begin with .*not with b'PK'"):
         copy(exchange, landing, progress=passed.append)
     assert passed == [0]
+
+
+def test_a_checksum_file_without_an_end_is_not_read_to_its_end(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    exchange.fail(f"{KEY}.CHECKSUM", Failure.ENDLESS)
+    with pytest.raises(
+        OversizedAnswerError,
+        match=r"CHECKSUM: the answer is longer than 4096 bytes, .* begins with b'[0-9a-f]{60}'",
+    ):
+        copy(exchange, landing)
+    assert exchange.gets(KEY) == 0
+    assert exchange.sent < 32 * 1024 * 1024  # what lies in the sockets between
+
+
+def test_a_checksum_file_that_only_drips_is_given_up(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    exchange.fail(f"{KEY}.CHECKSUM", Failure.DRIP)
+    with pytest.raises(StalledError, match=r"after 0.5 s only [0-9]+ bytes had come, and not the last"):
+        copy(exchange, landing, timeouts=Timeouts(body_s=0.5))
+
+
+def test_a_file_without_an_end_is_given_up_when_more_came_than_was_listed(exchange, landing):
+    exchange.publish(KEY, LARGE)
+    exchange.fail(KEY, Failure.ENDLESS)
+    with pytest.raises(TruncatedError, match=rf"more than the {len(LARGE)} announced bytes came"):
+        copy(exchange, landing)
+    assert landed(landing) == []
+
+
+@pytest.mark.parametrize("what", [KEY, f"{KEY}.CHECKSUM"], ids=["file", "checksum file"])
+def test_a_redirect_to_another_server_is_refused_before_anything_is_asked_there(exchange, landing, what):
+    exchange.publish(KEY, SMALL)
+    with FakeExchange() as other:
+        other.publish(KEY, SMALL)
+        target = object_url(other.endpoint, what)
+        exchange.redirect(what, target)
+        with pytest.raises(RedirectRefusedError) as raised:
+            copy(exchange, landing)
+        assert other.requests == []
+    assert f"{object_url(exchange.endpoint, what)}: the venue redirects to {target}" in str(raised.value)
+    assert landed(landing) == []
+
+
+@pytest.mark.parametrize(
+    "location", ["http://localhost/x", "https://127.0.0.1/x", "ftp://127.0.0.1/x", "//169.254.169.254/latest"]
+)
+def test_another_name_port_or_scheme_is_another_server(exchange, landing, location):
+    exchange.publish(KEY, SMALL)
+    exchange.redirect(KEY, location)
+    with pytest.raises(RedirectRefusedError, match="is another server"):
+        copy(exchange, landing)
+
+
+def test_the_change_to_https_on_the_same_host_is_the_same_server():
+    def same(one, other):
+        return _same_server(httpx.URL(one), httpx.URL(other))
+
+    assert same("http://venue.example/a", "https://venue.example/b")
+    assert not same("https://venue.example/a", "http://venue.example/a")
+    assert not same("http://venue.example:9000/a", "https://venue.example/a")
+    assert not same("http://venue.example/a", "https://venue.example:8443/a")
+    assert not same("https://venue.example/a", "https://venue.example.org/a")
+
+
+def test_a_redirect_within_the_server_is_followed(exchange, landing):
+    moved = f"moved/{KEY}"
+    exchange.publish(KEY, SMALL)
+    exchange.publish(moved, SMALL)
+    exchange.redirect(KEY, f"/{exchange.bucket}/{moved}")
+    assert copy(exchange, landing).size == len(SMALL)
+    assert exchange.gets(moved) == 1
+
+
+def test_redirects_in_a_circle_are_given_up(exchange, landing):
+    exchange.publish(KEY, SMALL)
+    exchange.redirect(KEY, object_url(exchange.endpoint, KEY))
+    with pytest.raises(RedirectRefusedError, match="redirects more than 3 times, at last to"):
+        copy(exchange, landing)
+    assert exchange.gets(KEY) == 4
 
 
 def test_one_bad_file_leaves_the_others_unharmed(exchange, landing):

@@ -2,8 +2,9 @@ from datetime import UTC, date, datetime
 
 import httpx
 import pytest
+from marketlake.archive.discovery import listing
 from marketlake.archive.discovery.discover import absent_datasets, discover
-from marketlake.archive.discovery.listing import BucketListing, ListingError, parse_page
+from marketlake.archive.discovery.listing import PAGE, BucketListing, ListingError, parse_page
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.retry import Backoff
@@ -11,7 +12,9 @@ from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
     AccessDeniedError,
     NotPublishedError,
+    OversizedAnswerError,
     RateLimitedError,
+    RedirectRefusedError,
     RequestRefusedError,
     StalledError,
     VenueUnavailableError,
@@ -248,6 +251,62 @@ def test_a_listing_that_does_not_say_how_to_go_on_is_refused():
         parse_page(b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", "http://x/")
 
 
+def test_a_listing_page_without_an_end_is_not_read_to_its_end(exchange, monkeypatch):
+    monkeypatch.setattr(listing, "LONGEST_PAGE", 100_000)
+    exchange.publish(KLINES.format(day="2020-01-01"), b"PK")
+    exchange.fail(LISTING, Failure.ENDLESS)
+    with pytest.raises(OversizedAnswerError, match=r"longer than 100000 bytes.*begins with b'<\?xml"):
+        found(exchange, klines(interval="1m", symbols=("BTCUSDT",)))
+    assert len(exchange.requests) == 1
+    assert exchange.sent < 32 * 1024 * 1024  # what lies in the sockets between
+
+
+def test_a_listing_page_that_only_drips_is_given_up(exchange):
+    exchange.publish(KLINES.format(day="2020-01-01"), b"PK")
+    exchange.fail(LISTING, Failure.DRIP)
+    timeouts = Timeouts(body_s=0.5)
+    with pytest.raises(StalledError, match=r"after 0.5 s only [0-9]+ bytes had come"):
+        found(
+            exchange,
+            klines(interval="1m", symbols=("BTCUSDT",)),
+            backoff=Backoff(attempts=1),
+            timeouts=timeouts,
+        )
+
+
+def test_a_full_page_of_the_longest_keys_is_read(exchange):
+    prefix = "data/spot/daily/klines/BTCUSDT/1m/"
+    for number in range(PAGE):
+        exchange.publish(f"{prefix}{'&' * 980}{number:04}", b"PK", sidecar=False)
+    with BucketListing(exchange.endpoint, QUICK, TIMEOUTS) as pages:
+        assert len(list(pages.objects(prefix))) == PAGE
+
+
+def test_pages_that_go_in_circles_are_given_up(exchange):
+    exchange.page, exchange.in_circles = 1, True
+    for day in ("2020-01-01", "2020-01-02"):
+        exchange.publish(KLINES.format(day=day), b"PK", sidecar=False)
+    with pytest.raises(
+        ListingError, match=r"goes in circles: behind '.*01-01.zip' it goes on at '.*01-01.zip'"
+    ):
+        found(exchange, klines(interval="1m", symbols=("BTCUSDT",)))
+
+
+@pytest.mark.parametrize("ask", [lambda pages: list(pages.folders("")), lambda pages: pages.find("k")])
+def test_a_redirect_to_another_server_is_refused(exchange, ask):
+    with FakeExchange() as other:
+        for key in (LISTING, "k"):
+            exchange.redirect(key, f"{other.endpoint.endpoint}/{other.bucket}/")
+        with (
+            BucketListing(exchange.endpoint, QUICK, TIMEOUTS) as pages,
+            pytest.raises(
+                RedirectRefusedError, match=rf"redirects to {other.endpoint.endpoint}/.*another server"
+            ),
+        ):
+            ask(pages)
+        assert other.requests == []
+
+
 def test_entities_are_not_expanded():
     bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa">]><ListBucketResult><Name>&a;</Name></ListBucketResult>'
     with pytest.raises(ListingError):
@@ -261,15 +320,15 @@ def test_an_endpoint_that_is_no_s3_service_is_refused():
 
 def test_a_head_request_tells_what_a_listing_would(exchange):
     exchange.publish("a/b c.zip", b"PK12")
-    with BucketListing(exchange.endpoint, QUICK) as listing:
-        listed = listing.find("a/b c.zip")
-        (same, *_) = listing.objects("a/")
+    with BucketListing(exchange.endpoint, QUICK, TIMEOUTS) as pages:
+        listed = pages.find("a/b c.zip")
+        (same, *_) = pages.objects("a/")
         assert listed == same
-        assert listing.find("a/nothing.zip") is None
+        assert pages.find("a/nothing.zip") is None
         exchange.fail("a/b c.zip", Failure.FORBIDDEN)
         with pytest.raises(AccessDeniedError):
-            listing.find("a/b c.zip")
+            pages.find("a/b c.zip")
 
 
 def test_a_connection_error_without_words_is_named_by_its_kind():
-    assert "ConnectError" in str(connection_error(httpx.ConnectError(""), "http://x/", QUICK))
+    assert "ConnectError" in str(connection_error(httpx.ConnectError(""), "http://x/", TIMEOUTS))

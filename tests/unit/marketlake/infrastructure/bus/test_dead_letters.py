@@ -42,3 +42,9 @@ def test_a_dead_letter_is_the_message_with_reason_and_origin() -> None:
 def test_a_letter_that_cannot_be_kept_is_not_lost(error: Exception) -> None:
     with pytest.raises(RetryLaterError, match=r"a dead letter could not be kept: (away|no)"):
         put(Bus(error), ValueError("x"))
+
+
+def test_a_reason_that_is_no_unicode_text_is_kept_as_far_as_it_is() -> None:
+    bus = Bus()
+    put(bus, ValueError("a\ud800b\0"))
+    assert bus.kept[0][1].header(REASON) == "a?b\0"

@@ -14,6 +14,7 @@ from obstore.store import MemoryStore
 from tests.unit.marketlake.pipeline.files import (
     FUNDING,
     KLINES,
+    LIMITS,
     SPOT_TRADES,
     TRADES,
     archive_file,
@@ -104,6 +105,7 @@ def test_the_end_of_lines_does_not_matter(lake, end):
 BAD = [
     ("text where a number belongs", kline(1, close="n/a"), "close: 'n/a' is no number"),
     ("too few columns", "1577836860000,2,3", "3 columns where 12 belong"),
+    ("no last column", kline(1).removesuffix(",0"), "11 columns where 12 belong"),
     ("too many columns", kline(1) + ",9", "13 columns where 12 belong"),
     ("nothing", "", "1 columns where 12 belong"),
     ("an empty field", kline(1, volume=""), "volume is empty"),
@@ -244,7 +246,7 @@ def test_a_market_that_the_venue_does_not_have_is_refused(lake):
 
 def test_a_file_that_is_not_in_landing_is_a_failure_of_the_store(lake):
     with pytest.raises(StorageError, match=r"reading object.zip from landing"):
-        bronze.ingest_object(archive_file(KLINES), MemoryStore(), "object.zip", lake)
+        bronze.ingest_object(archive_file(KLINES), MemoryStore(), "object.zip", lake, LIMITS)
 
 
 def test_the_tables_can_be_read_by_others_with_all_columns(lake):

@@ -51,6 +51,29 @@ def test_what_is_read_at_once_is_what_is_read_with_care(place, token):
     assert with_care.rows.equals(prepared._typed(at_once))
 
 
+@given(fields=st.lists(st.sampled_from(["", "1", "2.5", "true", "1778198400000"]), max_size=9))
+def test_a_row_of_any_width_is_read_at_once_as_with_care(fields):
+    text = f"{GOOD}\n{','.join(fields)}\n{GOOD}\n".encode()
+    prepared = parser()
+    at_once = prepared._read_at_once(text)
+    with_care = prepared._one_by_one(text)
+    assert at_once is None or with_care.bad.is_empty()
+    assert at_once is None or with_care.rows.equals(prepared._typed(at_once))
+
+
+@pytest.mark.parametrize("width", range(1, 8))
+def test_a_row_with_fewer_fields_is_bad_wherever_it_ends(width):
+    short = ",".join(GOOD.split(",")[:width])
+    batch = parser().parse(f"{GOOD}\n{short}\n{GOOD}\n".encode())
+    assert batch.rows["row_number"].to_list() == [1, 3]
+    assert batch.bad.rows() == [(2, short, f"{width} columns where 8 belong")]
+
+
+def test_an_empty_last_field_is_no_missing_one():
+    batch = parser().parse(f"{GOOD}\n{GOOD.removesuffix('true')}\n".encode())
+    assert batch.rows["is_best_match"].to_list() == [True, None]
+
+
 @given(rows=st.lists(st.lists(fields, min_size=6, max_size=9).map(",".join), max_size=5))
 def test_every_row_is_either_typed_or_told_with_a_reason(rows):
     text = "".join(f"{row}\n" for row in [GOOD, *rows])

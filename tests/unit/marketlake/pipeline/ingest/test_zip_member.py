@@ -4,21 +4,34 @@ import zipfile
 import obstore
 import pytest
 from marketlake.pipeline.ingest import zip_member as member
-from marketlake.pipeline.ingest.errors import CorruptZipError, MultipleMembersError
-from marketlake.pipeline.ingest.zip_member import open_member
+from marketlake.pipeline.ingest.errors import CorruptZipError, InflatedTooLargeError, MultipleMembersError
+from marketlake.pipeline.ingest.zip_member import InflationLimits, open_member
 from marketlake.sync.errors import EmptyFileError, NotAZipError
 from obstore.store import MemoryStore
 
 from tests.exchange import zip_of
-from tests.unit.marketlake.pipeline.files import zipped
+from tests.unit.marketlake.pipeline.files import LIMITS, zipped
 
 TEXT = b"".join(b"%d,%d\n" % (number, number * 7919 % 1000) for number in range(200_000))
 
 
-def opened(body: bytes):
+MIB = 1024 * 1024
+
+
+def opened(body: bytes, limits: InflationLimits = LIMITS):
     bucket = MemoryStore()
     obstore.put(bucket, "a.zip", body)
-    return open_member(bucket, "a.zip")
+    return open_member(bucket, "a.zip", limits)
+
+
+def saying(body: bytes, *, size: int | None = None, compressed: int | None = None) -> bytes:
+    """The same zip with another inflated or compressed size in its directory."""
+    changed = bytearray(body)
+    at = changed.rindex(b"PK\x01\x02")
+    for place, value in ((at + 20, compressed), (at + 24, size)):
+        if value is not None:
+            changed[place : place + 4] = value.to_bytes(4, "little")
+    return bytes(changed)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
@@ -131,3 +144,44 @@ def test_a_member_without_bytes_is_noticed():
     )
     with pytest.raises(CorruptZipError, match="0 bytes"):
         list(none.pieces())
+
+
+def test_a_member_beyond_the_size_that_is_taken_is_refused_before_it_is_inflated():
+    body = zipped(TEXT)
+    assert opened(body, InflationLimits(size=len(TEXT), ratio=200)).size == len(TEXT)
+    with pytest.raises(
+        InflatedTooLargeError, match=rf"inflates to {len(TEXT)} bytes; at most 1000 are taken"
+    ):
+        opened(body, InflationLimits(size=1000, ratio=200))
+
+
+def test_a_zip_bomb_is_refused_before_it_is_inflated():
+    body = zipped(bytes(64 * MIB))
+    with pytest.raises(InflatedTooLargeError, match=r"more than 200 times as many, as in a zip bomb"):
+        opened(body)
+    assert opened(body, InflationLimits(size=LIMITS.size, ratio=1032)).size == 64 * MIB
+
+
+def test_a_small_file_may_be_compressed_as_well_as_it_can_be():
+    assert opened(zipped(bytes(16 * MIB))).size == 16 * MIB
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_bomb_whose_directory_says_less_is_inflated_no_further_than_it_says(method):
+    bomb = opened(saying(zipped(bytes(64 * MIB), method=method), size=1000))
+    came = []
+    with pytest.raises(CorruptZipError, match=r"more than the 1000 bytes came out that its directory says"):
+        came.extend(bomb.pieces())
+    assert came == []
+
+
+def test_a_directory_that_says_more_compressed_bytes_than_the_zip_has_is_refused():
+    with pytest.raises(NotAZipError, match=r"says that the member ends at byte 4000000\d+, but the zip has"):
+        opened(saying(zipped(TEXT), compressed=4_000_000_000))
+
+
+def test_a_directory_that_is_larger_than_any_is_not_read(monkeypatch):
+    monkeypatch.setattr(member, "LONGEST_DIRECTORY", 70_000)
+    body = zip_of({f"{number}.csv": "1" for number in range(2_000)})
+    with pytest.raises(NotAZipError, match=r"its directory has more than 70000 bytes"):
+        opened(body)
