@@ -7,7 +7,7 @@ from marketlake.cli import publish
 from marketlake.cli.exit_codes import UsageError
 from marketlake.cli.publish import etag_of, read_tree
 
-SAMPLES = Path(__file__).parents[3] / "samples"
+SAMPLES = Path(__file__).parents[4] / "samples"
 
 
 def test_the_samples_are_an_archive_tree() -> None:
