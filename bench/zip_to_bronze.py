@@ -21,15 +21,15 @@ from statistics import median
 import obstore
 import polars as pl
 from deltalake import write_deltalake
-from marketlake.archive.model import ArchiveFile, Frequency
-from marketlake.lake.parquet import ParquetStream
-from marketlake.processing.bronze import bronze_shape, ingest
-from marketlake.processing.member import InflationLimits, open_member
-from marketlake.processing.parse import CsvParser, text_batches
-from marketlake.processing.tables import AGG_TRADES, file_columns
+from marketlake.domain.archive import ArchiveFile, Frequency
+from marketlake.infrastructure.storage.parquet import ParquetStream
+from marketlake.infrastructure.storage.stores import Lake, landing_store
+from marketlake.pipeline.contracts.tables import AGG_TRADES, file_columns
+from marketlake.pipeline.ingest.bronze import bronze_shape, ingest
+from marketlake.pipeline.ingest.csv_parser import CsvParser, text_batches
+from marketlake.pipeline.ingest.zip_member import InflationLimits, open_member
 from marketlake.settings import Collection, ObjectStore
 from marketlake.sync.copy import CopiedObject
-from marketlake.sync.stores import Lake, landing_store
 
 from tests import servers
 from tests.furnishing import own_buckets

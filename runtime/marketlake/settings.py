@@ -16,13 +16,17 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from marketlake.errors import MarketlakeError
+
 ENV_PREFIX = "MARKETLAKE_"
 PLATFORM_FILE_VARIABLE = "MARKETLAKE_PLATFORM_FILE"
 """Names the platform file of a command line explicitly; otherwise it is found by the environment's name."""
 
 
-class SettingsError(Exception):
+class SettingsError(MarketlakeError):
     """The settings cannot be read; the message says from where, why, and what to do."""
+
+    code = "settings"
 
 
 class _Part(BaseModel):
@@ -113,7 +117,7 @@ class Collection(_Part):
 
     concurrency: int = Field(default=2, ge=1, le=64)
     """Files that one worker process works on at once."""
-    attempts: int = Field(default=6, ge=1, le=100)
+    attempts: int = Field(default=8, ge=1, le=100)
     """Tries per file before an error that may pass is recorded as a failure; waits between them double."""
     requests_per_second: float = Field(default=20.0, gt=0)
     """Files that one worker process begins to read per second and venue host, at most."""

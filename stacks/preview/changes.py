@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from marketlake.telemetry.redaction import Redaction
+from marketlake.infrastructure.telemetry.redaction import Redaction
 
 from policies.rules.secrecy import names_secret
 

@@ -142,7 +142,7 @@ class CollectionSettings(Section):
     started beyond 80 % of it."""
     concurrency: int = Field(default=2, ge=1, le=64)
     """Files that one worker works on at once."""
-    attempts: int = Field(default=6, ge=1, le=100)
+    attempts: int = Field(default=8, ge=1, le=100)
     """Tries per file before an error that may pass counts as a failure; the waits between them double."""
     requests_per_second: float = Field(default=20.0, gt=0, le=10_000)
     """Files that one worker begins to read per second and venue host, at most."""

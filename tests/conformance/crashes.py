@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from marketlake.events.connection import client_configuration
+from marketlake.infrastructure.bus.connection import client_configuration
 
 from tests.conformance.chaos import Round
 from tests.conformance.holdings import DAYS, SERVICES, counts, publish_trades, rows_of, whole

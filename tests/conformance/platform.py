@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Self
 
 import yaml
 from confluent_kafka.admin import AdminClient
-from marketlake.cli.outcome import PlatformUnreachableError
-from marketlake.cli.status import declare_target, look_at
-from marketlake.events.connection import client_configuration
-from marketlake.processing.query import query
+from marketlake.cli.exit_codes import PlatformUnreachableError
+from marketlake.cli.status import report_of, target_of
+from marketlake.infrastructure.bus.connection import client_configuration
+from marketlake.pipeline.serving.query import query
 from marketlake.settings import ServiceInfo, Settings
 
 from stacks.engine.workspace import Workspace
@@ -221,11 +221,11 @@ class Platform(ABC):
         """What `marketlake status` sees, likewise; nothing where the cluster does not answer."""
         settings = self.settings
         try:
-            place = declare_target(settings)
+            target = target_of(settings)
         except PlatformUnreachableError:
             return []
         with ThreadPoolExecutor(len(settings.services)) as pool:
-            return [asdict(seen) for seen in pool.map(partial(look_at, place=place), settings.services)]
+            return [asdict(seen) for seen in pool.map(partial(report_of, target=target), settings.services)]
 
     def status_with_memory(self, seconds: float = 120) -> list[dict[str, Any]]:
         """The status once all memory is seen: where a cluster measures it, that takes a minute."""

@@ -14,23 +14,26 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from marketlake.archive.binance import Binance
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.collection import assignments, batches, collector, worker
-from marketlake.collection.batches import BatchState, Progress
-from marketlake.collection.collector import Ingest
-from marketlake.collection.orchestrator import (
+from marketlake.archive import ledger
+from marketlake.archive.collection import batches, collector
+from marketlake.archive.collection.batches import BatchState, Progress
+from marketlake.archive.collection.collector import Collector, Ingest
+from marketlake.archive.collection.orchestrator import (
     BatchCancelledError,
     CollectionStoppedError,
     Orchestrator,
 )
-from marketlake.collection.tasks import FileTask
-from marketlake.database import Connection, Postgres, migrate
-from marketlake.events.envelope import Event, Message
-from marketlake.events.outbox import Relay
-from marketlake.events.producer import Producer
-from marketlake.processing.bronze import ingest
+from marketlake.archive.collection.tasks import FileTask
+from marketlake.archive.discovery.discover import discover
+from marketlake.archive.venues.binance import Binance
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.infrastructure.bus.envelope import Event, Message
+from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.producer import Producer
+from marketlake.infrastructure.postgres import Connection, Postgres, migrate
+from marketlake.infrastructure.storage.errors import StorageError
+from marketlake.pipeline.ingest.bronze import ingest
+from marketlake.pipeline.ingest.errors import SchemaChangedError
 from marketlake.settings import (
     Collection,
     Database,
@@ -40,15 +43,14 @@ from marketlake.settings import (
     VenueEndpoint,
     WorkflowEngine,
 )
-from marketlake.sync import ledger
 from marketlake.sync.copy import copy_file
-from marketlake.sync.errors import SchemaChangedError, StorageError
+from marketlake.workers import assignments, worker
 
 from tests import servers
 from tests.exchange import Failure, FakeExchange
 from tests.furnishing import messages, own_buckets, own_topics
 from tests.patience import eventually
-from tests.unit.processing.files import LIMITS
+from tests.unit.marketlake.pipeline.files import LIMITS
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 KLINES = Selection(venue="binance", market="spot", data_type="klines")
@@ -103,8 +105,8 @@ class Platform:
         stop = threading.Event()
         thread = threading.Thread(
             target=worker.run,
-            args=(self.settings,),
-            kwargs={"copy": copy, "ingest": bronze, "stop": stop},
+            args=(self.settings, partial(Collector, copy=copy, ingest=bronze)),
+            kwargs={"stop": stop},
         )
         thread.start()
         try:
@@ -448,7 +450,7 @@ def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) ->
                 connection,
                 batch_id,
                 topic=platform.settings.event_bus.tasks_topic,
-                traceparent=None,
+                event_of=partial(FileTask.asked_again, traceparent=None),
                 older_than_s=0,
             )
             connection.execute("update task set state = 'done' where key = %s", [KEY_1])
@@ -470,7 +472,10 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
             )
             assert (
                 assignments.redispatch_lapsed(
-                    connection, batch_id, topic=platform.settings.event_bus.tasks_topic, traceparent=None
+                    connection,
+                    batch_id,
+                    topic=platform.settings.event_bus.tasks_topic,
+                    event_of=partial(FileTask.asked_again, traceparent=None),
                 )
                 == 3
             )
@@ -483,7 +488,7 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
 def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 1.0)
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 1.0)
     with platform.batch(patience_s=2) as (_, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         with pytest.raises(CollectionStoppedError, match="no collection worker") as caught:
@@ -497,7 +502,7 @@ def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
 def test_tasks_that_the_event_bus_lost_are_asked_for_again(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 2.0)
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 2.0)
     with platform.batch() as (_, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         renewed = own_topics(platform.settings.event_bus)

@@ -9,19 +9,19 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.database import DatabaseUnavailableError, Postgres, SchemaError, migrate
-from marketlake.database.locks import LockGivenUpError, hold
-from marketlake.database.migrations import Migration, packaged
+from marketlake.archive import ledger
+from marketlake.archive.ledger import LedgerEntry, Receipt
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, SchemaError, migrate
+from marketlake.infrastructure.postgres.locks import LockGivenUpError, hold
+from marketlake.infrastructure.postgres.migrations import Migration, packaged
 from marketlake.settings import Database
-from marketlake.sync import ledger
-from marketlake.sync.ledger import LedgerEntry, Receipt
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from tests import servers
 from tests.patience import eventually
-from tests.unit.collection.samples import archive_file
+from tests.unit.marketlake.archive.samples import archive_file
 
 BATCH = UUID(int=5)
 

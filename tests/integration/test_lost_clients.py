@@ -5,8 +5,8 @@ import socket
 import time
 
 import pytest
-from marketlake.database import postgres as connections
-from marketlake.database.postgres import Connection, Postgres
+from marketlake.infrastructure.postgres import connections
+from marketlake.infrastructure.postgres.connections import Connection, Postgres
 from marketlake.settings import Database
 
 LOCK = 4711

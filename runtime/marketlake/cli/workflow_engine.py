@@ -3,14 +3,14 @@
 Source: the OpenAPI document of Prefect 3.8 (``/deployments``, ``/flow_runs``).
 """
 
-import time
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 
-from marketlake.cli.outcome import PlatformUnreachableError
+from marketlake.cli.exit_codes import PlatformUnreachableError
+from marketlake.retry import Backoff, retry
 from marketlake.settings import WorkflowEngine
 
 TIMEOUT_S = 10.0
@@ -109,7 +109,7 @@ class WorkflowClient:
         """Cancel a run that has not begun; returns whether the server took it."""
         return self._put(run_id, {"type": "CANCELLED", "message": "cancelled by marketlake collect"})
 
-    def bury(self, run_id: str) -> bool:
+    def mark_crashed(self, run_id: str) -> bool:
         """Have a run that was killed, worker and all, count as crashed; returns whether the server took it."""
         return self._put(
             run_id, {"type": "CRASHED", "message": "killed: it gave no sign of life"}, force=True
@@ -120,29 +120,35 @@ class WorkflowClient:
         return f"{self._engine.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
 
     def _put(self, run_id: str, state: dict[str, str], *, force: bool = False) -> bool:
-        wish = {"state": state, "force": force}
+        body = {"state": state, "force": force}
         try:
-            self._http.post(f"/flow_runs/{run_id}/set_state", json=wish).raise_for_status()
+            self._http.post(f"/flow_runs/{run_id}/set_state", json=body).raise_for_status()
         except httpx.HTTPError:
             return False
         return True
 
     def _patiently(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
+        def request() -> httpx.Response:
             try:
                 response = self._http.request(method, path, json=body)
-                if response.status_code < 500:
-                    return response
-                reason = f"HTTP {response.status_code}"
             except httpx.HTTPError as error:
-                reason = str(error) or type(error).__name__
-            if time.monotonic() > deadline:
-                raise PlatformUnreachableError(
-                    f"the workflow engine at {self._engine.api_url} does not answer: {reason}. "
-                    "Look at `marketlake status`; `make up` starts what was stopped."
-                )
-            time.sleep(0.5)
+                raise self._no_answer(str(error) or type(error).__name__) from error
+            if response.status_code >= 500:
+                raise self._no_answer(f"HTTP {response.status_code}")
+            return response
+
+        return retry(
+            request,
+            backoff=Backoff(timeout_s=PATIENCE_S, longest_wait_s=2.0),
+            on=PlatformUnreachableError,
+            tell=lambda _: None,
+        )
+
+    def _no_answer(self, reason: str) -> PlatformUnreachableError:
+        return PlatformUnreachableError(
+            f"the workflow engine at {self._engine.api_url} does not answer: {reason}. "
+            "Look at `marketlake status`; `make up` starts what was stopped."
+        )
 
     def _accepted(self, response: httpx.Response) -> dict[str, Any]:
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:

@@ -1,18 +1,14 @@
-"""Requests to a venue: anonymous, path-style, patient with what passes, clear about what does not.
+"""Requests to a venue: anonymous, path-style, clear about what fails.
 
 A venue is not trusted: redirects stay on its server, and what is read into memory is bounded while it comes.
 """
 
-import asyncio
 import contextlib
-import logging
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -26,12 +22,10 @@ from marketlake.sync.errors import (
     RedirectRefusedError,
     RequestRefusedError,
     StalledError,
-    SyncError,
     VenueError,
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.telemetry import metrics
 
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""
@@ -40,82 +34,25 @@ HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
 MOST_REDIRECTS = 3
 """Redirects that are followed for one request."""
 
-log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-
-def note_retry(error: SyncError, pause: float) -> None:
-    """Count a repeated attempt, and say why and when it is made."""
-    metrics.retries().add(1, {"code": error.code})
-    log.warning("trying again in %.1f s: %s: %s", pause, error.code, error)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often, and after which pause, a request that may still succeed is made again."""
+class Timeouts:
+    """How long a venue is waited for."""
 
-    attempts: int = 5
-    """Including the first."""
-    first_delay: float = 0.5
-    """Seconds before the second attempt; doubled for each further one; up to a quarter more at random."""
-    longest_delay: float = 30.0
-    """Seconds; also the longest that a venue's Retry-After is honoured within one call."""
-    connect_timeout: float = 10.0
-    """Seconds."""
-    read_timeout: float = 30.0
+    connect_s: float = 10.0
+    read_s: float = 30.0
     """Seconds without a byte after which a connection counts as stalled."""
-    body_timeout: float = 60.0
+    body_s: float = 60.0
     """Seconds after which a checksum file or a listing page that still comes counts as stalled."""
-    on_retry: Callable[[SyncError, float], None] = note_retry
-    """Told of each failed attempt that is followed by another, and of the pause in seconds."""
 
-    def timeout(self) -> httpx.Timeout:
-        """The same limits in the HTTP client's words."""
-        return httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
-
-    def run(self, attempt: Callable[[], _T]) -> _T:
-        """Call until it succeeds, fails for good, or attempts are used up; the last error is raised then."""
-        for delay in self._delays():
-            try:
-                return attempt()
-            except SyncError as error:
-                pause = self._pause(error, delay)
-                if pause is None:
-                    raise
-                self.on_retry(error, pause)
-                time.sleep(pause)
-        return attempt()
-
-    async def run_async(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """:meth:`run` for coroutines."""
-        for delay in self._delays():
-            try:
-                return await attempt()
-            except SyncError as error:
-                pause = self._pause(error, delay)
-                if pause is None:
-                    raise
-                self.on_retry(error, pause)
-                await asyncio.sleep(pause)
-        return await attempt()
-
-    def _delays(self) -> Iterator[float]:
-        for number in range(self.attempts - 1):
-            yield min(self.first_delay * 2**number, self.longest_delay)
-
-    def _pause(self, error: SyncError, delay: float) -> float | None:
-        if not error.retriable:
-            return None
-        asked = getattr(error, "retry_after", None)
-        if asked is None:
-            return delay * (1 + random.random() / 4)  # noqa: S311 - jitter, not a secret
-        return asked if asked <= self.longest_delay else None
+    def to_httpx(self) -> httpx.Timeout:
+        """Return the same limits in the HTTP client's words."""
+        return httpx.Timeout(self.read_s, connect=self.connect_s, pool=None)
 
 
-def venue_client(retry: RetryPolicy) -> httpx.AsyncClient:
+def venue_client(timeouts: Timeouts) -> httpx.AsyncClient:
     """Connections to venues, to be shared by the copies of one event loop; use it as a context manager."""
-    return httpx.AsyncClient(headers=HEADERS, timeout=retry.timeout())
+    return httpx.AsyncClient(headers=HEADERS, timeout=timeouts.to_httpx())
 
 
 def object_url(endpoint: VenueEndpoint, key: str) -> str:
@@ -125,7 +62,7 @@ def object_url(endpoint: VenueEndpoint, key: str) -> str:
 
 @contextlib.contextmanager
 def stream(client: httpx.Client, method: str, url: str) -> Iterator[httpx.Response]:
-    """The response to a request, behind redirects within the venue's server; its body is still to be read.
+    """Yield the response to a request, behind redirects within the venue's server; its body is still to be read.
 
     Raises:
         RedirectRefusedError: a redirect leads to another server, or there are too many.
@@ -181,23 +118,23 @@ def _too_many_redirects(url: str, last: httpx.Request) -> RedirectRefusedError:
 
 
 class BoundedBody:
-    """A short body that is held in memory while it comes: no longer, and for no longer, than it may be.
+    """Holds a short body in memory while it comes, bounded in bytes and in time.
 
     Args:
         what: whose body it is (a URL).
         most: bytes that it may have.
-        policy: says how long it may take.
+        within_s: seconds that it may take.
     """
 
-    def __init__(self, what: str, *, most: int, policy: RetryPolicy) -> None:
+    def __init__(self, what: str, *, most: int, within_s: float) -> None:
         self._what = what
         self._most = most
-        self._within = policy.body_timeout
-        self._until = time.monotonic() + policy.body_timeout
+        self._within = within_s
+        self._until = time.monotonic() + within_s
         self._held = bytearray()
 
     def read(self, response: httpx.Response) -> bytes:
-        """All of the response's body.
+        """Return all of the response's body.
 
         Raises:
             OversizedAnswerError: it is longer; the rest was not read.
@@ -229,11 +166,11 @@ class BoundedBody:
             )
 
 
-def connection_error(error: httpx.TransportError, what: str, policy: RetryPolicy) -> VenueError:
+def connection_error(error: httpx.TransportError, what: str, timeouts: Timeouts) -> VenueError:
     """What a failed connection means for `what` (a URL)."""
     if isinstance(error, httpx.ReadTimeout):
         return StalledError(
-            f"{what}: nothing came for {policy.read_timeout:g} s, the connection is stalled. "
+            f"{what}: nothing came for {timeouts.read_s:g} s, the connection is stalled. "
             "It is tried again by itself; if it persists, look at the network or the venue's status page."
         )
     reason = str(error) or type(error).__name__

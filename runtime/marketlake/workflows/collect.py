@@ -19,36 +19,31 @@ from prefect.client.schemas.objects import State
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Cancelled, Completed, Failed
 
-from marketlake import telemetry
-from marketlake.archive.catalogue import Catalogue
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.archive.venue import SelectionError, Venue, load_venue
-from marketlake.collection import batches
-from marketlake.collection.batches import BatchState, Failure, Progress
-from marketlake.collection.orchestrator import BatchCancelledError, CollectionStoppedError, Orchestrator
-from marketlake.collection.tasks import selection_from_json
-from marketlake.database import DatabaseUnavailableError, Postgres, migrate
-from marketlake.events.connection import EventBusRefusedError
-from marketlake.events.outbox import Relay
-from marketlake.events.producer import Producer
-from marketlake.processing.silver import refine_series
+from marketlake.archive.collection import batches, scope
+from marketlake.archive.collection import silver_refresh as refinement
+from marketlake.archive.collection.batches import BatchState, Failure, Progress
+from marketlake.archive.collection.orchestrator import (
+    BatchCancelledError,
+    CollectionStoppedError,
+    Orchestrator,
+)
+from marketlake.archive.collection.tasks import selection_from_json
+from marketlake.archive.discovery.catalogue import Catalogue
+from marketlake.archive.discovery.discover import discover
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.domain.venue import Venue, load_venue
+from marketlake.errors import MarketlakeError
+from marketlake.infrastructure import telemetry
+from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.producer import Producer
+from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
+from marketlake.infrastructure.storage.stores import Lake
+from marketlake.infrastructure.telemetry.redaction import Redaction, RedactionFilter, secrets_of
+from marketlake.pipeline.batch.silver import refine_series
 from marketlake.settings import Settings, VenueEndpoint
-from marketlake.sync.errors import SyncError
-from marketlake.sync.stores import Lake
-from marketlake.telemetry.redaction import Redaction, RedactionFilter, secrets_of
-from marketlake.workflows import refinement, scope
 from marketlake.workflows.summary import markdown
 
 log = logging.getLogger(__name__)
-
-_EXPECTED = (
-    SelectionError,
-    SyncError,
-    CollectionStoppedError,
-    DatabaseUnavailableError,
-    EventBusRefusedError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +73,7 @@ def collect(
     """Bring the selected files in.
 
     Args:
-        selection: fields of a :class:`~marketlake.archive.model.Selection` as JSON values; `venue` at least.
+        selection: fields of a :class:`~marketlake.domain.archive.Selection` as JSON values; `venue` at least.
         batch_id: UUID under which PostgreSQL keeps the state; a new one if None, e.g. when started in the UI.
         traceparent: W3C trace context to continue.
         venue_endpoint: `endpoint` and `bucket` to read instead of the environment's.
@@ -128,8 +123,8 @@ def _collect(
             return _steps(run, scope.datasets(venue, selection))
         except BatchCancelledError as error:
             return Cancelled(message=str(error))
-        except _EXPECTED as error:
-            _note_failure(postgres, batch_id, getattr(error, "code", type(error).__name__), str(error))
+        except MarketlakeError as error:
+            _note_failure(postgres, batch_id, error.code, str(error))
             return Failed(message=str(error))
         except Exception as error:
             _note_failure(postgres, batch_id, "unexpected", f"{type(error).__name__}: {error}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from marketlake.collection.batches import Failure, Progress
+from marketlake.archive.collection.batches import Failure, Progress
 
 _SHOWN = 100
 

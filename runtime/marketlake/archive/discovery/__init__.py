@@ -1,0 +1,1 @@
+"""Which files a venue publishes: listing, discovery and the catalogue."""

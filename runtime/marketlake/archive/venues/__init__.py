@@ -1,0 +1,1 @@
+"""The venue plug-ins that come with the runtime."""

@@ -1,0 +1,1 @@
+"""From bronze to silver, period by period."""

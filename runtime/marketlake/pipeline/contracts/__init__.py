@@ -1,0 +1,1 @@
+"""What each table of the lake promises: columns, keys and checks."""

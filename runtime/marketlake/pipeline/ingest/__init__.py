@@ -1,0 +1,1 @@
+"""From landing to bronze: each file's rows, typed."""

@@ -1,0 +1,1 @@
+"""Gaps in a series, and the quarantine of rows that are not data."""
