@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from components.kubernetes.placing import Images
 from stacks import leftovers
 from stacks.cluster import ClusterAccess, ClusterUnreachableError
-from stacks.fitness import check_fitness
+from stacks.fitness import check_fitness, closed_servers
 from stacks.needs import NotEnoughError, needs_of
 from stacks.pending import PendingCreate
 from stacks.settings import EnvironmentSettings
@@ -54,6 +54,7 @@ class ClusterPremises:
         """Look at the cluster's version, room, storage classes and namespace, and for a way to its Services."""
         needs, survey = needs_of(self.settings, is_new=True), self.access.survey()
         warnings = check_fitness(survey, needs, self.settings, self.environment)
+        warnings += closed_servers(self.settings, _addresses_of)
         if survey.front is not None:
             _require_way(survey.front)
         return warnings
@@ -149,6 +150,15 @@ def _require_way(front: str) -> None:
             f"does not answer ({error}). Run this on a node or in its network, or lead a way there: "
             "docs/cluster.md#another-cluster has those for kind, k3s and EKS."
         ) from None
+
+
+def _addresses_of(host: str) -> list[str]:
+    """The IPv4 addresses that a name has here; none if it has none."""
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({str(address[0]) for *_, address in found})
 
 
 def _programs(settings: EnvironmentSettings) -> list[Program]:
