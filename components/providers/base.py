@@ -230,13 +230,14 @@ def _without_reserved(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known_to(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `values` that `model`, and the models of its fields, have a field for."""
+    """Return those of `values` that `model`, and the models of its fields, have a field for."""
     known: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if name in values:
             inner, value = field.annotation, values[name]
-            nested = isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping)
-            known[name] = _known_to(inner, value) if nested else value
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+                value = _known_to(inner, value)
+            known[name] = value
     return known
 
 
