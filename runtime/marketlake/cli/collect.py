@@ -6,17 +6,18 @@ from uuid import UUID, uuid4
 
 from opentelemetry.trace import SpanKind
 
-from marketlake.archive.collection import batches, scope
+from marketlake.archive.collection import batches
+from marketlake.archive.collection.plan import selected_datasets
 from marketlake.archive.collection.tasks import selection_to_json
 from marketlake.cli.exit_codes import ExitCode, UsageError, say
 from marketlake.cli.follower import Follower, RunResult
 from marketlake.cli.output import print_json, print_table, size
 from marketlake.cli.selection import SelectionOptions, endpoint_from, select
-from marketlake.cli.workflow_engine import WorkflowClient
 from marketlake.domain.archive import Selection
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.settings import Settings, VenueEndpoint
+from marketlake.workflows.engine import WorkflowClient
 
 _SHOWN_FAILURES = 50
 
@@ -35,7 +36,7 @@ def run(
         raise UsageError(
             f"this would collect all of {venue.name}: narrow it down with --market or --type, or say --all."
         )
-    scope.datasets(venue, selection)  # refuse what cannot be collected before anything is started
+    selected_datasets(venue, selection)  # refuse what cannot be collected before anything is started
     endpoint = endpoint_from(venue_endpoint, venue.default_endpoint) if venue_endpoint else None
     settings = Settings.load(environment)
     telemetry.configure("marketlake-cli", settings, stream=None)

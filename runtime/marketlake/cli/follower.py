@@ -10,8 +10,8 @@ from uuid import UUID
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress
 from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError, say
-from marketlake.cli.workflow_engine import FlowRun, WorkflowClient
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
+from marketlake.workflows.engine import FlowRun, WorkflowClient
 
 _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0

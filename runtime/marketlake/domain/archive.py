@@ -53,3 +53,14 @@ class ArchiveFile:
     """UTC."""
     sidecar_key: str | None = field(default=None)
     """Key of the checksum file, None where the listing has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One symbol's rows of one data type (and interval) at one market of a venue."""
+
+    venue: str
+    market: str
+    data_type: str
+    symbol: str
+    interval: str | None

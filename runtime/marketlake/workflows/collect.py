@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Cancelled, Completed, Failed
 
-from marketlake.archive.collection import batches, scope
+from marketlake.archive.collection import batches
 from marketlake.archive.collection import silver_refresh as refinement
 from marketlake.archive.collection.batches import BatchState, Failure, Progress
 from marketlake.archive.collection.orchestrator import (
@@ -27,6 +27,7 @@ from marketlake.archive.collection.orchestrator import (
     CollectionStoppedError,
     Orchestrator,
 )
+from marketlake.archive.collection.plan import selected_datasets
 from marketlake.archive.collection.tasks import selection_from_json
 from marketlake.archive.discovery.catalogue import Catalogue
 from marketlake.archive.discovery.discover import discover
@@ -120,7 +121,7 @@ def _collect(
                 endpoint=endpoint,
             )
             run = Run(settings, postgres, orchestrator, batch_id, venue, endpoint)
-            return _steps(run, scope.datasets(venue, selection))
+            return _steps(run, selected_datasets(venue, selection))
         except BatchCancelledError as error:
             return Cancelled(message=str(error))
         except MarketlakeError as error:

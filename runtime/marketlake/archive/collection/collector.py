@@ -5,8 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from datetime import date
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -28,8 +27,10 @@ from marketlake.infrastructure.bus.envelope import EnvelopeError, Event, Message
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
 from marketlake.infrastructure.postgres.locks import LockGivenUpError
 from marketlake.infrastructure.telemetry import metrics
+from marketlake.pipeline.ingest.bronze import Ingested
 from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry
 from marketlake.settings import ObjectStore, Settings, VenueEndpoint
+from marketlake.sync.copy import CopiedObject
 from marketlake.sync.errors import VenueError
 from marketlake.sync.limits import HostLimiter
 from marketlake.workers import assignments
@@ -53,28 +54,22 @@ class FileLockedError(MarketlakeError):
     code = "file-locked"
 
 
-class Copied(Protocol):
-    """What a copy into landing tells."""
+class Copy(Protocol):
+    """Streams a file into landing (:func:`marketlake.sync.copy.copy_file`)."""
 
-    key: str
-    sha256: str
-    version_id: str | None
-    already_there: bool
-
-
-class Ingested(Protocol):
-    """What the ingestion into bronze tells."""
-
-    rows: int
-    quarantined: int
-    version: int | None
-    first_day: date | None
-    last_day: date | None
-    header: bool
+    def __call__(
+        self, file: ArchiveFile, endpoint: VenueEndpoint, store: ObjectStore, /
+    ) -> Coroutine[Any, Any, CopiedObject]:
+        """Return the object in landing, copied now or before."""
+        ...
 
 
-Copy = Callable[[ArchiveFile, VenueEndpoint, ObjectStore], Coroutine[Any, Any, Any]]
-Ingest = Callable[[ArchiveFile, Any, ObjectStore], Any]
+class Ingest(Protocol):
+    """Writes a copied file's rows to bronze (:func:`marketlake.pipeline.ingest.bronze.ingest`)."""
+
+    def __call__(self, file: ArchiveFile, copied: CopiedObject, store: ObjectStore, /) -> Ingested:
+        """Return what the bronze table holds of the file now."""
+        ...
 
 
 class Collector:
@@ -242,7 +237,7 @@ class Collector:
         return outcome
 
     def _write_down(
-        self, session: Connection, task: FileTask, copied: Copied, ingested: Ingested, outcome: str
+        self, session: Connection, task: FileTask, copied: CopiedObject, ingested: Ingested, outcome: str
     ) -> None:
         """Ledger entry, end of the task and event, all or nothing; fails if the lock was lost."""
         receipt = Receipt(

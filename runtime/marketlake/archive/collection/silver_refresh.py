@@ -7,11 +7,10 @@ from itertools import groupby
 
 from marketlake.archive import ledger
 from marketlake.archive.ledger import LedgerEntry
-from marketlake.domain.archive import Selection
+from marketlake.domain.archive import Selection, Series
 from marketlake.infrastructure.postgres import Postgres
 from marketlake.infrastructure.postgres.locks import hold
 from marketlake.pipeline.batch.silver import Refined
-from marketlake.pipeline.batch.silver_rules import Series
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from opentelemetry import trace
 
+from marketlake.domain.archive import Series
+from marketlake.domain.period import period_bounds, period_name
 from marketlake.infrastructure.storage.delta import (
     DataFile,
     Scope,
@@ -24,8 +26,7 @@ from marketlake.infrastructure.storage.delta import (
     write_file,
 )
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
-from marketlake.pipeline.batch.period import period_bounds, period_name
-from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, Series, refine_rows
+from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest.bronze import bronze_shape

@@ -5,24 +5,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from marketlake.domain.archive import Frequency
+from marketlake.domain.archive import Frequency, Series
 from marketlake.domain.venue import load_venue
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
 
 PERIOD = "period"
 _ORIGIN = ("source_key", ROW_NUMBER)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """One symbol's rows of one data type (and interval) at one market of a venue."""
-
-    venue: str
-    market: str
-    data_type: str
-    symbol: str
-    interval: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

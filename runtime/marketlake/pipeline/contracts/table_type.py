@@ -14,6 +14,7 @@ from enum import StrEnum
 import polars as pl
 import pyarrow as pa
 
+from marketlake.domain.period import Period
 from marketlake.errors import MarketlakeError
 
 
@@ -66,14 +67,6 @@ class Column:
     def arrow(self) -> pa.Field:
         """Its type in a file."""
         return pa.field(self.name, _ARROW[self.kind], nullable=self.optional)
-
-
-class Period(StrEnum):
-    """How much time one partition of a silver table covers: the length of its name, an ISO date cut short."""
-
-    DAY = "%Y-%m-%d"
-    MONTH = "%Y-%m"
-    YEAR = "%Y"
 
 
 @dataclass(frozen=True, slots=True)

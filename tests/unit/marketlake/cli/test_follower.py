@@ -10,8 +10,8 @@ from marketlake.archive.collection.batches import BatchState, Progress
 from marketlake.cli import follower as following
 from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError
 from marketlake.cli.follower import Follower
-from marketlake.cli.workflow_engine import FlowRun
 from marketlake.infrastructure.postgres import DatabaseUnavailableError
+from marketlake.workflows.engine import FlowRun
 
 BATCH = UUID(int=3)
 BEGUN = Progress(

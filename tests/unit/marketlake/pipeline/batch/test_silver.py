@@ -2,9 +2,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from marketlake.domain.archive import Series
 from marketlake.pipeline.batch import silver
 from marketlake.pipeline.batch.silver import refine_series
-from marketlake.pipeline.batch.silver_rules import Series
 
 from tests.unit.marketlake.pipeline.files import (
     FUNDING,

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 from marketlake.archive.discovery.catalogue import Catalogue
+from marketlake.domain.archive import Series
 from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.pipeline.batch.silver import refine_series
-from marketlake.pipeline.batch.silver_rules import Series
 from marketlake.pipeline.serving.query import SqlError, query_lake, tables
 from obstore.store import MemoryStore
 

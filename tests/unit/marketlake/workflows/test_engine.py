@@ -7,10 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from marketlake.cli import workflow_engine
-from marketlake.cli.exit_codes import PlatformUnreachableError
-from marketlake.cli.workflow_engine import WorkflowClient
 from marketlake.settings import WorkflowEngine
+from marketlake.workflows import engine as workflow_engine
+from marketlake.workflows.engine import (
+    WorkflowClient,
+    WorkflowEngineRefusedError,
+    WorkflowEngineUnavailableError,
+)
 
 RUN = {"id": "r1", "state_type": "SCHEDULED", "state": {"message": None}}
 
@@ -90,23 +93,43 @@ def test_a_server_that_starts_up_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "answer", "message"),
+    ("place", "answer", "message", "error"),
     [
-        (("GET", "/api/deployments/name/collect/collect"), (404, {}), "has no deployment 'collect/collect'"),
-        (("GET", "/api/deployments/name/collect/collect"), (401, {}), "refuses the credentials"),
-        (("GET", "/api/deployments/name/collect/collect"), (500, {}), "does not answer: HTTP 500"),
-        (("POST", "/api/deployments/d1/create_flow_run"), (422, {"detail": "bad"}), "HTTP 422: .*bad"),
+        (
+            ("GET", "/api/deployments/name/collect/collect"),
+            (404, {}),
+            "has no deployment 'collect/collect'",
+            WorkflowEngineRefusedError,
+        ),
+        (
+            ("GET", "/api/deployments/name/collect/collect"),
+            (401, {}),
+            "refuses the credentials",
+            WorkflowEngineRefusedError,
+        ),
+        (
+            ("GET", "/api/deployments/name/collect/collect"),
+            (500, {}),
+            "does not answer: HTTP 500",
+            WorkflowEngineUnavailableError,
+        ),
+        (
+            ("POST", "/api/deployments/d1/create_flow_run"),
+            (422, {"detail": "bad"}),
+            "HTTP 422: .*bad",
+            WorkflowEngineRefusedError,
+        ),
     ],
 )
 def test_a_refusal_is_told_with_what_to_do(
-    place: tuple[str, str], answer: tuple[int, Any], message: str
+    place: tuple[str, str], answer: tuple[int, Any], message: str, error: type[Exception]
 ) -> None:
     engine = Engine()
     engine.answers[place] = [answer]
     with (
         engine.serving() as settings,
         WorkflowClient(settings) as client,
-        pytest.raises(PlatformUnreachableError, match=message) as caught,
+        pytest.raises(error, match=message) as caught,
     ):
         start(client)
     assert "`make up`" in str(caught.value)
@@ -115,7 +138,7 @@ def test_a_refusal_is_told_with_what_to_do(
 def test_a_server_that_is_away_is_told() -> None:
     settings = WorkflowEngine(api_url="http://127.0.0.1:1/api", ui_url="http://127.0.0.1:1")
     with WorkflowClient(settings) as client:
-        with pytest.raises(PlatformUnreachableError, match=r"does not answer: .*[Rr]efused"):
+        with pytest.raises(WorkflowEngineUnavailableError, match=r"does not answer: .*[Rr]efused"):
             start(client)
         assert client.look("r1") is None
         assert not client.cancel("r1")

@@ -9,13 +9,26 @@ from urllib.parse import quote
 
 import httpx
 
-from marketlake.cli.exit_codes import PlatformUnreachableError
+from marketlake.errors import MarketlakeError
 from marketlake.retry import Backoff, retry
 from marketlake.settings import WorkflowEngine
 
 TIMEOUT_S = 10.0
 PATIENCE_S = 15.0
 """How long a server that does not answer is asked again before a run is started."""
+
+
+class WorkflowEngineUnavailableError(MarketlakeError):
+    """The workflow engine does not answer; the same request may succeed later."""
+
+    code = "workflow-engine-unavailable"
+    transient = True
+
+
+class WorkflowEngineRefusedError(MarketlakeError):
+    """The workflow engine answers, and refuses: repeating it cannot help."""
+
+    code = "workflow-engine-refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +78,13 @@ class WorkflowClient:
         """Start a run of the collection's deployment; the same key again is the same run.
 
         Raises:
-            PlatformUnreachableError: the server does not answer, refuses, or knows no such deployment.
+            WorkflowEngineUnavailableError: the server does not answer.
+            WorkflowEngineRefusedError: it refuses, or knows no such deployment.
         """
         flow, _, name = self._engine.collect_deployment.partition("/")
         found = self._patiently("GET", f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
         if found.status_code == httpx.codes.NOT_FOUND:
-            raise PlatformUnreachableError(
+            raise WorkflowEngineRefusedError(
                 f"the workflow engine at {self._engine.api_url} has no deployment "
                 f"{self._engine.collect_deployment!r}: `make up` creates it."
             )
@@ -140,24 +154,24 @@ class WorkflowClient:
         return retry(
             request,
             backoff=Backoff(timeout_s=PATIENCE_S, longest_wait_s=2.0),
-            on=PlatformUnreachableError,
+            on=WorkflowEngineUnavailableError,
             tell=lambda _: None,
         )
 
-    def _no_answer(self, reason: str) -> PlatformUnreachableError:
-        return PlatformUnreachableError(
+    def _no_answer(self, reason: str) -> WorkflowEngineUnavailableError:
+        return WorkflowEngineUnavailableError(
             f"the workflow engine at {self._engine.api_url} does not answer: {reason}. "
             "Look at `marketlake status`; `make up` starts what was stopped."
         )
 
     def _accepted(self, response: httpx.Response) -> dict[str, Any]:
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise PlatformUnreachableError(
+            raise WorkflowEngineRefusedError(
                 f"the workflow engine at {self._engine.api_url} refuses the credentials of this environment: "
                 "`make up` rewrites the platform file."
             )
         if response.is_error:
-            raise PlatformUnreachableError(
+            raise WorkflowEngineRefusedError(
                 f"the workflow engine refuses to start the collection: HTTP {response.status_code}: "
                 f"{response.text[:500]}. `make up` brings its deployment up to date."
             )

@@ -1,12 +1,12 @@
 import pytest
-from marketlake.archive.collection import scope
+from marketlake.archive.collection.plan import selected_datasets
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.domain.venue import SelectionError
 
 
 def pairs(selection: Selection) -> set[tuple[str | None, str | None]]:
-    return {(part.market, part.data_type) for part in scope.datasets(Binance(), selection)}
+    return {(part.market, part.data_type) for part in selected_datasets(Binance(), selection)}
 
 
 def test_all_means_every_dataset_that_can_be_parsed() -> None:
@@ -23,7 +23,7 @@ def test_all_means_every_dataset_that_can_be_parsed() -> None:
 
 
 def test_what_was_asked_for_stays_in_each_part() -> None:
-    (part,) = scope.datasets(
+    (part,) = selected_datasets(
         Binance(),
         Selection(venue="binance", market="spot", data_type="klines", interval="1m", symbols=("A",)),
     )
@@ -54,5 +54,5 @@ def test_a_frequency_leaves_only_datasets_that_have_it() -> None:
 )
 def test_what_cannot_be_collected_is_told_with_what_can(selection: Selection, message: str) -> None:
     with pytest.raises(SelectionError, match=message) as caught:
-        scope.datasets(Binance(), selection)
+        selected_datasets(Binance(), selection)
     assert "Types that can be: aggTrades, fundingRate, klines." in str(caught.value)

@@ -2,8 +2,16 @@
 
 import calendar
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 
-from marketlake.pipeline.contracts.table_type import Period
+
+class Period(StrEnum):
+    """How much time one partition of a silver table covers: the length of its name, an ISO date cut short."""
+
+    DAY = "%Y-%m-%d"
+    MONTH = "%Y-%m"
+    YEAR = "%Y"
+
 
 _NAME_LENGTH = {Period.DAY: 10, Period.MONTH: 7, Period.YEAR: 4}
 

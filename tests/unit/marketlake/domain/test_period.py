@@ -1,8 +1,7 @@
 from datetime import UTC, date, datetime
 
 import pytest
-from marketlake.pipeline.batch.period import period_bounds, period_name
-from marketlake.pipeline.contracts.table_type import Period
+from marketlake.domain.period import Period, period_bounds, period_name
 
 
 @pytest.mark.parametrize(
