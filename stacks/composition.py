@@ -20,6 +20,7 @@ from stacks.external import (
     event_bus_instead,
     object_store_instead,
     runtime_instead,
+    state_elsewhere,
     topics_elsewhere,
 )
 from stacks.names import Names, usual
@@ -132,7 +133,7 @@ class Platform:
                     "name": self._names.workflows,
                     "user": self._names.workflows,
                     "password": self.database.passwords.apply(itemgetter(self._names.workflows)),
-                    "external": self._settings.database.external is not None,
+                    **state_elsewhere(self._settings.database),
                 },
                 "memory_mib": self._settings.workflow_engine.memory,
                 "cpu_millis": self._settings.workflow_engine.cpu,
@@ -169,6 +170,7 @@ class Platform:
                 "event_bus": {
                     "bootstrap_servers": bus.bootstrap_servers,
                     "security_protocol": bus.security_protocol,
+                    "root_certificate": bus.root_certificate,
                     "sasl_mechanism": bus.sasl_mechanism,
                     "username": bus.username,
                     "password": bus.password,

@@ -39,6 +39,14 @@ class RuntimeInstead(TypedDict, total=False):
     runtime_identity: RuntimeIdentityArgs
 
 
+class StateElsewhere(TypedDict, total=False):
+    """Added to the database of a workflow engine."""
+
+    external: bool
+    sslmode: str
+    root_certificate: str | None
+
+
 class TopicsElsewhere(TypedDict, total=False):
     """Added to the topics of a data lake."""
 
@@ -51,13 +59,27 @@ def database_instead(settings: DatabaseSettings) -> DatabaseInstead:
     external = settings.external
     if external is None:
         return {}
+    args: ExternalDatabaseArgs = {
+        "host": external.host,
+        "port": external.port,
+        "superuser": external.superuser,
+        "password": _revealed(external.password),
+        "sslmode": external.sslmode.value,
+    }
+    if external.root_certificate is not None:
+        args["root_certificate"] = external.root_certificate
+    return {"external": args}
+
+
+def state_elsewhere(settings: DatabaseSettings) -> StateElsewhere:
+    """That the workflow engine's state lies in that server, and what is verified of it."""
+    external = settings.external
+    if external is None:
+        return {}
     return {
-        "external": {
-            "host": external.host,
-            "port": external.port,
-            "superuser": external.superuser,
-            "password": _revealed(external.password),
-        }
+        "external": True,
+        "sslmode": external.sslmode.value,
+        "root_certificate": external.root_certificate,
     }
 
 
@@ -99,6 +121,8 @@ def event_bus_instead(settings: EventBusSettings) -> EventBusInstead:
         "bootstrap_servers": external.bootstrap_servers,
         "security_protocol": external.security_protocol.value,
     }
+    if external.root_certificate is not None:
+        args["root_certificate"] = external.root_certificate
     if external.has_sasl and external.username is not None:
         args["sasl_mechanism"] = external.sasl_mechanism.value
         args["username"] = external.username

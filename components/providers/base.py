@@ -235,8 +235,9 @@ def _known_to(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, An
     for name, field in model.model_fields.items():
         if name in values:
             inner, value = field.annotation, values[name]
-            nested = isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping)
-            known[name] = _known_to(inner, value) if nested else value
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+                value = _known_to(inner, value)
+            known[name] = value
     return known
 
 

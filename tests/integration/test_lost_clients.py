@@ -48,7 +48,9 @@ def test_the_locks_of_a_lost_client_are_free_soon(
     with Postgres(postgres, application="finder") as finder, finder.session() as session:
         with lost.session() as held:
             held.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-            time.sleep(0.5)  # the client's system has confirmed the answer: the server has nothing left to send
+            time.sleep(
+                0.5
+            )  # the client's system has confirmed the answer: the server has nothing left to send
             # From here on nothing answers for the client, as if its machine had lost its power.
             with socket.socket(fileno=os.dup(held.fileno())) as client:
                 client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)

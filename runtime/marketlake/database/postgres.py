@@ -31,6 +31,7 @@ class Postgres:
     """
 
     def __init__(self, database: Database, *, application: str, kept: int = 4) -> None:
+        self._database = database
         self._place = f"{database.name} at {database.host}:{database.port}"
         self._parameters: dict[str, Any] = {
             "host": database.host,
@@ -92,7 +93,8 @@ class Postgres:
                 connection.close()
 
     def _connect(self) -> Connection:
-        return psycopg.connect(**self._parameters, row_factory=dict_row, autocommit=True)
+        with self._database.tls() as tls:
+            return psycopg.connect(**self._parameters, **tls, row_factory=dict_row, autocommit=True)
 
     def _take(self) -> Connection:
         """An idle connection that still answers, or a new one."""
