@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from marketlake.events.connection import client_configuration
+from marketlake.infrastructure.bus.connection import client_configuration
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
 from marketlake.settings import Database, EventBus, SslMode
 
