@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,7 +34,7 @@ _DISTRIBUTIONS = Path(__file__).with_name("distributions.py")
 _ABOUT = "import platform, sys; print(sys.executable); print(platform.python_version())"
 
 
-def _refusal(what: str) -> Callable[[Any, Any, Any], Coroutine[Any, Any, NoReturn]]:
+def _refusal(what: str) -> Any:
     """A call that this host does not serve."""
 
     async def refuse(self: object, request: object, context: Any) -> NoReturn:
@@ -114,7 +114,10 @@ class LanguageHost(LanguageRuntimeServicer):
         told = [word for name, value in options.items() if value for word in (f"--{name}", value)]
         return [*told, request.info.entry_point or ".", *request.args]
 
-    async def RunPlugin(self, request: proto.RunPluginRequest, context: Any) -> None:
+    # The stubs know a stream's answers as an iterator; grpc.aio takes them by `context.write` as well.
+    async def RunPlugin(  # type: ignore[override]
+        self, request: proto.RunPluginRequest, context: Any
+    ) -> None:
         """Run a policy pack, a component package or a tool; stream what it prints, and last its exit code."""
         try:
             _refuse_debugger(request.attach_debugger)
@@ -123,7 +126,8 @@ class LanguageHost(LanguageRuntimeServicer):
             await _fail(context, str(error))
 
         async def tell(stream: Stream, chunk: bytes) -> None:
-            await context.write(proto.RunPluginResponse(**{stream.value: chunk}))
+            parts: dict[str, Any] = {stream.value: chunk}
+            await context.write(proto.RunPluginResponse(**parts))
 
         given = dict(variable.partition("=")[::2] for variable in request.env)
         code = await self.processes.run(
@@ -134,7 +138,9 @@ class LanguageHost(LanguageRuntimeServicer):
         )
         await context.write(proto.RunPluginResponse(exitcode=code))
 
-    async def InstallDependencies(self, request: proto.InstallDependenciesRequest, context: Any) -> None:
+    async def InstallDependencies(  # type: ignore[override]
+        self, request: proto.InstallDependenciesRequest, context: Any
+    ) -> None:
         """Make the virtual environment if it is missing; install what requirements.txt names, if there is one."""
         try:
             steps = _installation(request.info)

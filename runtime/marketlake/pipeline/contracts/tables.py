@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import polars as pl
 
 from marketlake.domain.archive import ArchiveFile
+from marketlake.domain.period import Period
 from marketlake.domain.venue import load_venue
 from marketlake.pipeline.contracts.table_type import (
     Check,
     Column,
     Kind,
-    Period,
     TableType,
     UnsupportedDatasetError,
 )
