@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from pulumi.runtime.proto import language_pb2 as proto
-from pulumi.runtime.proto.language_pb2_grpc import LanguageRuntimeServicer
 from pulumi.runtime.proto.plugin_pb2 import PluginInfo
 
 from toolchain.language_host import VERSION
@@ -34,7 +33,7 @@ _DISTRIBUTIONS = Path(__file__).with_name("distributions.py")
 _ABOUT = "import platform, sys; print(sys.executable); print(platform.python_version())"
 
 
-def _refusal(what: str) -> Any:
+def _refusal(what: str) -> Callable[[Any, Any, Any], Coroutine[Any, Any, NoReturn]]:
     """A call that this host does not serve."""
 
     async def refuse(self: object, request: object, context: Any) -> NoReturn:
@@ -43,7 +42,7 @@ def _refusal(what: str) -> Any:
     return refuse
 
 
-class LanguageHost(LanguageRuntimeServicer):
+class LanguageHost:
     """Serves any number of programs, policy packs and packages at once.
 
     Args:
@@ -114,10 +113,7 @@ class LanguageHost(LanguageRuntimeServicer):
         told = [word for name, value in options.items() if value for word in (f"--{name}", value)]
         return [*told, request.info.entry_point or ".", *request.args]
 
-    # The stubs know a stream's answers as an iterator; grpc.aio takes them by `context.write` as well.
-    async def RunPlugin(  # type: ignore[override]
-        self, request: proto.RunPluginRequest, context: Any
-    ) -> None:
+    async def RunPlugin(self, request: proto.RunPluginRequest, context: Any) -> None:
         """Run a policy pack, a component package or a tool; stream what it prints, and last its exit code."""
         try:
             _refuse_debugger(request.attach_debugger)
@@ -126,8 +122,9 @@ class LanguageHost(LanguageRuntimeServicer):
             await _fail(context, str(error))
 
         async def tell(stream: Stream, chunk: bytes) -> None:
-            parts: dict[str, Any] = {stream.value: chunk}
-            await context.write(proto.RunPluginResponse(**parts))
+            to_output = stream is Stream.OUTPUT
+            response = proto.RunPluginResponse
+            await context.write(response(stdout=chunk) if to_output else response(stderr=chunk))
 
         given = dict(variable.partition("=")[::2] for variable in request.env)
         code = await self.processes.run(
@@ -138,9 +135,7 @@ class LanguageHost(LanguageRuntimeServicer):
         )
         await context.write(proto.RunPluginResponse(exitcode=code))
 
-    async def InstallDependencies(  # type: ignore[override]
-        self, request: proto.InstallDependenciesRequest, context: Any
-    ) -> None:
+    async def InstallDependencies(self, request: proto.InstallDependenciesRequest, context: Any) -> None:
         """Make the virtual environment if it is missing; install what requirements.txt names, if there is one."""
         try:
             steps = _installation(request.info)
@@ -148,7 +143,9 @@ class LanguageHost(LanguageRuntimeServicer):
             await _fail(context, str(error))
 
         async def tell(stream: Stream, chunk: bytes) -> None:
-            await context.write(proto.InstallDependenciesResponse(**{stream.value: chunk}))
+            to_output = stream is Stream.OUTPUT
+            response = proto.InstallDependenciesResponse
+            await context.write(response(stdout=chunk) if to_output else response(stderr=chunk))
 
         for python, words in steps:
             code = await self.processes.run(
