@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.errors import MarketlakeError
-from marketlake.settings import VenueEndpoint
+
+if TYPE_CHECKING:  # the command's --help does without pydantic
+    from marketlake.settings import VenueEndpoint
 
 ENTRY_POINT_GROUP = "marketlake.venues"
 
@@ -106,7 +108,7 @@ class Venue(Protocol):
 
     name: str
     """Lower case, as in selections and object keys of the landing bucket."""
-    default_endpoint: VenueEndpoint
+    default_endpoint: "VenueEndpoint"
     """The public archive."""
 
     def datasets(self) -> tuple[Dataset, ...]:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
@@ -174,13 +175,11 @@ def _providers(service: str, settings: Settings) -> _Providers:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from marketlake import __version__
-
     resource = Resource.create(
         {
             "service.name": service,
             "service.namespace": "marketlake",
-            "service.version": __version__,
+            "service.version": version("marketlake"),
             "deployment.environment.name": settings.environment,
         }
     )

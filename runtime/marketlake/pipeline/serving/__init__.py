@@ -1,1 +1,9 @@
-"""Queries over the lake's tables."""
+"""SQL over the lake's tables."""
+
+from marketlake.pipeline.serving.query import SqlError, query, tables
+
+__all__ = [
+    "SqlError",
+    "query",
+    "tables",
+]
