@@ -118,5 +118,6 @@ def test_the_reference_is_written_where_it_is_committed(
 ) -> None:
     answers = iter([True, False])
     monkeypatch.setattr(cli, "write_reference", lambda: next(answers))
+    monkeypatch.setattr(cli, "write_page", lambda *_: False)
     assert "docs/reference/settings.md: written" in invoke("reference").output
     assert "docs/reference/settings.md: up to date" in invoke("reference").output
