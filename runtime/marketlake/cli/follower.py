@@ -1,4 +1,4 @@
-"""Following a batch that others carry out, and cancelling it."""
+"""Follow a batch that workers carry out, and cancel it."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0
 _ASK_ENGINE_EVERY_S = 1.0
 PATIENCE_S = 60.0
-"""How long a database that is away, or a run that nobody begins, is waited for."""
+"""How long a database that is away, or a run that no worker begins, is waited for."""
 _UNATTENDED_S = 30.0
 """How long a batch may be without its run; a run that lives through an outage of the database is back sooner."""
 _AFTERMATH_S = 3.0
@@ -26,7 +26,7 @@ _AFTERMATH_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """How a batch ended, or was left."""
+    """How a batch ended."""
 
     progress: Progress
     exit_code: ExitCode
@@ -34,10 +34,10 @@ class RunResult:
 
 
 class ProgressDisplay(Protocol):
-    """Shows how far it is."""
+    """Shows the progress of a batch."""
 
     def show(self, progress: Progress | None, run: FlowRun | None) -> None:
-        """Show this state of things."""
+        """Show the progress and the state of the run."""
         ...
 
 
@@ -67,7 +67,7 @@ class Follower:
         self._unattended = _Lapse()
 
     def follow(self) -> RunResult:
-        """Wait for the end.
+        """Wait for the end of the batch, and return how it ended.
 
         Raises:
             PlatformUnreachableError: the database was away for too long, or no workflow worker took the run.
@@ -117,7 +117,7 @@ class Follower:
             self._sleep(min(max(_POLL_S, 10 * took), _LONGEST_POLL_S))
 
     def _cause_of_death(self, progress: Progress, run: FlowRun, now: float) -> str | None:
-        """Why nothing more will come of a run that left its batch open; None while there is hope."""
+        """Return why a run that left its batch open has died; None while it may live."""
         if self._over.lasting(run.ended, now) > _AFTERMATH_S:
             cause = f"the run ended as {run.state_type.lower()} before the collection did"
             return f"{cause} ({run.message})" if run.message else cause
@@ -128,7 +128,7 @@ class Follower:
         return None
 
     def _require_worker(self) -> None:
-        """A run that waits for its turn is fine; one that waits for a worker that is not there is not."""
+        """Cancel a run that waits for a worker while no worker is online."""
         if self._engine.has_worker():
             return
         self._cancel()
@@ -148,7 +148,7 @@ class Follower:
         return progress, ""
 
     def _orphaned(self, progress: Progress, cause: str) -> Progress:
-        """The run died and left the batch open: write that down."""
+        """Record that the run died and left the batch open."""
         message = f"{cause}. Run the same command again: what is in is not copied again."
         with self._postgres.transaction() as connection:
             batches.fail(connection, self._batch_id, "run-died", message)
@@ -170,7 +170,7 @@ class Follower:
 
 
 class _Lapse:
-    """How long something has been so without a break."""
+    """Measures how long a condition has held without a break."""
 
     def __init__(self) -> None:
         self._began: float | None = None
