@@ -10,7 +10,7 @@ _TYPE = "marketlake:index:"
 class Component(pulumi.ComponentResource):
     """A component of the platform; its type is ``marketlake:index:<class>``."""
 
-    _aliases: ClassVar[tuple[pulumi.Alias, ...]] = ()
+    _former: ClassVar[tuple[pulumi.Alias, ...]] = ()
 
     def __init_subclass__(cls, *, formerly: str | None = None, **options: Any) -> None:
         """Let a renamed component take over what states know by its former name.
@@ -21,10 +21,10 @@ class Component(pulumi.ComponentResource):
         """
         super().__init_subclass__(**options)
         if formerly is not None:
-            cls._aliases = (pulumi.Alias(type_=f"{_TYPE}{formerly}"),)
+            cls._former = (pulumi.Alias(type_=f"{_TYPE}{formerly}"),)
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None) -> None:
-        aliased = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=list(self._aliases)))
+        aliased = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=list(self._former)))
         super().__init__(f"{_TYPE}{type(self).__name__}", name, None, aliased)
 
     def _child(

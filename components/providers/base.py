@@ -132,7 +132,7 @@ class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
         if _holds_unknown(news):
             return CheckResult(self._defaults() | news, [])
         try:
-            declared = self.model.model_validate(_without_reserved(news))
+            declared = self.model.model_validate(_plain(news))
         except ValidationError as error:
             failures = [
                 CheckFailure(".".join(map(str, problem["loc"])) or "(declaration)", problem["msg"])
@@ -143,12 +143,12 @@ class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """Compare the declaration with the recorded state. Pulumi records no None: absent is the same."""
-        declared = _without_reserved(_news)
-        changed = [key for key in self.model.model_fields if _olds.get(key) != declared.get(key)]
-        drifted = bool(_olds.get(DRIFT))
+        recorded, declared = _plain(_olds), _plain(_news)
+        changed = [key for key in self.model.model_fields if recorded.get(key) != declared.get(key)]
+        drifted = bool(recorded.get(DRIFT))
         replaced = sorted(self.identity.intersection(changed))
         if changed and not _holds_unknown(declared):
-            replaced += [key for key in self.replaced_by(_olds, declared) if key not in replaced]
+            replaced += [key for key in self.replaced_by(recorded, declared) if key not in replaced]
         return DiffResult(changes=bool(changed) or drifted, replaces=replaced, delete_before_replace=True)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -165,7 +165,7 @@ class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """Look at the world. When nobody can tell, what is recorded stands, and a warning says so."""
-        properties = _without_reserved(props)
+        properties = _plain(props)
         try:
             live = self.observe(self._record(properties))
         except UnreachableError as error:
@@ -195,12 +195,12 @@ class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
     def _parse(self, properties: Mapping[str, Any]) -> Declared:
         """The declaration, in all strictness; outputs may lie among its properties."""
         fields = self.model.model_fields
-        known = {key: value for key, value in properties.items() if key in fields}
+        known = {key: value for key, value in _plain(properties).items() if key in fields}
         return self._made(self.model, known)  # type: ignore[return-value]  # `model` is Declared's class
 
     def _record(self, properties: Mapping[str, Any]) -> Recorded:
         """The record within the state's properties."""
-        return self._made(self.record, _known_to(self.record, properties))  # type: ignore[return-value]  # as above
+        return self._made(self.record, _known_to(self.record, _plain(properties)))  # type: ignore[return-value]  # as above
 
     def _made(self, model: type[Record], values: Mapping[str, Any]) -> Record:
         try:
@@ -225,18 +225,35 @@ def warn(message: str) -> None:
     sys.stderr.flush()
 
 
-def _without_reserved(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in properties.items() if key != RESERVED}
+def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties as they were declared: without Pulumi's own, and with whole numbers as such.
+
+    Pulumi hands every number on as a float.
+    """
+    return {key: _whole(value) for key, value in properties.items() if key != RESERVED}
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
 
 
 def _known_to(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `values` that `model`, and the models of its fields, have a field for."""
+    """Return those of `values` that `model`, and the models of its fields, have a field for."""
     known: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if name in values:
             inner, value = field.annotation, values[name]
-            nested = isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping)
-            known[name] = _known_to(inner, value) if nested else value
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+                value = _known_to(inner, value)
+            known[name] = value
     return known
 
 

@@ -1,18 +1,21 @@
 """A database and the role that owns it, on a PostgreSQL server."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypedDict, TypeVar
+from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar
 
 import psycopg
 import pulumi
+from marketlake.settings import Database, SslMode
 from psycopg import sql
 from pulumi.dynamic import Resource
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from components.providers.base import DRIFT, Inputs, Provider, Record, ResourceError
 from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 _CONNECT_S = 5
+_UNTRUSTED = ("certificate verify failed", "does not match host name", "does not support SSL", "SSL error")
+"""What libpq says of a server that is not who it should be, or that does not encrypt."""
 _IDENTIFIER = r"^[a-z][a-z0-9_]{0,62}$"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -27,6 +30,10 @@ class SqlDatabaseArgs(TypedDict):
     superuser: pulumi.Input[str]
     """The role that creates and drops."""
     superuser_password: pulumi.Input[str]
+    sslmode: NotRequired[pulumi.Input[str]]
+    """Optional: a :class:`marketlake.settings.SslMode`; ``prefer`` when omitted."""
+    root_certificate: NotRequired[pulumi.Input[str | None]]
+    """Optional: PEM text of the authorities of the server's certificate; those that the machine trusts when omitted."""
     name: pulumi.Input[str]
     """The database's name."""
     owner: pulumi.Input[str]
@@ -41,6 +48,8 @@ class SqlDatabaseRecord(Record):
     port: int
     superuser: str
     superuser_password: str
+    sslmode: SslMode = SslMode.PREFER
+    root_certificate: str | None = None
     name: str
     owner: str
 
@@ -72,8 +81,12 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs, SqlDatabaseRecord]):
         def bring(connection: Connection) -> None:
             if not _exists(connection, "pg_roles", "rolname", declared.owner):
                 connection.execute(sql.SQL("CREATE ROLE {}").format(role))
+            # The server is sent what it stores to check the password by, never the password: it may log statements.
+            verifier = connection.pgconn.encrypt_password(
+                declared.owner_password.encode(), declared.owner.encode(), b"scram-sha-256"
+            )
             connection.execute(
-                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(declared.owner_password))
+                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(verifier.decode()))
             )
             _join(connection, role)
             if not _exists(connection, "pg_database", "datname", declared.name):
@@ -143,28 +156,50 @@ def _exists(connection: Connection, catalogue: str, column: str, name: str) -> b
     return connection.execute(query, (name,)).fetchone() is not None
 
 
+def _connect(database: Database) -> Connection:
+    with database.tls() as tls:
+        return psycopg.connect(
+            host=database.host,
+            port=database.port,
+            user=database.user,
+            password=database.password.get_secret_value(),
+            dbname=database.name,
+            connect_timeout=_CONNECT_S,
+            autocommit=True,
+            **tls,
+        )
+
+
 def _ask(recorded: SqlDatabaseRecord, action: Callable[[Connection], Result], timeout_s: float) -> Result:
     """Run `action` as the superuser, each statement in a transaction of its own."""
     server = f"PostgreSQL at {recorded.host}:{recorded.port}"
+    administered = Database(
+        host=recorded.host,
+        port=recorded.port,
+        name="postgres",
+        user=recorded.superuser,
+        password=SecretStr(recorded.superuser_password),
+        sslmode=recorded.sslmode,
+        root_certificate=recorded.root_certificate,
+    )
 
     def attempt() -> Result:
         try:
-            connection = psycopg.connect(
-                host=recorded.host,
-                port=recorded.port,
-                user=recorded.superuser,
-                password=recorded.superuser_password,
-                dbname="postgres",
-                connect_timeout=_CONNECT_S,
-                autocommit=True,
-            )
+            connection = _connect(administered)
         except psycopg.OperationalError as error:
-            if "password authentication failed" in str(error):
+            text = str(error).strip()
+            if "password authentication failed" in text:
                 raise ResourceError(
                     f"{server} refuses the password of {recorded.superuser!r}. Another server answers there, or the "
                     "password was changed by hand: stop the service `database`, then `pulumi up --refresh` sets it."
                 ) from None
-            raise NotReady(str(error).strip()) from None
+            if any(sign in text for sign in _UNTRUSTED):
+                raise ResourceError(
+                    f"{server} is not trusted with sslmode {recorded.sslmode}: {text}. Give the certificate of its "
+                    "authority as `database.external.rootCertificate` and the host by the name in its own "
+                    "certificate, or choose another `database.external.sslmode`."
+                ) from None
+            raise NotReady(text) from None
         with connection:
             try:
                 return action(connection)

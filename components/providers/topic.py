@@ -156,9 +156,11 @@ class _Cluster:
         self._servers = connection.bootstrap_servers
         self._patience_s = timeout_s
         self._refusal: str | None = None
+        self._distrust: str | None = None
         settings: dict[str, Any] = {
             "bootstrap.servers": connection.bootstrap_servers,
             "security.protocol": connection.security_protocol,
+            **_tls(connection),
             "socket.connection.setup.timeout.ms": 5000,
             "reconnect.backoff.max.ms": 1000,
             "log_level": 0,  # librdkafka would write every failed attempt to connect to stderr
@@ -184,6 +186,8 @@ class _Cluster:
     def _note(self, error: KafkaError) -> None:
         if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001
             self._refusal = str(error.str())
+        elif error.code() == KafkaError._SSL and "verify failed" in error.str():  # noqa: SLF001
+            self._distrust = str(error.str())
 
     def ask(self, action: Callable[[], Result]) -> Result:
         """Run `action`; wait while the brokers start, and put what Kafka refuses into words."""
@@ -194,6 +198,12 @@ class _Cluster:
                 return action()
             except KafkaException as error:
                 self._admin.poll(0)
+                if self._distrust:
+                    raise ResourceError(
+                        f"The event bus at {self._servers} is not trusted: {self._distrust}. Give the certificate of "
+                        "its authority as `eventBus.external.rootCertificate`, and the brokers by the names in their "
+                        "own certificates."
+                    ) from None
                 if self._refusal:
                     raise ResourceError(
                         f"The event bus at {self._servers} refuses the administrator's identity: "
@@ -259,6 +269,16 @@ class _Cluster:
         except KafkaException as error:
             if error.args[0].code() != _ABSENT:
                 raise
+
+
+def _tls(connection: EventBusConnection) -> dict[str, Any]:
+    """What is verified of a broker, where the protocol is one with TLS: its certificate, and its name in it."""
+    if not connection.security_protocol.endswith("SSL"):
+        return {}
+    verified = {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
+    if connection.root_certificate is None:
+        return verified
+    return {**verified, "ssl.ca.pem": connection.root_certificate}
 
 
 def _only(futures: Mapping[Any, "Future[Any]"]) -> Any:

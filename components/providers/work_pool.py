@@ -73,7 +73,7 @@ class WorkPoolProvider(Provider[WorkPoolInputs, WorkPoolRecord]):
             "is_paused": False,
         }
         if declared.base_job_template is not None:
-            settings["base_job_template"] = _whole(declared.base_job_template)
+            settings["base_job_template"] = declared.base_job_template
         with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
             if live is not None and live["type"] != declared.worker_type:
@@ -119,16 +119,3 @@ class WorkPool(Resource, module="marketlake", name="WorkPool"):
 
 def _path(recorded: WorkPoolRecord) -> str:
     return f"/work_pools/{recorded.work_pool}"
-
-
-def _whole(value: Any) -> Any:
-    """`value` with whole numbers as such: Pulumi hands every number on as a float, which Kubernetes refuses."""
-    match value:
-        case dict():
-            return {key: _whole(item) for key, item in value.items()}
-        case list():
-            return [_whole(item) for item in value]
-        case float() if value.is_integer():
-            return int(value)
-        case _:
-            return value

@@ -7,12 +7,16 @@ JSON (the *platform file*, mode 0600) for a person's command line. The runtime p
 
 import json
 import os
-from collections.abc import Mapping
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
+import certifi
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -52,6 +56,9 @@ class EventBus(_Part):
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
+    root_certificate: str | None = None
+    """PEM text of the authorities that the brokers' certificates come from, where the protocol is one with TLS; None:
+    those that the machine trusts."""
     sasl_mechanism: str | None = None
     username: str | None = None
     password: SecretStr | None = None
@@ -62,6 +69,26 @@ class EventBus(_Part):
     """Consumer group that shares the tasks among its members."""
 
 
+class SslMode(StrEnum):
+    """Whether a connection to PostgreSQL is encrypted, and what is verified; libpq's words."""
+
+    DISABLE = "disable"
+    """Never encrypted."""
+    PREFER = "prefer"
+    """Encrypted if the server can; nothing is verified."""
+    REQUIRE = "require"
+    """Encrypted; nothing is verified."""
+    VERIFY_CA = "verify-ca"
+    """The server's certificate comes from a trusted authority."""
+    VERIFY_FULL = "verify-full"
+    """It does, and was issued for the server's name."""
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the server's certificate is looked at."""
+        return self in (SslMode.VERIFY_CA, SslMode.VERIFY_FULL)
+
+
 class Database(_Part):
     """The PostgreSQL database of the ledger and of the collection's state."""
 
@@ -70,12 +97,34 @@ class Database(_Part):
     name: str = "marketlake"
     user: str
     password: SecretStr
+    sslmode: SslMode = SslMode.PREFER
+    root_certificate: str | None = None
+    """PEM text of the authorities that the server's certificate comes from; None: those that the machine trusts."""
 
     @property
     def dsn(self) -> str:
-        """The libpq URI, with the password in it: never log it."""
+        """The libpq URI, with the password in it: never log it. The root certificate is not in it: see :meth:`tls`."""
         secret = quote(self.password.get_secret_value(), safe="")
-        return f"postgresql://{quote(self.user, safe='')}:{secret}@{self.host}:{self.port}/{self.name}"
+        address = f"{quote(self.user, safe='')}:{secret}@{self.host}:{self.port}/{self.name}"
+        return f"postgresql://{address}{'' if self.sslmode is SslMode.PREFER else f'?sslmode={self.sslmode}'}"
+
+    @contextmanager
+    def tls(self) -> Iterator[dict[str, Any]]:
+        """Return libpq's parameters of TLS, for a connection that is made within this context.
+
+        libpq takes root certificates from a file alone, which lasts as long as the context.
+        """
+        if not self.sslmode.verifies:
+            yield {"sslmode": self.sslmode}
+        elif self.root_certificate is None:
+            # Not libpq's own "system": the OpenSSL in psycopg's wheels looks where no system keeps certificates.
+            trusted = ssl.get_default_verify_paths().cafile or certifi.where()
+            yield {"sslmode": self.sslmode, "sslrootcert": trusted}
+        else:
+            with tempfile.NamedTemporaryFile("w", prefix="marketlake-", suffix=".crt") as file:
+                file.write(self.root_certificate)
+                file.flush()
+                yield {"sslmode": self.sslmode, "sslrootcert": file.name}
 
 
 class WorkflowEngine(_Part):

@@ -1,7 +1,7 @@
 """Checks of a cluster against what a stack needs, before anything is created."""
 
-from collections.abc import Iterator
-from ipaddress import IPv4Network
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network, ip_network
 
 from components.kubernetes.network import NOT_PUBLIC, is_named
 from components.kubernetes.ownership import refusal
@@ -107,6 +107,25 @@ def _warnings(survey: Survey, settings: EnvironmentSettings) -> Iterator[str]:
             "it: there is no metrics API (metrics-server). There will be "
             f"{settings.collection.workers} of them"
         )
+
+
+def closed_servers(settings: EnvironmentSettings, resolve: Callable[[str], Sequence[str]]) -> Iterator[str]:
+    """External servers whose names lead, from here, to where no pod is let; as warnings, since it may differ there.
+
+    Args:
+        settings: the environment's.
+        resolve: gives the IPv4 addresses of a name; none if it is not known.
+    """
+    closed = [IPv4Network(text) for text in (*NOT_PUBLIC, *settings.kubernetes.closed_networks)]
+    opened = [ip_network(text) for text in settings.kubernetes.external_networks]
+    servers = external_servers(servers_of_runtime(settings))
+    for host in sorted({server.host for server in servers if server.host and is_named(server)}):
+        for address in map(IPv4Address, resolve(host)):
+            if any(address in network for network in closed) and not any(address in one for one in opened):
+                yield (
+                    f"{host} is {address} from here, which services in the cluster may not reach. If it is the same "
+                    f"there, name {address}/32, or a network around it, in marketlake:kubernetes.externalNetworks"
+                )
 
 
 def _dotted(version: tuple[int, int]) -> str:

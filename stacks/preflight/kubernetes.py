@@ -10,7 +10,7 @@ from stacks.engine.state import PendingCreate
 from stacks.preflight import leftovers
 from stacks.preflight.capacity import CapacityError, requirements_of
 from stacks.preflight.cluster import ClusterAccess, ClusterUnreachableError
-from stacks.preflight.cluster_checks import check_cluster
+from stacks.preflight.cluster_checks import check_cluster, closed_servers
 from stacks.settings.environment import EnvironmentSettings
 from stacks.settings.targets import Program
 from toolchain import ToolchainError
@@ -54,6 +54,7 @@ class KubernetesPreflight:
         """Look at the cluster's version, room, storage classes and namespace, and for a route to its Services."""
         required, survey = requirements_of(self.settings, is_new=True), self.access.survey()
         warnings = check_cluster(survey, required, self.settings, self.environment)
+        warnings += closed_servers(self.settings, _addresses_of)
         if survey.api_address is not None:
             _require_route(survey.api_address)
         return warnings
@@ -149,6 +150,15 @@ def _require_route(api_address: str) -> None:
             f"server, does not answer ({error}). Run this on a node or in its network, or route there: "
             "docs/cluster.md#another-cluster has those for kind, k3s and EKS."
         ) from None
+
+
+def _addresses_of(host: str) -> list[str]:
+    """The IPv4 addresses that a name has here; none if it has none."""
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({str(address[0]) for *_, address in found})
 
 
 def _programs(settings: EnvironmentSettings) -> list[Program]:

@@ -52,6 +52,8 @@ class StateServer(TypedDict, total=False):
     """Added to the database of a workflow engine."""
 
     external: ExternalServerArgs
+    sslmode: str
+    root_certificate: str | None
 
 
 class ExternalTopics(TypedDict, total=False):
@@ -66,14 +68,16 @@ def external_database(settings: DatabaseSettings) -> DatabaseServer:
     external = settings.external
     if external is None:
         return {}
-    return {
-        "external": {
-            "host": external.host,
-            "port": external.port,
-            "superuser": external.superuser,
-            "password": _revealed(external.password),
-        }
+    args: ExternalDatabaseArgs = {
+        "host": external.host,
+        "port": external.port,
+        "superuser": external.superuser,
+        "password": _revealed(external.password),
+        "sslmode": external.sslmode.value,
     }
+    if external.root_certificate is not None:
+        args["root_certificate"] = external.root_certificate
+    return {"external": args}
 
 
 def external_object_store(settings: ObjectStoreSettings) -> ObjectStoreServer:
@@ -114,6 +118,8 @@ def external_event_bus(settings: EventBusSettings) -> EventBusServer:
         "bootstrap_servers": external.bootstrap_servers,
         "security_protocol": external.security_protocol.value,
     }
+    if external.root_certificate is not None:
+        args["root_certificate"] = external.root_certificate
     if external.has_sasl and external.username is not None:
         args["sasl_mechanism"] = external.sasl_mechanism.value
         args["username"] = external.username
@@ -129,9 +135,15 @@ def external_topics(settings: EventBusSettings) -> ExternalTopics:
 
 
 def external_state(settings: DatabaseSettings) -> StateServer:
-    """Return the server of the workflow engine's state."""
+    """Return the server of the workflow engine's state, and what is verified of it."""
     external = settings.external
-    return {"external": {"host": external.host, "port": external.port}} if external else {}
+    if external is None:
+        return {}
+    return {
+        "external": {"host": external.host, "port": external.port},
+        "sslmode": external.sslmode.value,
+        "root_certificate": external.root_certificate,
+    }
 
 
 def servers_of_runtime(settings: EnvironmentSettings) -> list[ExternalServerArgs]:

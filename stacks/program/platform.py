@@ -171,6 +171,7 @@ class Platform:
                 "event_bus": {
                     "bootstrap_servers": bus.bootstrap_servers,
                     "security_protocol": bus.security_protocol,
+                    "root_certificate": bus.root_certificate,
                     "sasl_mechanism": bus.sasl_mechanism,
                     "username": bus.username,
                     "password": bus.password,

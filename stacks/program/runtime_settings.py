@@ -44,6 +44,7 @@ def runtime_settings(
         "event_bus": {
             "bootstrap_servers": bus.bootstrap_servers,
             "security_protocol": bus.security_protocol,
+            "root_certificate": bus.root_certificate,
             "sasl_mechanism": bus.sasl_mechanism,
             "username": bus.username,
             "password": bus.password,
@@ -58,6 +59,8 @@ def runtime_settings(
             "name": names.ledger,
             "user": names.ledger,
             "password": database.passwords.apply(itemgetter(names.ledger)),
+            "sslmode": database.sslmode,
+            "root_certificate": database.root_certificate,
         },
         "workflow_engine": {
             "api_url": engine.api_url,

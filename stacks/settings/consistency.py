@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from marketlake.settings import SslMode
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
@@ -69,6 +70,7 @@ def _inconsistencies(settings: EnvironmentSettings) -> Iterator[Problem]:
     yield from _of_the_other_target(settings)
     yield from _beside_an_external_server(settings)
     yield from _of_the_event_bus(settings)
+    yield from _of_trust(settings)
     most, workers = settings.collection.max_workers, settings.collection.workers
     partitions = settings.event_bus.partitions
     if most is not None and most < workers:
@@ -142,6 +144,44 @@ def _of_the_event_bus(settings: EnvironmentSettings) -> Iterator[Problem]:
                 *place,
                 name,
             )
+
+
+def _of_trust(settings: EnvironmentSettings) -> Iterator[Problem]:
+    """What is verified of external servers, and what is given for it."""
+    database, store, bus = (
+        settings.database.external,
+        settings.object_store.external,
+        settings.event_bus.external,
+    )
+    if database and database.root_certificate and not database.sslmode.verifies:
+        yield _problem(
+            f"is not looked at where database.external.sslmode is {database.sslmode.value}: remove it, or choose "
+            f"{SslMode.VERIFY_FULL.value}",
+            *("database", "external", "root_certificate"),
+        )
+    if database and database.sslmode is SslMode.VERIFY_CA and not database.root_certificate:
+        yield _problem(
+            f"is missing, and sslmode is {SslMode.VERIFY_CA.value}: any public authority's certificate, for whatever "
+            f"name, would do. Give it, or choose {SslMode.VERIFY_FULL.value}",
+            *("database", "external", "root_certificate"),
+        )
+    if bus and bus.root_certificate and not bus.has_tls:
+        yield _problem(
+            f"is of a protocol with TLS, and securityProtocol is {bus.security_protocol.value}: remove it, or choose "
+            f"{SecurityProtocol.SASL_SSL.value}",
+            *("event_bus", "external", "root_certificate"),
+        )
+    if store and store.endpoint.startswith("http://") and not store.allow_http:
+        yield _problem(
+            "is not encrypted: whoever is on the way can read and change what is stored. Give one with https://, or "
+            "set objectStore.external.allowHttp to true",
+            *("object_store", "external", "endpoint"),
+        )
+    if store and store.allow_http and not store.endpoint.startswith("http://"):
+        yield _problem(
+            "allows what objectStore.external.endpoint does not ask for: remove it",
+            *("object_store", "external", "allow_http"),
+        )
 
 
 def _problem(message: str, *location: str) -> Problem:

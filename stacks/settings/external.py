@@ -3,9 +3,10 @@
 from enum import StrEnum
 from typing import Annotated
 
+from marketlake.settings import SslMode
 from pydantic import Field
 
-from stacks.settings.section import BaseUrl, HostName, Secret, Section, matching
+from stacks.settings.section import BaseUrl, Certificates, HostName, Secret, Section, matching
 
 
 class ExternalDatabase(Section):
@@ -19,6 +20,13 @@ class ExternalDatabase(Section):
     """A role that may create databases and roles."""
     password: Secret | None = None
     """That role's password, a secret; `up` asks for it."""
+    sslmode: SslMode = SslMode.VERIFY_FULL
+    """What is verified of the server before it is told anything: `verify-full` its certificate and its name in it,
+    `verify-ca` its certificate alone; nothing with `require`, though connections are encrypted, with `prefer`, where
+    they are if it can, and with `disable`, where they are not."""
+    root_certificate: Certificates | None = None
+    """The certificates (PEM text) of the authorities that its certificate comes from; by default those that are
+    trusted where the platform runs."""
     prefix: Annotated[
         str,
         matching(
@@ -45,6 +53,9 @@ class ExternalObjectStore(Section):
     """Base URL of its S3 API."""
     region: str = Field(default="us-east-1", min_length=1)
     """Its region."""
+    allow_http: bool = False
+    """Connect without encryption, where the endpoint begins with `http://`: whoever is on the way can read and change
+    what is stored."""
     access_key_id: str = Field(min_length=1)
     """Of an identity that may create buckets and set their versioning, encryption and policy."""
     secret_access_key: Secret | None = None
@@ -81,7 +92,10 @@ class ExternalEventBus(Section):
     ]
     """`HOST:PORT` of some of its brokers, separated by commas."""
     security_protocol: SecurityProtocol = SecurityProtocol.SASL_SSL
-    """How to connect."""
+    """How to connect. With `SSL` or `SASL_SSL` the brokers' certificates, and their names in them, are verified."""
+    root_certificate: Certificates | None = None
+    """The certificates (PEM text) of the authorities that theirs come from; by default those that are trusted where
+    the platform runs."""
     sasl_mechanism: SaslMechanism = SaslMechanism.SCRAM_SHA_512
     """How to prove who it is, where the protocol is one with SASL."""
     username: str | None = Field(default=None, min_length=1)
@@ -96,6 +110,11 @@ class ExternalEventBus(Section):
     need one each."""
     replication_factor: int | None = Field(default=None, ge=1, le=15)
     """Copies of each partition of a topic that is created; by default the cluster's own default."""
+
+    @property
+    def has_tls(self) -> bool:
+        """Connections are encrypted."""
+        return self.security_protocol in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL)
 
     @property
     def has_sasl(self) -> bool:

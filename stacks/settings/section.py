@@ -1,6 +1,7 @@
 """What the settings of all sections are made of."""
 
 import re
+import ssl
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
@@ -50,6 +51,20 @@ BaseUrl = Annotated[
 HostName = Annotated[
     str, matching(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?", "host name or address, e.g. db.example.com")
 ]
+
+
+def _check_certificates(text: str) -> str:
+    try:
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise ValueError(
+            "holds no certificate: give PEM text, which begins with -----BEGIN CERTIFICATE-----"
+        ) from None
+    return text
+
+
+Certificates = Annotated[str, AfterValidator(_check_certificates)]
+"""Certificates in PEM, one after the other."""
 
 
 class Section(BaseModel):

@@ -62,9 +62,9 @@ def test_a_database_that_was_given_to_another_role_is_given_back_with_its_rows(
     with _connect(postgres_server, "given", declared["owner_password"], "given") as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
     with _connect(postgres_server, SUPERUSER, postgres_server.superuser_password) as connection:
-        connection.execute('ALTER DATABASE given OWNER TO "postgres"')
+        connection.execute(f'ALTER DATABASE given OWNER TO "{administrator["superuser"]}"')
     assert database.refresh()
-    assert database.outputs["drift"] == "it belongs to the role 'postgres'"
+    assert database.outputs["drift"] == f"it belongs to the role {administrator['superuser']!r}"
     assert database.refresh()
     assert database.outputs["owner"] == "given"
     assert database.declare(**declared) == []

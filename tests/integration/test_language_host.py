@@ -218,7 +218,7 @@ def test_a_policy_pack_passes_and_stops_what_it_forbids(project: Project) -> Non
 
 
 def test_the_components_are_a_package_with_a_schema(tmp_path: Path) -> None:
-    if locate("pulumi-language-python").receipt.source != "registry":
+    if not (locate("pulumi-language-python").root / "lib" / "toolchain").exists():
         pytest.skip(
             "Pulumi's own host would upgrade pip, setuptools and wheel in the environment of these tests first"
         )

@@ -99,8 +99,10 @@ class Guarded:
     bearer: bool = False
     password: str = "s3cret"
     address: str = ""
+    tokens: str = ""
+    """Address of its token server, if that is another."""
     forms: list[str] = field(default_factory=list)
-    pushes: int = 0
+    requests: int = 0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -108,6 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _serve(self) -> None:
+        self.guarded.requests += 1
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         basic = "Basic " + base64.b64encode(f"robot:{self.guarded.password}".encode()).decode()
         given = self.headers.get("Authorization", "")
@@ -117,11 +120,10 @@ class _Handler(BaseHTTPRequestHandler):
             fine = given == basic or form.get("refresh_token") == self.guarded.password
             self._answer(200 if fine else 401, body=b'{"token": "t", "access_token": "t"}')
         elif given != ("Bearer t" if self.guarded.bearer else basic):
-            url = f"http://{self.guarded.address}/token"
+            url = f"http://{self.guarded.tokens or self.guarded.address}/token"
             asks = f'Bearer realm="{url}",service="x"' if self.guarded.bearer else 'Basic realm="x"'
             self._answer(401, {"WWW-Authenticate": asks}, b'{"errors": [{"code": "UNAUTHORIZED"}]}')
         elif self.command == "POST":
-            self.guarded.pushes += 1
             self._answer(403, body=b'{"errors": [{"code": "DENIED", "message": "the quota is used up"}]}')
         elif "/blobs/" in self.path:
             self._answer(404)
@@ -224,26 +226,36 @@ def test_a_refused_push_is_told_in_the_registrys_own_words(
     log_in(docker, guarded.address, auth=auth("s3cret"))
     with pytest.raises(ImageError, match=r"jaeger:1\.0: .*DENIED: the quota is used up"):
         push(shelf.store, images(shelf), guarded.address)
-    assert guarded.pushes
+
+
+@pytest.fixture
+def elsewhere(guarded: Guarded) -> str:
+    """The address of the registry as other machines see it."""
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.family == socket.AF_INET and not each.address.startswith("127."):
+                return guarded.address.replace("127.0.0.1", each.address)
+    pytest.skip("this machine has no address but loopback")
 
 
 def test_another_machine_is_not_spoken_to_without_tls(
-    crane: Path, guarded: Guarded, docker: Path, shelf: Shelf
+    crane: Path, guarded: Guarded, elsewhere: str, docker: Path, shelf: Shelf
 ) -> None:
-    """Crane alone would take HTTP from a private address, and hand it the password."""
-    own = [
-        address.address
-        for addresses in psutil.net_if_addrs().values()
-        for address in addresses
-        if address.family == socket.AF_INET and not address.address.startswith("127.")
-    ]
-    if not own:
-        pytest.skip("this machine has no address but loopback")
-    guarded.address = guarded.address.replace("127.0.0.1", own[0])
+    log_in(docker, elsewhere, auth=auth("s3cret"))
+    with pytest.raises(ImageError, match=r"TLS"):
+        push(shelf.store, images(shelf), elsewhere)
+    assert guarded.requests == 0
+
+
+def test_no_password_is_given_to_a_token_server_without_tls(
+    crane: Path, guarded: Guarded, elsewhere: str, docker: Path, shelf: Shelf
+) -> None:
+    """As with a private address, crane alone would do it."""
+    guarded.bearer, guarded.tokens = True, elsewhere
     log_in(docker, guarded.address, auth=auth("s3cret"))
-    with pytest.raises(ImageError, match="does not answer by TLS, and is not spoken to without"):
-        push(shelf.store, images(shelf), guarded.address)
-    assert guarded.pushes == 0
+    with pytest.raises(ImageError, match=f"{elsewhere} does not answer by TLS, and is not spoken to without"):
+        finds(shelf, guarded)
+    assert guarded.forms == []
 
 
 def test_a_registry_that_is_away_is_named(crane: Path, shelf: Shelf) -> None:

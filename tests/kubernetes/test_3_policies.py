@@ -29,7 +29,7 @@ _PROBE_S = 5
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}$")
 
 
-def probe(name: str, labels: Mapping[str, str], image: str) -> Object:
+def probe(name: str, labels: Mapping[str, str], image: str, command: str = "sleep 600") -> Object:
     """A pod that does nothing until it is asked to, as the restricted standard wants it."""
     return {
         "apiVersion": "v1",
@@ -48,7 +48,7 @@ def probe(name: str, labels: Mapping[str, str], image: str) -> Object:
                     "name": "probe",
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["/bin/sh", "-c", "sleep 600"],
+                    "command": ["/bin/sh", "-c", command],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                     "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}},
                 }
@@ -59,10 +59,15 @@ def probe(name: str, labels: Mapping[str, str], image: str) -> Object:
 
 @contextmanager
 def running(
-    platform: LiveCluster, name: str, *, namespace: str = NAMESPACE, labels: Mapping[str, str] | None = None
+    platform: LiveCluster,
+    name: str,
+    *,
+    namespace: str = NAMESPACE,
+    labels: Mapping[str, str] | None = None,
+    command: str = "sleep 600",
 ) -> Iterator[str]:
     """The name of a pod with a shell that runs."""
-    pod = probe(name, labels or {}, locate("busybox").reference)
+    pod = probe(name, labels or {}, locate("busybox").reference, command)
     where = f"--namespace={namespace}"
     platform.kubectl("apply", where, "--filename=-", stdin=json.dumps(pod))
     try:
@@ -174,6 +179,40 @@ def test_the_collector_may_not_reach_the_clusters_credentials(platform: LiveClus
     )
     told = platform.kubectl("exec", f"--namespace={NAMESPACE}", pod, "--", "python3", "-c", line)
     assert told.strip() == "closed"
+
+
+@pytest.mark.parametrize("service", ["collection-worker", "workflow-run"])
+def test_who_reads_a_venue_reaches_nothing_of_the_cluster_but_its_names(
+    platform: LiveCluster, elsewhere: str, service: str
+) -> None:
+    """What a venue publishes is read by these two: whoever breaks into them by it stays where he is."""
+    (policy,) = [item for item in platform.objects("networkpolicies") if item["metadata"]["name"] == service]
+    labels = policy["spec"]["podSelector"]["matchLabels"]
+    node = next(
+        address["address"]
+        for address in platform.objects("nodes", namespace=None)[0]["status"]["addresses"]
+        if address["type"] == "InternalIP"
+    )
+    with (
+        running(platform, "listener", namespace=elsewhere, command="httpd -f -p 8080"),
+        running(platform, "control", namespace=elsewhere) as control,
+        running(platform, f"as-{service}", labels=labels) as reader,
+    ):
+        (listener,) = (
+            pod["status"]["podIP"]
+            for pod in platform.objects("pods", namespace=elsewhere)
+            if pod["metadata"]["name"] == "listener"
+        )
+        closed = {
+            "api-server": "10.96.0.1:443",
+            "api-server-on-its-node": f"{node}:6443",
+            "kubelet": f"{node}:10250",
+            "pod-of-another-namespace": f"{listener}:8080",
+        }
+        open_to_control = reached(platform, control, closed, namespace=elsewhere)
+        assert open_to_control == set(closed), "where nothing is closed, all can be reached"
+        names = {"name-server": "10.96.0.10:53"}
+        assert reached(platform, reader, closed | names) == set(names), "only names are asked for there"
 
 
 @pytest.mark.parametrize(

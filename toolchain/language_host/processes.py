@@ -6,7 +6,7 @@ import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from enum import Enum
+from enum import Enum, auto
 
 _CHUNK = 1 << 16
 _LINGER_SECONDS = 0.5
@@ -19,8 +19,8 @@ _POLL_SECONDS = 0.02
 class Stream(Enum):
     """Where a process printed something."""
 
-    OUTPUT = "stdout"
-    ERRORS = "stderr"
+    OUTPUT = auto()
+    ERRORS = auto()
 
 
 Tell = Callable[[Stream, bytes], Awaitable[None]]

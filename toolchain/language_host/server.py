@@ -54,7 +54,7 @@ async def serve(engine: str, *, tracing: str | None, announce: Callable[[int], N
     ]
     server = grpc.aio.server(options=limits)
     host = LanguageHost(engine, tracing)
-    add_LanguageRuntimeServicer_to_server(host, server)
+    add_LanguageRuntimeServicer_to_server(host, server)  # type: ignore[arg-type]  # streams by writing: gRPC takes both
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     announce(port)

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from pulumi.runtime.proto import language_pb2 as proto
-from pulumi.runtime.proto.language_pb2_grpc import LanguageRuntimeServicer
 from pulumi.runtime.proto.plugin_pb2 import PluginInfo
 
 from toolchain.language_host import VERSION
@@ -43,7 +42,7 @@ def _refusal(what: str) -> Callable[[Any, Any, Any], Coroutine[Any, Any, NoRetur
     return refuse
 
 
-class LanguageHost(LanguageRuntimeServicer):
+class LanguageHost:
     """Serves any number of programs, policy packs and packages at once.
 
     Args:
@@ -123,7 +122,9 @@ class LanguageHost(LanguageRuntimeServicer):
             await _fail(context, str(error))
 
         async def tell(stream: Stream, chunk: bytes) -> None:
-            await context.write(proto.RunPluginResponse(**{stream.value: chunk}))
+            to_output = stream is Stream.OUTPUT
+            response = proto.RunPluginResponse
+            await context.write(response(stdout=chunk) if to_output else response(stderr=chunk))
 
         given = dict(variable.partition("=")[::2] for variable in request.env)
         code = await self.processes.run(
@@ -142,7 +143,9 @@ class LanguageHost(LanguageRuntimeServicer):
             await _fail(context, str(error))
 
         async def tell(stream: Stream, chunk: bytes) -> None:
-            await context.write(proto.InstallDependenciesResponse(**{stream.value: chunk}))
+            to_output = stream is Stream.OUTPUT
+            response = proto.InstallDependenciesResponse
+            await context.write(response(stdout=chunk) if to_output else response(stderr=chunk))
 
         for python, words in steps:
             code = await self.processes.run(

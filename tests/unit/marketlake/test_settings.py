@@ -11,9 +11,11 @@ from marketlake.settings import (
     ServiceInfo,
     Settings,
     SettingsError,
+    SslMode,
     platform_file,
     platform_home,
 )
+from pydantic import SecretStr
 
 from tests.unit.marketlake.samples import settings
 
@@ -113,3 +115,21 @@ def test_a_dsn_carries_any_password(password: str) -> None:
     database = Database(host="h", port=5, user="a user", password=password)
     parts = conninfo_to_dict(database.dsn)
     assert (parts["password"], parts["user"], parts["port"]) == (password, "a user", "5")
+
+
+@pytest.mark.parametrize("sslmode", list(SslMode))
+def test_a_root_certificate_is_a_file_as_long_as_a_connection_is_made(sslmode: SslMode) -> None:
+    database = Database(
+        host="h", port=5, user="u", password=SecretStr("p"), sslmode=sslmode, root_certificate="PEM"
+    )
+    with database.tls() as tls:
+        assert tls.pop("sslmode") == sslmode
+        paths = [Path(path) for path in tls.values()]
+        assert [path.read_text() for path in paths] == (["PEM"] if sslmode.verifies else [])
+    assert not any(path.exists() for path in paths)
+
+
+def test_without_one_the_authorities_are_those_that_the_machine_trusts() -> None:
+    database = Database(host="h", port=5, user="u", password=SecretStr("p"), sslmode=SslMode.VERIFY_FULL)
+    with database.tls() as tls:
+        assert "BEGIN CERTIFICATE" in Path(tls["sslrootcert"]).read_text()

@@ -128,7 +128,8 @@ def pool(url: str, **more: Any) -> WorkPoolInputs:
 def test_a_work_pool_of_another_kind_is_replaced(server: Server) -> None:
     server.answers += [(200, {"type": "process"}), (204, ""), (201, {"type": "kubernetes"})]
     template = {"job": {"ttl": 60.0, "share": 0.5, "ports": [{"port": 80.0}]}}
-    WorkPoolProvider().apply(pool(server.url, worker_type="kubernetes", base_job_template=template))
+    declared = pool(server.url, worker_type="kubernetes", base_job_template=template)
+    WorkPoolProvider().create(declared.model_dump(mode="json"))
     assert [request[:2] for request in server.requests] == [
         ("GET", "/api/work_pools/runs"),
         ("DELETE", "/api/work_pools/runs"),

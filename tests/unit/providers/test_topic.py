@@ -197,3 +197,9 @@ def test_sasl_goes_to_the_client() -> None:
 )
 def test_only_fewer_partitions_replace(before: Any, after: Any, replaces: list[str]) -> None:
     assert TopicProvider().replaced_by({"partitions": before}, {"partitions": after}) == replaces
+
+
+def test_fewer_partitions_replace_as_pulumi_hands_numbers_on() -> None:
+    recorded = {**DECLARED.model_dump(mode="json"), "partitions": 4.0}
+    diff = TopicProvider().diff("tasks", recorded, {**recorded, "partitions": 2.0})
+    assert (diff.changes, diff.replaces) == (True, ["partitions"])

@@ -1,7 +1,7 @@
 // Crane, with one rule of its own: nothing but a registry on this machine is spoken to without TLS.
 //
-// Crane by itself falls back to HTTP where an address is private or ends in ".local", which whoever sits on the way can
-// bring about, and then gets the password.
+// Crane by itself falls back to HTTP where an address is private, which whoever sits on the way can bring about, and
+// then gets the password.
 package main
 
 import (

@@ -49,6 +49,7 @@ def client_configuration(bus: EventBus, *, client_id: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": bus.bootstrap_servers,
         "security.protocol": bus.security_protocol,
+        **_tls(bus),
         "client.id": client_id,
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 2000,
@@ -59,6 +60,14 @@ def client_configuration(bus: EventBus, *, client_id: str) -> dict[str, Any]:
         "logger": log,
         **{name: value for name, value in identity.items() if value is not None},
     }
+
+
+def _tls(bus: EventBus) -> dict[str, Any]:
+    """Return what a client verifies of a broker, where the protocol has TLS: its certificate and name."""
+    if not bus.security_protocol.endswith("SSL"):
+        return {}
+    verified = {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
+    return verified if bus.root_certificate is None else {**verified, "ssl.ca.pem": bus.root_certificate}
 
 
 class ErrorLog:

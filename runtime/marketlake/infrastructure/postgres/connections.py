@@ -46,6 +46,7 @@ class Postgres:
     """
 
     def __init__(self, database: Database, *, application: str, kept: int = 4) -> None:
+        self._database = database
         self._place = f"{database.name} at {database.host}:{database.port}"
         self._parameters: dict[str, Any] = {
             "host": database.host,
@@ -107,7 +108,8 @@ class Postgres:
                 connection.close()
 
     def _connect(self) -> Connection:
-        connection = psycopg.connect(**self._parameters, row_factory=dict_row, autocommit=True)
+        with self._database.tls() as tls:
+            connection = psycopg.connect(**self._parameters, **tls, row_factory=dict_row, autocommit=True)
         connection.adapters.register_dumper(str, _StorableText)
         set_json_dumps(_storable_json, connection)
         return connection

@@ -168,7 +168,10 @@ def bucket_store(store: ObjectStore, bucket: str) -> S3Store:
         access_key_id=store.access_key_id,
         secret_access_key=store.secret_access_key.get_secret_value(),
         virtual_hosted_style_request=False,
-        client_options={"allow_http": True, "timeout": timedelta(seconds=120)},
+        client_options={
+            "allow_http": store.endpoint.startswith("http://"),
+            "timeout": timedelta(seconds=120),
+        },
         retry_config={
             "max_retries": 6,
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)},

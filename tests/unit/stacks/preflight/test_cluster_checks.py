@@ -9,8 +9,9 @@ import pytest
 
 from stacks.engine.state import pending_creates
 from stacks.preflight.capacity import CapacityError, requirements_of
-from stacks.preflight.cluster import ClusterAccess, ClusterUnreachableError, Room, Survey, quantity
-from stacks.preflight.cluster_checks import check_cluster
+from stacks.preflight.cluster import ClusterAccess, ClusterUnreachableError
+from stacks.preflight.cluster_checks import check_cluster, closed_servers
+from stacks.preflight.survey import Room, Survey, quantity
 from stacks.settings.validation import settings_from
 
 AMPLE = Survey(
@@ -45,6 +46,30 @@ def test_a_public_network_of_the_cluster_has_to_be_closed_where_servers_outside_
     ):
         checked(public, **outward)
     assert checked(public, kubernetes={"closedNetworks": ["8.8.8.0/24"]}, **outward) == []
+
+
+def test_a_server_whose_name_leads_where_no_pod_is_let_is_told_with_what_to_do() -> None:
+    known = {"db.example.com": ["10.1.2.3"], "kafka.example.com": ["8.8.8.8"]}
+
+    def told(**kubernetes: Any) -> list[str]:
+        settings = settings_from(
+            {
+                "target": "kubernetes",
+                "kubernetes": kubernetes,
+                "database": {"external": {"host": "db.example.com"}},
+                "eventBus": {"external": {"bootstrapServers": "kafka.example.com:9092", "username": "u"}},
+                "venue": {"endpoint": "http://10.9.9.9:9000"},
+            },
+            source="test",
+        )
+        return list(closed_servers(settings, lambda host: known.get(host, [])))
+
+    (warning,) = told()
+    assert "db.example.com is 10.1.2.3 from here" in warning
+    assert "10.1.2.3/32" in warning
+    assert "marketlake:kubernetes.externalNetworks" in warning
+    assert told(externalNetworks=["10.1.2.0/28", "fd00::/8"]) == []
+    assert len(told(externalNetworks=["10.1.2.0/28"], closedNetworks=["8.8.8.0/24"])) == 1
 
 
 def test_what_may_not_be_seen_is_not_missed() -> None:

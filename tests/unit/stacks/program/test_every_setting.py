@@ -13,6 +13,7 @@ from stacks.program.platform import Platform
 from stacks.settings.environment import EnvironmentSettings
 from stacks.settings.targets import KubernetesSettings
 from stacks.settings.validation import section_at, settings_from
+from tests.authority import Authority
 from tests.unit.stacks.declaring import all_tools_installed, declare
 from toolchain.images import Image
 
@@ -41,9 +42,12 @@ CHANGED = {
     "images.vendor": {"minio": {"reference": f"vendor/minio@sha256:{'1' * 64}"}},
     "collection.maxWorkers": 5,
     "database.external.host": "other.example.com",
+    "database.external.sslmode": "require",
+    "database.external.rootCertificate": Authority().certificate,
     "objectStore.external.endpoint": "https://other.example.com",
     "eventBus.external.bootstrapServers": "other.example.com:9092",
     "eventBus.external.securityProtocol": "SASL_PLAINTEXT",
+    "eventBus.external.rootCertificate": Authority().certificate,
     "eventBus.external.saslMechanism": "PLAIN",
     "eventBus.external.replicationFactor": 3,
 }
@@ -87,8 +91,8 @@ def needed(place: str) -> dict[str, Any]:
 
 COUNTED = {"workflowEngine.memory", "workflowEngine.workerMemory", "collection.memory"}
 """Settings that only the check of the machine's size uses: these programs have no limit that could be set."""
-THE_REST = {"target"}
-"""What the tests of the program show: every other target declares other resources."""
+THE_REST = {"target", "objectStore.external.allowHttp"}
+"""What other tests show: every other target declares other resources, and what this allows is refused without it."""
 
 
 @pytest.fixture(autouse=True)

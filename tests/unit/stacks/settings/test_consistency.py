@@ -8,12 +8,14 @@ import pytest
 
 from stacks.settings.section import Secret
 from stacks.settings.validation import InvalidSettingsError, read_environment, require_secrets, settings_from
+from tests.authority import Authority
 
 DATABASE = {"host": "db.example.com"}
 STORE = {"endpoint": "https://s3.example.com", "accessKeyId": "AKIA"}
 BUS = {"bootstrapServers": "a.example.com:9092,b.example.com:9092", "username": "marketlake"}
 CLUSTER = {"target": "kubernetes"}
 IMAGE = {"reference": f"m@sha256:{'0' * 64}"}
+ROOT = Authority().certificate
 NO_STAND_IN = {"venue": {"standIn": False}}
 
 
@@ -60,6 +62,31 @@ def problems(config: dict[str, Any], **more: Any) -> list[str]:
             "marketlake:eventBus.external.username",
             "is of a protocol with SASL",
         ),
+        (
+            {"objectStore": {"external": {**STORE, "endpoint": "http://s3.example.com"}}, **NO_STAND_IN},
+            "marketlake:objectStore.external.endpoint",
+            "Give one with https://, or set objectStore.external.allowHttp to true",
+        ),
+        (
+            {"objectStore": {"external": {**STORE, "allowHttp": True}}, **NO_STAND_IN},
+            "marketlake:objectStore.external.allowHttp",
+            "remove it",
+        ),
+        (
+            {"database": {"external": {**DATABASE, "sslmode": "require", "rootCertificate": ROOT}}},
+            "marketlake:database.external.rootCertificate",
+            "is not looked at where database.external.sslmode is require: remove it, or choose verify-full",
+        ),
+        (
+            {"database": {"external": {**DATABASE, "sslmode": "verify-ca"}}},
+            "marketlake:database.external.rootCertificate",
+            "is missing, and sslmode is verify-ca",
+        ),
+        (
+            {"eventBus": {"external": {**BUS, "securityProtocol": "SASL_PLAINTEXT", "rootCertificate": ROOT}}},
+            "marketlake:eventBus.external.rootCertificate",
+            "is of a protocol with TLS, and securityProtocol is SASL_PLAINTEXT",
+        ),
     ],
 )  # fmt: skip
 def test_contradictions_name_their_place_and_the_remedy(
@@ -97,6 +124,11 @@ def test_contradictions_name_their_place_and_the_remedy(
         ({"database": {"external": {"host": "a b"}}}, "marketlake:database.external.host: 'a b' is no host name"),
         ({"eventBus": {"external": {"bootstrapServers": "a"}}}, "'a' is no list of brokers: HOST:PORT"),
         (
+            {"database": {"external": {**DATABASE, "rootCertificate": "/etc/ssl/root.crt"}}},
+            "holds no certificate: give PEM text, which begins with -----BEGIN CERTIFICATE-----",
+        ),
+        ({"database": {"external": {**DATABASE, "sslmode": "full"}}}, "marketlake:database.external.sslmode: 'full'"),
+        (
             {"database": {"external": {**DATABASE, "password": ""}}},
             "marketlake:database.external.password: should be a secret text that is not empty",
         ),
@@ -108,6 +140,25 @@ def test_impossible_values_of_a_cluster_and_of_external_servers_are_named(
     (problem,) = problems({**CLUSTER, **config})
     assert problem.startswith("marketlake:")
     assert message in problem
+
+
+def test_external_servers_are_verified_unless_something_else_is_asked_for() -> None:
+    plain = {**STORE, "endpoint": "http://s3.example.com", "allowHttp": True}
+    settings = settings_from(
+        {
+            "database": {"external": DATABASE},
+            "objectStore": {"external": plain},
+            "eventBus": {"external": BUS},
+            **NO_STAND_IN,
+        },
+        source="test",
+    )
+    assert settings.database.external is not None
+    assert settings.database.external.sslmode == "verify-full"
+    assert settings.event_bus.external is not None
+    assert settings.event_bus.external.has_tls
+    assert settings.object_store.external is not None
+    assert settings.object_store.external.endpoint == "http://s3.example.com"
 
 
 def write(tmp_path: Path, settings: dict[str, Any]) -> Path:

@@ -24,6 +24,24 @@ def test_credentials_go_to_the_client() -> None:
 
 
 @pytest.mark.parametrize(
+    ("protocol", "root", "verified"),
+    [
+        ("PLAINTEXT", None, {}),
+        ("SASL_PLAINTEXT", "PEM", {}),
+        ("SSL", None, {"ssl.endpoint.identification.algorithm": "https"}),
+        ("SASL_SSL", "PEM", {"ssl.endpoint.identification.algorithm": "https", "ssl.ca.pem": "PEM"}),
+    ],
+)
+def test_brokers_are_verified_where_the_protocol_has_tls(
+    protocol: str, root: str | None, verified: dict[str, str]
+) -> None:
+    bus = BUS.model_copy(update={"security_protocol": protocol, "root_certificate": root})
+    configuration = client_configuration(bus, client_id="c")
+    assert {name: value for name, value in configuration.items() if name.startswith("ssl.")} == verified
+    assert configuration.get("enable.ssl.certificate.verification") is (True if verified else None)
+
+
+@pytest.mark.parametrize(
     ("code", "kind"),
     [
         (KafkaError._ALL_BROKERS_DOWN, EventBusUnavailableError),
