@@ -8,6 +8,7 @@ BOOT   := $(CACHE)/bootstrap/$(shell cksum < toolchain/bootstrap.txt | cut -d' '
 UV     := $(BOOT)/bin/uv
 RUN    := .venv/bin/python
 STACKS := $(RUN) -m stacks.cli
+SUITE  := $(RUN) -m tests.suite $(if $(SEED),--seed $(SEED))
 # The wheels of a mirror that is a folder take the place of the package index.
 WHEELS := $(if $(MARKETLAKE_TOOL_MIRROR),$(abspath $(wildcard $(MARKETLAKE_TOOL_MIRROR)/wheels)))
 NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
@@ -15,7 +16,7 @@ NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes bench clean cluster cluster-down
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes chaos bench breakages clean cluster cluster-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,7 @@ cluster-down: .venv/.synced ## undo it: no process, mount, interface, rule or fi
 	@$(RUN) -m playbooks down
 
 images: tools ## build the container images and load them into this machine's node (REGISTRY=host/prefix: push them)
+	@$(if $(REGISTRY),$(RUN) -m toolchain install crane,)
 	@$(RUN) -m toolchain.images $(if $(REGISTRY),--registry $(REGISTRY))
 
 env: .venv/.synced ## print the exports that put the pinned tools on PATH (for eval, see the README)
@@ -85,28 +87,31 @@ reference: .venv/.synced ## write docs/reference from the schemas
 golden: .venv/.synced ## write tests/golden: what each environment consists of, to be reviewed and committed
 	@$(RUN) -m tests.golden
 
-test: test-tools ## everything that can be tested on this machine
-	@.venv/bin/coverage erase
-	@.venv/bin/coverage run -m pytest $(addprefix tests/,unit policies golden integration stack kubernetes)
-	@.venv/bin/coverage combine --quiet
-	@.venv/bin/coverage report --fail-under=95
+test: test-tools ## everything that can be tested on this machine (SEED=… the order of the unit tests)
+	@$(SUITE) --coverage $(foreach step,$(BEFORE),--before $(step))
 
 test-unit: .venv/.synced ## only what needs no server
-	@.venv/bin/python -m pytest tests/unit
+	@$(SUITE) unit
 
 test-integration: test-tools ## only against real servers
-	@.venv/bin/python -m pytest tests/integration
+	@$(SUITE) integration
 
-test-stack: tools ## only the throw-away stack
-	@.venv/bin/python -m pytest tests/stack
+test-stack: test-tools ## only the throw-away stack
+	@$(SUITE) stack
 
 test-kubernetes: test-tools ## only a cluster made of this machine, and the throw-away stack in it
-	@.venv/bin/python -m pytest tests/kubernetes
+	@$(SUITE) kubernetes
 
 # A cluster is tried where one can be made; where not, this says why, and so do the tests.
 test-tools: .venv/.synced
 	@$(RUN) -m toolchain install --group packages
 	@if $(RUN) -m playbooks check; then $(RUN) -m toolchain install --group kubernetes --group cluster && $(RUN) -m toolchain.images build; fi
+
+breakages: .venv/.synced $(if $(ONLY),,test-tools) ## break one promise at a time and see its test turn red (ONLY="03 17", JOBS=2)
+	@$(RUN) -m tests.breakages $(ONLY) $(if $(JOBS),--jobs $(JOBS))
+
+chaos: test-tools ## kills in the middle of collections: ROUNDS=10, SEED=…, TARGET=stack or kubernetes
+	@$(RUN) -m pytest -v tests/$(or $(TARGET),stack) -k kill_in_the_middle --chaos-rounds=$(or $(ROUNDS),10) --chaos-seed=$(or $(SEED),$(shell date +%s))
 
 bench: tools ## the figures, with the machine they were measured on
 	@$(RUN) -m bench
@@ -114,15 +119,15 @@ bench: tools ## the figures, with the machine they were measured on
 clean: ## remove the virtual environment (the tools stay in the cache)
 	rm -rf .venv
 
-# Named after what it is made of, so the age of that does not matter.
-$(UV): | toolchain/bootstrap.txt
+# Its folder carries the checksum of bootstrap.txt, so that a younger checkout does not install it again.
+$(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "marketlake needs Python >= 3.11, this is %s: name another with PYTHON=..." % sys.version.split()[0])'
 	@echo "uv: installing the pinned version into $(BOOT)" >&2
 	@rm -rf $(BOOT).part && mkdir -p $(dir $(BOOT))
 	@$(PYTHON) -m venv $(BOOT).part
 	@$(BOOT).part/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		$(if $(WHEELS),--no-index --find-links $(WHEELS)) -r toolchain/bootstrap.txt
-	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT) && touch $(UV)
+	@rm -rf $(BOOT) && mv $(BOOT).part $(BOOT)
 
 .venv/.synced: $(UV) uv.lock pyproject.toml runtime/pyproject.toml
 	@echo "python: installing the locked libraries into .venv" >&2

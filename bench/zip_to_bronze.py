@@ -21,15 +21,15 @@ from statistics import median
 import obstore
 import polars as pl
 from deltalake import write_deltalake
-from marketlake.archive.model import ArchiveFile, Frequency
-from marketlake.lake.parquet import ParquetStream
-from marketlake.processing.bronze import bronze_shape, ingest
-from marketlake.processing.member import open_member
-from marketlake.processing.parse import CsvParser, text_batches
-from marketlake.processing.tables import AGG_TRADES, file_columns
-from marketlake.settings import ObjectStore
+from marketlake.domain.archive import ArchiveFile, Frequency
+from marketlake.infrastructure.storage.parquet import ParquetStream
+from marketlake.infrastructure.storage.stores import Lake, landing_store
+from marketlake.pipeline.contracts.tables import AGG_TRADES, file_columns
+from marketlake.pipeline.ingest.bronze import bronze_shape, ingest
+from marketlake.pipeline.ingest.csv_parser import CsvParser, text_batches
+from marketlake.pipeline.ingest.zip_member import InflationLimits, open_member
+from marketlake.settings import Collection, ObjectStore
 from marketlake.sync.copy import CopiedObject
-from marketlake.sync.stores import Lake, landing_store
 
 from tests import servers
 from tests.furnishing import own_buckets
@@ -55,6 +55,7 @@ FILE = ArchiveFile(
     etag="",
     last_modified=datetime(2026, 5, 9, tzinfo=UTC),
 )
+LIMITS = InflationLimits.of(Collection())
 _PLACES = pl.Decimal(38, 8)
 """18 digits would not do: volumes of cheap coins have more than ten before the point and eight behind it."""
 
@@ -111,7 +112,7 @@ def _processor() -> float:
 
 def _marketlake(store: ObjectStore) -> int:
     copied = CopiedObject(key=KEY, size=0, sha256="", etag="", version_id=None, already_there=False)
-    return ingest(FILE, copied, store).rows
+    return ingest(FILE, copied, store, limits=LIMITS).rows
 
 
 def _peer(store: ObjectStore) -> int:
@@ -132,12 +133,12 @@ def _peer(store: ObjectStore) -> int:
 
 
 def _inflate(store: ObjectStore) -> int:
-    return sum(map(len, text_batches(open_member(landing_store(store), KEY).pieces(), KEY)))
+    return sum(map(len, text_batches(open_member(landing_store(store), KEY, LIMITS).pieces(), KEY)))
 
 
 def _frames(store: ObjectStore) -> Iterator[pl.DataFrame]:
     parser = CsvParser(AGG_TRADES, file_columns(FILE), KEY)
-    for text in text_batches(open_member(landing_store(store), KEY).pieces(), KEY):
+    for text in text_batches(open_member(landing_store(store), KEY, LIMITS).pieces(), KEY):
         yield parser.parse(text).rows
 
 
@@ -159,7 +160,7 @@ def _as_decimals(store: ObjectStore) -> int:
 
 
 def _with_prices(store: ObjectStore, kind: pl.DataType) -> int:
-    text = b"".join(open_member(landing_store(store), KEY).pieces())
+    text = b"".join(open_member(landing_store(store), KEY, LIMITS).pieces())
     frame = pl.read_csv(text, schema_overrides={"price": kind, "quantity": kind})
     frame.write_parquet(io.BytesIO(), compression="zstd", compression_level=1)
     return frame.height

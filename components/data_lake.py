@@ -1,4 +1,4 @@
-"""The data lake: buckets for files and tables, topics for what happens to them, and the flow that fills it."""
+"""The data lake: buckets for files and tables, topics for their events, and the flow that fills it."""
 
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
@@ -41,7 +41,7 @@ class BucketsArgs(TypedDict):
     stand_in: NotRequired[str]
     """Optional: a bucket that stands in for a venue's public archive; everybody on this machine may read it."""
     external: NotRequired[bool]
-    """Optional: they lie in somebody else's store, and stay there when the stack is destroyed; False when omitted."""
+    """Optional: they lie in an external store, and stay there when the stack is destroyed; False when omitted."""
 
 
 class TopicsArgs(TypedDict):
@@ -60,12 +60,12 @@ class TopicsArgs(TypedDict):
     replication_factor: NotRequired[int | None]
     """Optional: 1 when omitted; None: the cluster's own default."""
     external: NotRequired[bool]
-    """Optional: they lie in somebody else's cluster, and stay there when the stack is destroyed; False when
+    """Optional: they lie in an external cluster, and stay there when the stack is destroyed; False when
     omitted."""
 
 
 class RuntimeIdentityArgs(TypedDict):
-    """Whom the runtime is to an object store."""
+    """The identity of the runtime at an object store."""
 
     access_key_id: pulumi.Input[str]
     """Of an identity that may read and write objects in the buckets."""
@@ -93,7 +93,7 @@ class CollectionFlowArgs(TypedDict):
 
 
 class DataLakeArgs(TypedDict):
-    """What is declared of the data lake."""
+    """Arguments of the data lake."""
 
     object_store: ObjectStoreConnectionArgs
     """Where the buckets lie."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
-from marketlake.settings import HealthKind
+from marketlake.settings import HealthKind, SslMode
 
 from components.component import Component, known_after
 from components.external import external_service
@@ -101,7 +101,7 @@ def database_service(
 
 
 class ExternalDatabaseArgs(TypedDict):
-    """A PostgreSQL server that somebody else runs."""
+    """An external PostgreSQL server."""
 
     host: pulumi.Input[str]
     """Its name or address."""
@@ -111,10 +111,15 @@ class ExternalDatabaseArgs(TypedDict):
     """A role that may create databases and roles."""
     password: pulumi.Input[str]
     """A secret: that role's."""
+    sslmode: NotRequired[pulumi.Input[str]]
+    """Optional: ``disable``, ``require``, ``verify-ca`` or ``verify-full``; the last when omitted."""
+    root_certificate: NotRequired[pulumi.Input[str]]
+    """Optional: PEM text of the authorities that its certificate comes from; those that the machine trusts when
+    omitted."""
 
 
 class DatabaseArgs(TypedDict):
-    """What is declared of the database server."""
+    """Arguments of the database server."""
 
     target: TargetArgs
     """Where it runs."""
@@ -140,6 +145,10 @@ class Database(Component):
     """The server's name or address."""
     port: pulumi.Output[int]
     """Where it speaks PostgreSQL's protocol."""
+    sslmode: pulumi.Output[str]
+    """Whether connections are encrypted, and what is verified; in libpq's words."""
+    root_certificate: pulumi.Output[str | None]
+    """PEM text of the authorities that the server's certificate comes from; None: those that the machine trusts."""
     passwords: pulumi.Output[dict[str, str]]
     """A secret: the owner's password, by database. Known once the database exists."""
     service: pulumi.Output[dict[str, str]]
@@ -150,6 +159,7 @@ class Database(Component):
         super().__init__(name, opts)
         server = self._external(args["external"]) if "external" in args else self._own(name, args)
         self.host, self.port, self.service = server.host, server.port, server.service
+        self.sslmode, self.root_certificate = server.sslmode, server.root_certificate
         passwords: dict[str, pulumi.Output[str]] = {}
         for database in args["databases"]:
             password = GeneratedSecret(f"{name}-{database}-password", opts=self._child())
@@ -160,6 +170,8 @@ class Database(Component):
                     "port": self.port,
                     "superuser": server.superuser,
                     "superuser_password": server.password,
+                    "sslmode": self.sslmode,
+                    "root_certificate": self.root_certificate,
                     "name": database,
                     "owner": database,
                     "owner_password": password.value,
@@ -171,7 +183,14 @@ class Database(Component):
             passwords[database] = known_after(password.value, declared)
         self.passwords = pulumi.Output.secret(pulumi.Output.all(**passwords))
         self.register_outputs(
-            {"host": self.host, "port": self.port, "passwords": self.passwords, "service": self.service}
+            {
+                "host": self.host,
+                "port": self.port,
+                "sslmode": self.sslmode,
+                "root_certificate": self.root_certificate,
+                "passwords": self.passwords,
+                "service": self.service,
+            }
         )
 
     def _own(self, name: str, args: DatabaseArgs) -> "_Server":
@@ -194,6 +213,8 @@ class Database(Component):
             port=address.apply(lambda text: int(text.rpartition(":")[2])),
             superuser=SUPERUSER,
             password=superuser.value,
+            sslmode=pulumi.Output.from_input(SslMode.PREFER.value),
+            root_certificate=pulumi.Output.from_input(None),
             service=deployed.info,
             resource=deployed.resource,
         )
@@ -207,18 +228,22 @@ class Database(Component):
             port=port,
             superuser=args["superuser"],
             password=pulumi.Output.secret(args["password"]),
+            sslmode=pulumi.Output.from_input(args.get("sslmode", SslMode.VERIFY_FULL.value)),
+            root_certificate=pulumi.Output.from_input(args.get("root_certificate")),
             service=external_service(SERVICE, address=address, target=address),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Server:
-    """The server, whoever runs it."""
+    """The server, the platform's own or an external one."""
 
     host: pulumi.Output[str]
     port: pulumi.Output[int]
     superuser: pulumi.Input[str]
     password: pulumi.Output[str]
+    sslmode: pulumi.Output[str]
+    root_certificate: pulumi.Output[str | None]
     service: pulumi.Output[dict[str, Any]]
     resource: pulumi.Resource | None = None
     """What has to be there before it is asked; None for one that was there before."""

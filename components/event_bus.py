@@ -133,22 +133,25 @@ def event_bus_service(
 
 
 class ExternalEventBusArgs(TypedDict):
-    """A Kafka cluster that somebody else runs."""
+    """An external Kafka cluster."""
 
     bootstrap_servers: pulumi.Input[str]
     """``host:port``, several joined by commas."""
     security_protocol: NotRequired[pulumi.Input[str]]
     """Optional: ``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``; the last when omitted."""
+    root_certificate: NotRequired[pulumi.Input[str]]
+    """Optional, with TLS: PEM text of the authorities that the brokers' certificates come from; those that the machine
+    trusts when omitted."""
     sasl_mechanism: NotRequired[pulumi.Input[str]]
     """Needed with SASL: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
     username: NotRequired[pulumi.Input[str]]
-    """Needed with SASL: somebody who may create topics, write and read them."""
+    """Needed with SASL: a user that may create, write and read topics."""
     password: NotRequired[pulumi.Input[str]]
     """A secret, needed with SASL."""
 
 
 class EventBusArgs(TypedDict):
-    """What is declared of the event bus."""
+    """Arguments of the event bus."""
 
     target: TargetArgs
     """Where it runs."""
@@ -165,12 +168,14 @@ class EventBusArgs(TypedDict):
 
 
 class EventBus(Component):
-    """A Kafka broker, or a cluster that somebody else runs."""
+    """A Kafka broker, or an external cluster."""
 
     bootstrap_servers: pulumi.Output[str]
     """``host:port``, several joined by commas."""
     security_protocol: pulumi.Output[str]
     """``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``."""
+    root_certificate: pulumi.Output[str | None]
+    """PEM text of the authorities that the brokers' certificates come from; None: those that the machine trusts."""
     sasl_mechanism: pulumi.Output[str | None]
     """``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
     username: pulumi.Output[str | None]
@@ -191,6 +196,7 @@ class EventBus(Component):
             {
                 "bootstrap_servers": self.bootstrap_servers,
                 "security_protocol": self.security_protocol,
+                "root_certificate": self.root_certificate,
                 "sasl_mechanism": self.sasl_mechanism,
                 "username": self.username,
                 "password": self.password,
@@ -215,6 +221,7 @@ class EventBus(Component):
         )
         self.bootstrap_servers = deployed.address("client")
         self.security_protocol = pulumi.Output.from_input(SECURITY_PROTOCOL)
+        self.root_certificate = pulumi.Output.from_input(None)
         self.sasl_mechanism = pulumi.Output.from_input(SASL_MECHANISM)
         self.username = pulumi.Output.from_input(CLIENT_USER)
         self.password = known_after(client.value, deployed.resource)
@@ -223,6 +230,7 @@ class EventBus(Component):
     def _take(self, external: ExternalEventBusArgs) -> None:
         self.bootstrap_servers = pulumi.Output.from_input(external["bootstrap_servers"])
         self.security_protocol = pulumi.Output.from_input(external.get("security_protocol", "SASL_SSL"))
+        self.root_certificate = pulumi.Output.from_input(external.get("root_certificate"))
         self.sasl_mechanism = pulumi.Output.from_input(external.get("sasl_mechanism"))
         self.username = pulumi.Output.from_input(external.get("username"))
         self.password = pulumi.Output.secret(external.get("password"))

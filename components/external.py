@@ -1,4 +1,4 @@
-"""Servers that somebody else runs: a component takes one in place of its own, and nobody else notices."""
+"""External servers: a component uses one in place of its own."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ VERSION = "external"
 def external_service(
     name: str, *, address: pulumi.Input[str], target: pulumi.Input[str]
 ) -> pulumi.Output[dict[str, Any]]:
-    """How `marketlake status` shows a server of somebody else's.
+    """Return how `marketlake status` shows an external server.
 
     Args:
         name: of the service that it stands for.

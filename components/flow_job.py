@@ -1,4 +1,4 @@
-"""How Prefect's Kubernetes worker starts a run: the base job template of its work pool, and what it is told itself."""
+"""How Prefect's Kubernetes worker starts a run: the base job template of its work pool, and its own environment."""
 
 import copy
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _CONTAINER = "prefect-job"
 """The name that the worker expects."""
 _POD_WATCH_S = 180
 _HOME = {"PREFECT_HOME": str(TEMPORARY / "prefect")}
-"""The worker hands its own settings on to its Jobs, which lack its folders: what the Job is told must win."""
+"""The worker hands its own settings on to its Jobs, where its folders are missing: the Job's own settings must win."""
 
 
 def base_job_template(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def object_store_service(
 
 
 class ExternalObjectStoreArgs(TypedDict):
-    """An S3 service that somebody else runs."""
+    """An external S3 service."""
 
     endpoint: pulumi.Input[str]
     """Base URL of its S3 API."""
@@ -74,7 +74,7 @@ class ExternalObjectStoreArgs(TypedDict):
 
 
 class ObjectStoreArgs(TypedDict):
-    """What is declared of the object store."""
+    """Arguments of the object store."""
 
     target: TargetArgs
     """Where it runs."""
@@ -91,7 +91,7 @@ class ObjectStoreArgs(TypedDict):
 
 
 class ObjectStore(Component):
-    """A MinIO server, or an S3 service that somebody else runs."""
+    """A MinIO server, or an external S3 service."""
 
     endpoint: pulumi.Output[str]
     """Base URL of its S3 API."""

@@ -11,12 +11,12 @@ from pulumi.errors import InputPropertyError
 from pulumi.provider.experimental.analyzer import PropertyDefinition, PropertyType
 from pulumi.provider.experimental.component import ComponentProvider
 
-from components.cluster_space import ClusterSpace
 from components.component import Component
 from components.data_lake import DataLake
 from components.database import Database
 from components.event_bus import EventBus
-from components.host_space import HostSpace
+from components.host import Host
+from components.namespace import Namespace
 from components.object_store import ObjectStore
 from components.observability import Observability
 from components.worker_pool import CollectionWorkers, WorkflowWorker
@@ -24,8 +24,8 @@ from components.workflow_engine import WorkflowEngine
 
 NAME = "marketlake"
 COMPONENTS: tuple[type[Component], ...] = (
-    HostSpace,
-    ClusterSpace,
+    Host,
+    Namespace,
     Observability,
     Database,
     ObjectStore,

@@ -1,4 +1,4 @@
-"""From a Service and what a target knows to the texts that it really runs with. Pure: nothing is touched."""
+"""From a Service and the values of its placeholders to its command line, variables and files. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from components.service import PLACEHOLDER, Service
 
 
 class UnresolvedError(LookupError):
-    """A placeholder stands for something that the target or the component did not provide."""
+    """A placeholder has no value: neither the target nor the component provides one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """What a target knows about one service; each mapping is by the name that the placeholder gives."""
+class PlaceholderValues:
+    """The values of one service's placeholders; each mapping is by the name in the placeholder."""
 
     bind: str
     ports: Mapping[str, int]
@@ -44,38 +44,38 @@ class RenderedCommand:
     staged: bool
 
 
-def render_argv(service: Service, placement: Placement) -> tuple[str, ...]:
-    """The command line; there is no secret in it."""
-    return tuple(fill(text, service, placement) for text in service.argv)
+def render_argv(service: Service, resolved: PlaceholderValues) -> tuple[str, ...]:
+    """Return the command line; there is no secret in it."""
+    return tuple(fill(text, service, resolved) for text in service.argv)
 
 
-def render_environment(service: Service, placement: Placement) -> dict[str, str]:
-    """The environment variables without secrets."""
-    return {name: fill(text, service, placement) for name, text in service.environment.items()}
+def render_environment(service: Service, resolved: PlaceholderValues) -> dict[str, str]:
+    """Return the environment variables without secrets."""
+    return {name: fill(text, service, resolved) for name, text in service.environment.items()}
 
 
-def render_secret_environment(service: Service, placement: Placement) -> dict[str, str]:
-    """The environment variables that are secrets."""
-    return {name: fill(text, service, placement) for name, text in service.secret_environment.items()}
+def render_secret_environment(service: Service, resolved: PlaceholderValues) -> dict[str, str]:
+    """Return the environment variables that are secrets."""
+    return {name: fill(text, service, resolved) for name, text in service.secret_environment.items()}
 
 
-def render_files(service: Service, placement: Placement, *, secret: bool) -> dict[str, str]:
-    """Texts of the files, by name: either the secret ones or the others."""
+def render_files(service: Service, resolved: PlaceholderValues, *, secret: bool) -> dict[str, str]:
+    """Return the texts of the files, by name: either the secret ones or the others."""
     return {
-        name: fill(file.text, service, placement)
+        name: fill(file.text, service, resolved)
         for name, file in service.files.items()
         if file.secret is secret
     }
 
 
-def render_setup(service: Service, placement: Placement) -> tuple[RenderedCommand, ...]:
-    """The commands to run before the program."""
+def render_setup(service: Service, resolved: PlaceholderValues) -> tuple[RenderedCommand, ...]:
+    """Return the commands to run before the program."""
     return tuple(
         RenderedCommand(
             name=command.name,
-            argv=tuple(fill(text, service, placement) for text in command.argv),
-            stdin=placement.files[command.stdin] if command.stdin else None,
-            creates=Path(fill(command.creates, service, placement)) if command.creates else None,
+            argv=tuple(fill(text, service, resolved) for text in command.argv),
+            stdin=resolved.files[command.stdin] if command.stdin else None,
+            creates=Path(fill(command.creates, service, resolved)) if command.creates else None,
             staged=command.staged,
         )
         for command in service.setup
@@ -83,7 +83,7 @@ def render_setup(service: Service, placement: Placement) -> tuple[RenderedComman
 
 
 def health_target(service: Service, addresses: Mapping[str, str]) -> str | None:
-    """What a health check asks: a URL, ``host:port``, or None where only the process can be looked at."""
+    """Return what a health check asks: a URL, ``host:port``, or None where only the process can be checked."""
     health = service.health
     if health.port is None:
         return None
@@ -92,38 +92,38 @@ def health_target(service: Service, addresses: Mapping[str, str]) -> str | None:
 
 
 def main_address(service: Service, addresses: Mapping[str, str]) -> str | None:
-    """Address of the first port, with its scheme if it is HTTP; None for a service without ports."""
+    """Return the address of the first port, with its scheme if it is HTTP; None for a service without ports."""
     for name, port in service.ports.items():
         return f"http://{addresses[name]}" if port.scheme == "http" else addresses[name]
     return None
 
 
 def console_address(service: Service, addresses: Mapping[str, str]) -> str | None:
-    """URL of the service's web page for people."""
+    """Return the URL of the service's web page."""
     if service.console is None:
         return None
     port, path = service.console
     return f"http://{addresses[port]}{path}"
 
 
-def fill(text: str, service: Service, placement: Placement) -> str:
-    """`text` with every placeholder replaced.
+def fill(text: str, service: Service, resolved: PlaceholderValues) -> str:
+    """Return `text` with every placeholder replaced.
 
     Raises:
-        UnresolvedError: the placement does not know one of them.
+        UnresolvedError: the values do not hold one of them.
     """
     known: dict[str, Mapping[str, object]] = {
-        "port": placement.ports,
-        "address": placement.addresses,
-        "self": placement.selves,
-        "volume": placement.volumes,
-        "file": placement.files,
-        "bin": placement.executables,
-        "root": placement.roots,
-        "input": placement.inputs,
-        "secret": placement.secrets,
+        "port": resolved.ports,
+        "address": resolved.addresses,
+        "self": resolved.selves,
+        "volume": resolved.volumes,
+        "file": resolved.files,
+        "bin": resolved.executables,
+        "root": resolved.roots,
+        "input": resolved.inputs,
+        "secret": resolved.secrets,
     }
-    words = {"bind": placement.bind, "logs": placement.logs, "temporary": str(placement.temporary)}
+    words = {"bind": resolved.bind, "logs": resolved.logs, "temporary": str(resolved.temporary)}
     pieces: list[str] = []
     end = 0
     for match in PLACEHOLDER.finditer(text):

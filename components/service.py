@@ -38,7 +38,7 @@ PLACEHOLDER = re.compile(
 
 
 class ServiceDefinitionError(ValueError):
-    """A Service contradicts itself; the message names the place."""
+    """A Service is inconsistent; the message says where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Tool:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """All tools that have to be installed."""
+        """All tools that must be installed."""
         return (self.name, *self.needs)
 
 
@@ -102,7 +102,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What has to be done, to its end, before the program starts. It runs as the service does, and is repeatable."""
+    """A command that must succeed before the program starts. It runs as the service does, and is repeatable."""
 
     name: str
     argv: tuple[str, ...]
@@ -117,7 +117,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How it is seen that the service is ready for its dependants."""
+    """The check that the service is ready for its dependants."""
 
     kind: HealthKind
     port: str | None = None
@@ -128,7 +128,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one replica is given."""
+    """The resources of one replica."""
 
     memory_mib: int
     """What the program's own limits (heap, caches) are derived from with ``{memory:P}``. Where a target can, it holds
@@ -138,7 +138,7 @@ class Resources:
 
 
 class Importance(StrEnum):
-    """Who goes first when room is short."""
+    """Which services are evicted last when resources are short."""
 
     DATA = "data"
     """It keeps what others cannot work without."""
@@ -155,6 +155,15 @@ class Stop:
     signal: str = "TERM"
     grace_s: int = 10
     """Seconds until it is killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalServer:
+    """A server outside the platform: a venue's archive, an external store."""
+
+    port: int
+    host: str | None = None
+    """Its name or IP address; None: whatever has that port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +192,8 @@ class Service:
     importance: Importance = Importance.SERVICE
     calls: tuple[str, ...] = ()
     """Names of the services that it connects to; where a target can, it closes every other way."""
-    calls_world: bool = False
-    """It connects to addresses outside the platform, too: a venue's archive, somebody else's store."""
+    calls_external: tuple[ExternalServer, ...] = ()
+    """The servers outside the platform that it connects to; where a target can, it closes every other way."""
     runs: "Service | None" = None
     """What it starts again and again, each time for one run: a child process of its own or, where a target has such,
     a job beside it. Only program, environment, files, resources and calls of it count."""

@@ -1,17 +1,17 @@
-"""What a target is: a component hands it a Service and gets back how to reach it."""
+"""The protocol of targets: a component deploys a Service and gets back its addresses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NotRequired, Protocol, TypedDict
 
 import pulumi
 
-from components.service import Service
+from components.service import ExternalServer, Service
 
 
 class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows no StrEnum
-    """The kinds of places that services can run in."""
+    """The kinds of targets."""
 
     HOST = "host"
     """Supervised processes on this machine."""
@@ -19,7 +19,7 @@ class TargetKind(str, Enum):  # noqa: UP042 - Pulumi's component analysis knows 
     """Workloads in one namespace of a cluster."""
 
 
-class HostArgs(TypedDict):
+class HostTargetArgs(TypedDict):
     """This machine."""
 
     folder: pulumi.Input[str]
@@ -33,7 +33,7 @@ class HostArgs(TypedDict):
 
 
 class VendorImageArgs(TypedDict):
-    """Somebody else's image of a program."""
+    """A vendor's image of a program."""
 
     reference: str
     """With its digest: ``name@sha256:…``."""
@@ -43,7 +43,7 @@ class VendorImageArgs(TypedDict):
     """Optional: folders of tools in the image, by tool."""
 
 
-class KubernetesArgs(TypedDict):
+class KubernetesTargetArgs(TypedDict):
     """A namespace of a cluster. The Kubernetes provider is inherited from the component's options."""
 
     namespace: pulumi.Input[str]
@@ -58,6 +58,24 @@ class KubernetesArgs(TypedDict):
     """Optional: images to use instead of ours, by program."""
     operators: NotRequired[list[str]]
     """Optional: networks, e.g. ``10.1.0.0/16``, that may reach every service beside the pods that call it."""
+    closed_networks: NotRequired[list[str]]
+    """Optional: networks of the cluster that no external server is in, beside all that are not public."""
+    external_networks: NotRequired[list[str]]
+    """Optional: networks that are not public, or closed, and that external servers with names are in."""
+
+
+class ExternalServerArgs(TypedDict):
+    """A server outside the platform that a service connects to."""
+
+    port: int
+    """Where it listens."""
+    host: NotRequired[str]
+    """Optional: its name or IP address; when omitted, any server with that port."""
+
+
+def external_servers(args: Sequence[ExternalServerArgs]) -> tuple[ExternalServer, ...]:
+    """The same in the words of a Service."""
+    return tuple(ExternalServer(host=server.get("host"), port=server["port"]) for server in args)
 
 
 class TargetArgs(TypedDict):
@@ -65,9 +83,9 @@ class TargetArgs(TypedDict):
 
     kind: TargetKind
     """Its own arguments stand under its name."""
-    host: NotRequired[HostArgs]
+    host: NotRequired[HostTargetArgs]
     """Needed by the kind ``host``."""
-    kubernetes: NotRequired[KubernetesArgs]
+    kubernetes: NotRequired[KubernetesTargetArgs]
     """Needed by the kind ``kubernetes``."""
 
 
@@ -76,7 +94,7 @@ class Deployed:
     """A service that a target realises."""
 
     resource: pulumi.Resource
-    """What whoever needs the service depends on."""
+    """The resource that dependants of the service depend on."""
     addresses: pulumi.Output[Mapping[str, str]]
     """``host:port`` of each port."""
     info: pulumi.Output[dict[str, Any]]
@@ -92,7 +110,7 @@ class Deployed:
 
 
 class Target(Protocol):
-    """A place that services can run in."""
+    """Where services run."""
 
     def deploy(
         self,

@@ -1,4 +1,4 @@
-"""The worker pools: one runs Prefect's flow runs, one carries out the tasks of collections."""
+"""The worker pools: one runs Prefect's flows, one runs the tasks of collections."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -7,8 +7,18 @@ from marketlake.settings import PLATFORM_FILE_VARIABLE, HealthKind
 
 from components.component import Component
 from components.flow_job import base_job_template, worker_environment
-from components.service import Distribution, File, Health, Importance, Resources, Service, Stop, Volume
-from components.target import TargetArgs
+from components.service import (
+    Distribution,
+    ExternalServer,
+    File,
+    Health,
+    Importance,
+    Resources,
+    Service,
+    Stop,
+    Volume,
+)
+from components.target import ExternalServerArgs, TargetArgs, external_servers
 from components.targets import target_of
 from components.workflow_engine import QUIET_PREFECT
 
@@ -23,7 +33,9 @@ PROCESS, KUBERNETES = "process", "kubernetes"
 """Prefect's types of workers: one starts a run as its child process, the other as a Job."""
 
 
-def flow_run_service(*, memory_mib: int = 512, cpu_millis: int = 100) -> Service:
+def flow_run_service(
+    *, memory_mib: int = 512, cpu_millis: int = 100, calls_external: tuple[ExternalServer, ...] = ()
+) -> Service:
     """One run of a flow.
 
     Inputs: ``environment``, ``api-url``. Secrets: ``settings`` (the platform file's text), ``auth``.
@@ -40,18 +52,22 @@ def flow_run_service(*, memory_mib: int = 512, cpu_millis: int = 100) -> Service
         stop=Stop(grace_s=15),
         importance=Importance.WORK,
         calls=_LAKE,
-        calls_world=True,
+        calls_external=calls_external,
     )
 
 
 def workflow_worker_service(
-    *, worker_type: str = PROCESS, memory_mib: int = 512, cpu_millis: int = 100
+    *,
+    worker_type: str = PROCESS,
+    memory_mib: int = 512,
+    cpu_millis: int = 100,
+    calls_external: tuple[ExternalServer, ...] = (),
 ) -> Service:
     """A Prefect worker that starts each flow run as a process, or as a job, of its own.
 
     Inputs: ``environment``, ``work-pool``, ``api-url``. Secrets: ``settings`` (the platform file's text), ``auth``.
     """
-    run = flow_run_service(memory_mib=memory_mib, cpu_millis=cpu_millis)
+    run = flow_run_service(memory_mib=memory_mib, cpu_millis=cpu_millis, calls_external=calls_external)
     return Service(
         name="workflow-worker",
         program=Distribution(name="prefect"),
@@ -83,7 +99,12 @@ def workflow_worker_service(
 
 
 def collection_worker_service(
-    *, replicas: int = 2, max_replicas: int | None = None, memory_mib: int = 768, cpu_millis: int = 200
+    *,
+    replicas: int = 2,
+    max_replicas: int | None = None,
+    memory_mib: int = 768,
+    cpu_millis: int = 200,
+    calls_external: tuple[ExternalServer, ...] = (),
 ) -> Service:
     """The workers of collections: each takes tasks from the event bus.
 
@@ -103,7 +124,7 @@ def collection_worker_service(
         max_replicas=max_replicas,
         importance=Importance.WORK,
         calls=_LAKE,
-        calls_world=True,
+        calls_external=calls_external,
     )
 
 
@@ -113,7 +134,7 @@ class FlowRuns(TypedDict):
     worker_type: str
     """Type of Prefect's worker."""
     base_job_template: NotRequired[pulumi.Output[dict[str, Any]]]
-    """What such a worker makes a run's job from; omitted where it needs to be told nothing."""
+    """The base job template of such a worker; omitted where it needs none."""
 
 
 def flow_runs(
@@ -135,7 +156,7 @@ def flow_runs(
 
 
 class WorkflowWorkerArgs(TypedDict):
-    """What is declared of the worker that runs Prefect's flows."""
+    """Arguments of the worker that runs Prefect's flows."""
 
     target: TargetArgs
     """Where it runs."""
@@ -155,6 +176,8 @@ class WorkflowWorkerArgs(TypedDict):
     """Optional: 512 when omitted."""
     cpu_millis: NotRequired[int]
     """Optional: thousandths of a core that are set aside for it, where the target can; 100 when omitted."""
+    external_servers: NotRequired[list[ExternalServerArgs]]
+    """Optional: servers outside the platform that runs connect to, venues included; none when omitted."""
 
 
 class WorkflowWorker(Component):
@@ -174,6 +197,7 @@ class WorkflowWorker(Component):
                 worker_type=args.get("worker_type", PROCESS),
                 memory_mib=args.get("memory_mib", 512),
                 cpu_millis=args.get("cpu_millis", 100),
+                calls_external=external_servers(args.get("external_servers", [])),
             ),
             inputs={
                 "environment": args["environment"],
@@ -188,7 +212,7 @@ class WorkflowWorker(Component):
 
 
 class CollectionWorkersArgs(TypedDict):
-    """What is declared of the workers of collections."""
+    """Arguments of the collection workers."""
 
     target: TargetArgs
     """Where they run."""
@@ -204,6 +228,8 @@ class CollectionWorkersArgs(TypedDict):
     """Optional: of each; 768 when omitted."""
     cpu_millis: NotRequired[int]
     """Optional: thousandths of a core that are set aside for each, where the target can; 200 when omitted."""
+    external_servers: NotRequired[list[ExternalServerArgs]]
+    """Optional: servers outside the platform that they connect to, venues included; none when omitted."""
 
 
 class CollectionWorkers(Component):
@@ -224,6 +250,7 @@ class CollectionWorkers(Component):
                 max_replicas=args.get("max_replicas"),
                 memory_mib=args.get("memory_mib", 768),
                 cpu_millis=args.get("cpu_millis", 200),
+                calls_external=external_servers(args.get("external_servers", [])),
             ),
             inputs={"environment": args["environment"]},
             secrets={"settings": args["settings"]},

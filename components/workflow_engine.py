@@ -8,11 +8,13 @@ from marketlake.settings import HealthKind
 
 from components.component import Component, known_after
 from components.providers.secret import GeneratedSecret
-from components.service import Distribution, Health, Port, Resources, Service, Volume
-from components.target import TargetArgs
+from components.service import Distribution, ExternalServer, File, Health, Port, Resources, Service, Volume
+from components.target import ExternalServerArgs, TargetArgs, external_servers
 from components.targets import target_of
 
 USER = "marketlake"
+_ROOTS = "database-root.crt"
+_TLS = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS"
 
 QUIET_PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -21,23 +23,50 @@ QUIET_PREFECT = {
     "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "1",
 }
-"""What every Prefect process is told: nothing is reported to the vendor, logs are plain text."""
+"""Variables of every Prefect process: no analytics for the vendor, plain logs."""
 
 
 def database_url(database: settings.Database) -> str:
-    """Where the server keeps its state, in SQLAlchemy's notation. It holds the password."""
-    return database.dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
+    """Return the database URL of the server's state, in SQLAlchemy's notation. It holds the password.
+
+    Where its server's certificate is verified, :func:`workflow_engine_service` says so.
+    """
+    address, _, query = database.dsn.replace("postgresql://", "postgresql+asyncpg://", 1).partition("?")
+    return (
+        f"{address}?{query.replace('sslmode=', 'ssl=')}"
+        if query and not database.sslmode.verifies
+        else address
+    )
+
+
+def _verification(sslmode: settings.SslMode, root_certificate: str | None) -> dict[str, str]:
+    """Return Prefect's settings for the certificate of its database's server."""
+    if not sslmode.verifies:
+        return {}
+    verified = {
+        f"{_TLS}_ENABLED": "true",
+        f"{_TLS}_CHECK_HOSTNAME": str(sslmode is settings.SslMode.VERIFY_FULL).lower(),
+    }
+    return verified if root_certificate is None else {**verified, f"{_TLS}_CA_FILE": f"{{file:{_ROOTS}}}"}
 
 
 def workflow_engine_service(
-    *, memory_mib: int = 512, cpu_millis: int = 100, calls_world: bool = False
+    *,
+    memory_mib: int = 512,
+    cpu_millis: int = 100,
+    calls_external: tuple[ExternalServer, ...] = (),
+    sslmode: settings.SslMode = settings.SslMode.PREFER,
+    root_certificate: str | None = None,
 ) -> Service:
     """A Prefect server in one process, with its web page.
 
     Args:
         memory_mib: what it is given.
         cpu_millis: thousandths of a core that are set aside for it.
-        calls_world: its database lies outside the platform.
+        calls_external: its database's server, where that is external.
+        sslmode: what it verifies of its database's server.
+        root_certificate: PEM text of the authorities of that server's certificate; those that the machine trusts when
+            None.
 
     Secrets: ``database-url`` (``postgresql+asyncpg://…``) and ``auth`` (``user:password`` of its API).
     """
@@ -47,8 +76,10 @@ def workflow_engine_service(
         argv=("{bin:prefect}", "server", "start", "--host={bind}", "--port={port:api}"),
         ports={"api": Port(preferred=4200, scheme="http")},
         volumes={"home": Volume(size_mib=64, scratch=True)},
+        files={} if root_certificate is None else {_ROOTS: File(text=root_certificate)},
         environment={
             **QUIET_PREFECT,
+            **_verification(sslmode, root_certificate),
             "PREFECT_HOME": "{volume:home}",
             "PREFECT_UI_API_URL": "http://{address:api}/api",
             "PREFECT_UI_STATIC_DIRECTORY": "{volume:home}/ui",
@@ -64,7 +95,7 @@ def workflow_engine_service(
         health=Health(kind=HealthKind.HTTP, port="api", path="/api/health", timeout_s=120),
         resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         calls=("database",),
-        calls_world=calls_world,
+        calls_external=calls_external,
         console=("api", "/"),
     )
 
@@ -82,12 +113,16 @@ class StateDatabaseArgs(TypedDict):
     """The role that owns it."""
     password: pulumi.Input[str]
     """A secret."""
-    external: NotRequired[bool]
-    """Optional: its server is no service of the platform; False when omitted."""
+    sslmode: NotRequired[str]
+    """Optional: whether connections are encrypted, and what is verified, in libpq's words; ``prefer`` when omitted."""
+    root_certificate: NotRequired[str | None]
+    """Optional: PEM text of the authorities of its server's certificate; those that the machine trusts when omitted."""
+    external: NotRequired[ExternalServerArgs]
+    """Optional: where its server is, if it is external; a service of the platform when omitted."""
 
 
 class WorkflowEngineArgs(TypedDict):
-    """What is declared of the workflow engine."""
+    """Arguments of the workflow engine."""
 
     target: TargetArgs
     """Where it runs."""
@@ -119,12 +154,14 @@ class WorkflowEngine(Component):
         password = GeneratedSecret(f"{name}-password", opts=self._child())
         auth = password.value.apply(lambda text: f"{USER}:{text}")
         state = args["database"]
+        sslmode = settings.SslMode(state.get("sslmode", settings.SslMode.PREFER))
         database = pulumi.Output.all(
             host=state["host"],
             port=state["port"],
             name=state["name"],
             user=state["user"],
             password=state["password"],
+            sslmode=sslmode,
         )
         url = database.apply(lambda values: database_url(settings.Database(**values)))
         deployed = target_of(args["target"]).deploy(
@@ -132,7 +169,9 @@ class WorkflowEngine(Component):
             workflow_engine_service(
                 memory_mib=args.get("memory_mib", 512),
                 cpu_millis=args.get("cpu_millis", 100),
-                calls_world=state.get("external", False),
+                calls_external=external_servers([state["external"]] if "external" in state else []),
+                sslmode=sslmode,
+                root_certificate=state.get("root_certificate"),
             ),
             inputs={},
             secrets={"database-url": url, "auth": auth},

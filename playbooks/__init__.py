@@ -1,1 +1,1 @@
-"""Playbooks that make machines ready, run by ansible-runner: a Kubernetes node from a bare Debian or Ubuntu."""
+"""Ansible playbooks, run by ansible-runner: a Kubernetes node from a bare Debian or Ubuntu."""

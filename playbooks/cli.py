@@ -51,19 +51,21 @@ app = typer.Typer(
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")]
 
-Address = Annotated[str, typer.Option(help="The node's address; it is added to the machine if it lacks it.")]
+Address = Annotated[
+    str, typer.Option(help="The node's address; it is added to the machine where it is missing.")
+]
 
 
 @app.command()
 def check(address: Address = DEFAULT_ADDRESS) -> None:
-    """Say whether this machine can be made a node, before anything is built for it."""
+    """Check that this machine can be made a node, before anything is built for it."""
     with _told():
         _fit(address)
 
 
 @app.command()
 def up(address: Address = DEFAULT_ADDRESS, as_json: AsJson = False) -> None:
-    """Make this machine a node; whatever is done already costs nothing."""
+    """Make this machine a node; repeated, it changes nothing."""
     with _told():
         given = _fit(address)
         node = Node(this_machine(), given, node_programs(), node_images())
@@ -106,7 +108,7 @@ def _ports(address: str) -> dict[str, tuple[str, int]]:
         "kube-proxy": (_LOOPBACK, 10256),
         "kube-controller-manager": (_LOOPBACK, 10257),
         "kube-scheduler": (_LOOPBACK, 10259),
-        "kube-router": (_LOOPBACK, 20244),
+        "kube-network-policies": (_LOOPBACK, 20244),
     }
 
 

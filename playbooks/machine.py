@@ -1,5 +1,6 @@
-"""What this machine is, and whether it can be made a node."""
+"""Facts of this machine, and checks that it can be made a node."""
 
+import gzip
 import os
 import shlex
 import socket
@@ -12,6 +13,8 @@ import psutil
 SUPPORTED = ("debian", "ubuntu")
 _OURS = "MARKETLAKE_CLUSTER"
 _CAP_SYS_RESOURCE = 24
+_POLICY_OPTIONS = ("CONFIG_NETFILTER_NETLINK_QUEUE", "CONFIG_NETFILTER_XT_TARGET_NFQUEUE")
+"""What kube-network-policies needs of the kernel; Debian's and Ubuntu's have it."""
 
 
 class MachineError(Exception):
@@ -20,7 +23,7 @@ class MachineError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """Facts that the playbooks ask for."""
+    """Facts that the playbooks need."""
 
     name: str
     """Of the host, as it calls itself."""
@@ -63,7 +66,7 @@ def refuse_unfit(root: Path = Path("/"), *, user: int | None = None) -> None:
     """Raise unless this machine can be made a node.
 
     Raises:
-        MachineError: not root, not Debian or Ubuntu.
+        MachineError: not root, not Debian or Ubuntu, a kernel that cannot enforce NetworkPolicies.
     """
     refuse_all_but_root("make cluster", user=user)
     release = os_release(root)
@@ -74,6 +77,38 @@ def refuse_unfit(root: Path = Path("/"), *, user: int | None = None) -> None:
             "Ubuntu, whose packages they install. Any conforming cluster does as well: make one with what your "
             "system offers (kind, k3s, kubeadm) and name its kubeconfig in the environment's settings."
         )
+    refuse_kernel_without_policies(root)
+
+
+def refuse_kernel_without_policies(root: Path) -> None:
+    """Raise if the kernel is known to lack what NetworkPolicies are enforced by.
+
+    A kernel whose configuration is nowhere to be read passes: the daemon that enforces them says it later.
+
+    Raises:
+        MachineError: it lacks an option.
+    """
+    options = kernel_options(root, os.uname().release)
+    lacking = [name for name in _POLICY_OPTIONS if options and options.get(name) not in {"y", "m"}]
+    if lacking:
+        raise MachineError(
+            f"the kernel {os.uname().release} is built without {', '.join(lacking)}, so NetworkPolicies would not be "
+            "enforced and every pod would be open to every other. Boot a kernel that has it, as those of Debian and "
+            "Ubuntu do, or name the kubeconfig of another cluster in the environment's settings."
+        )
+
+
+def kernel_options(root: Path, release: str) -> dict[str, str]:
+    """What a kernel was configured with, e.g. ``y`` or ``m`` by the option's name; nothing if it cannot be read."""
+    for file in (root / "proc/config.gz", root / f"boot/config-{release}"):
+        try:
+            content = file.read_bytes()
+        except OSError:
+            continue
+        text = gzip.decompress(content).decode() if file.suffix == ".gz" else content.decode()
+        rows = (line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_"))
+        return dict(rows)
+    return {}
 
 
 def refuse_all_but_root(command: str, *, user: int | None = None) -> None:
@@ -119,7 +154,7 @@ def refuse_foreign_configuration(kubeconfig: Path, memory: Path) -> None:
 
 
 def refuse_taken_ports(ports: Mapping[str, tuple[str, int]]) -> None:
-    """Raise if a stranger listens where one of our daemons will.
+    """Raise if another process listens where one of our daemons will.
 
     Args:
         ports: daemon → address and port.

@@ -1,4 +1,4 @@
-"""What this machine was before it became a node, written down so that it can be put back."""
+"""The machine's state before it became a node, recorded so that it can be restored."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def read_memory(path: Path) -> dict[str, Any]:
-    """What was written down; empty if nothing."""
+    """Return the record; empty if there is none."""
     try:
         memory: dict[str, Any] = json.loads(path.read_text())
     except OSError:
@@ -16,7 +16,7 @@ def read_memory(path: Path) -> dict[str, Any]:
 
 
 def write_memory(path: Path, memory: dict[str, Any]) -> None:
-    """Write it down, whole or not at all, so that a power cut costs nothing."""
+    """Write the record atomically."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_suffix(".part")
     with part.open("w") as file:

@@ -1,4 +1,4 @@
-"""What the playbooks are told of the node: where things lie, which addresses it has, what runs on it."""
+"""The variables of the playbooks: the node's paths, addresses and programs."""
 
 import ipaddress
 import re
@@ -35,7 +35,6 @@ PACKAGES = {
     "containernetworking-plugins": [],
     "nftables": ["nft"],
     "iptables": ["iptables", "iptables-save", "iptables-restore"],
-    "ipset": ["ipset"],
     "conntrack": ["conntrack"],
     "iproute2": ["ip"],
 }
@@ -79,7 +78,7 @@ class Node:
         return f"https://{self.address}:{API_PORT}"
 
     def variables(self) -> dict[str, Any]:
-        """What cluster.yaml refers to."""
+        """Return the variables of cluster.yaml."""
         return {
             **places(),
             "name": self.name,
@@ -111,7 +110,7 @@ class Node:
 
 
 def places() -> dict[str, Any]:
-    """Where everything of the node lies: all that cluster-down.yaml is told."""
+    """Return the node's paths: the variables of cluster-down.yaml."""
     return {
         "python": sys.executable,
         "etc": str(ETC),

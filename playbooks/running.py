@@ -41,7 +41,7 @@ class Step:
 
 @dataclass
 class Run:
-    """What came of a playbook."""
+    """The result of a playbook."""
 
     steps: list[Step] = field(default_factory=list)
     seconds: float = 0.0
@@ -93,7 +93,7 @@ def run_playbook(
 
 
 def end_leftovers(*names: str) -> None:
-    """End what killed runs of these playbooks left at work, and remove their folders.
+    """End the processes of killed runs of these playbooks, and remove their folders.
 
     To be called by whom no run of these goes on beside.
     """
@@ -112,7 +112,7 @@ def end_leftovers(*names: str) -> None:
 
 
 def environment(name: str, folder: str) -> dict[str, str]:
-    """Settings of Ansible, so that no file of the user's or of the machine's changes what it does."""
+    """Return the settings of Ansible, so that no file of the user's or of the machine's changes what it does."""
     scripts = Path(sys.executable).parent
     return {
         MARK: name,

@@ -1,4 +1,4 @@
-"""What the node is made with: installed programs and built images."""
+"""The node's installed programs and built images."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from playbooks.node import IMAGES, NodeImage
 from toolchain.cache import locate as locate_tool
 from toolchain.images import locate as locate_image
 
-_TOOLS = ("kubernetes", "etcd", "kube-router", "kubectl")
+_TOOLS = ("kubernetes", "etcd", "kube-network-policies", "kubectl")
 
 
 def node_programs() -> dict[str, Path]:

@@ -7,13 +7,13 @@ from types import FrameType
 import pulumi
 from pulumi.runtime.config import get_config_env, get_config_secret_keys_env
 
-from stacks.cluster import ClusterUnreachableError
-from stacks.composition import Platform
-from stacks.needs import NotEnoughError
-from stacks.premises import premises_of
-from stacks.settings import EnvironmentSettings, Target
-from stacks.target_settings import KubeconfigMissingError
-from stacks.validation import InvalidSettingsError, require_secrets, settings_from
+from stacks.preflight import preflight_of
+from stacks.preflight.capacity import CapacityError
+from stacks.preflight.cluster import ClusterUnreachableError
+from stacks.program.platform import Platform
+from stacks.settings.environment import EnvironmentSettings, Target
+from stacks.settings.targets import KubeconfigMissingError
+from stacks.settings.validation import InvalidSettingsError, require_secrets, settings_from
 from toolchain import ToolchainError
 
 
@@ -31,7 +31,7 @@ def main() -> None:
 def _check_cluster(environment: str, settings: EnvironmentSettings) -> None:
     """Look whether the cluster can take the stack; in a preview, one that cannot be seen is no reason to stop."""
     try:
-        warnings = premises_of(environment, settings).check()
+        warnings = preflight_of(environment, settings).check()
     except ClusterUnreachableError as error:
         if not pulumi.runtime.is_dry_run():
             raise
@@ -44,7 +44,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     os._exit(1)
 
 
-# Pulumi interrupts the program when a resource fails, and has told why: a stack trace would bury that.
+# Pulumi interrupts the program when a resource fails, and has said why: a stack trace would hide that.
 signal.signal(signal.SIGINT, _leave)
 try:
     main()
@@ -52,7 +52,7 @@ except (
     ClusterUnreachableError,
     InvalidSettingsError,
     KubeconfigMissingError,
-    NotEnoughError,
+    CapacityError,
     ToolchainError,
 ) as error:
     raise pulumi.RunError(str(error)) from None  # the user's to mend: no stack trace

@@ -12,18 +12,24 @@ import typer
 from marketlake.settings import SettingsError
 from rich.console import Console
 
-from stacks.cluster import ClusterUnreachableError
-from stacks.engine import InterruptError, ProgramError
-from stacks.lifecycle import LeftoverError, LockedError, Stack
-from stacks.needs import NotEnoughError
-from stacks.policing import PoliciesUnavailableError
-from stacks.policy_reference import POLICIES, policies_reference
-from stacks.reference import REFERENCE, write_page, write_reference
-from stacks.report import report
-from stacks.settings import Target
-from stacks.target_settings import KubeconfigMissingError
-from stacks.validation import InvalidSettingsError
-from stacks.workspace import PassphraseLostError, Workspace
+from stacks.commands.down import LeftoverError
+from stacks.commands.down import down as run_down
+from stacks.commands.policy import StackMissingError, check_policies
+from stacks.commands.preview import preview as run_preview
+from stacks.commands.preview import preview_for_report
+from stacks.commands.stack import LockedError, Stack
+from stacks.commands.up import refresh as run_refresh
+from stacks.commands.up import up as run_up
+from stacks.engine.process import InterruptError, ProgramError
+from stacks.engine.workspace import PassphraseLostError, Workspace
+from stacks.preflight.capacity import CapacityError
+from stacks.preflight.cluster import ClusterUnreachableError
+from stacks.preview.report import report
+from stacks.settings.environment import Target
+from stacks.settings.policy_reference import POLICIES, policies_reference
+from stacks.settings.reference import REFERENCE, write_page, write_reference
+from stacks.settings.targets import KubeconfigMissingError
+from stacks.settings.validation import InvalidSettingsError
 from toolchain import ToolchainError
 
 FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -62,15 +68,15 @@ def up(
     collect: Annotated[bool, typer.Option(help="Publish and collect the sample files, too.")] = True,
 ) -> None:
     """Bring an environment up, and collect the sample files."""
-    with _told():
-        _stack(env, config_file).up(collect=collect)
+    with _exit_codes():
+        run_up(_stack(env, config_file), collect=collect)
 
 
 @app.command()
 def preview(env: Environment = "local", config_file: ConfigFile = None) -> None:
     """Show what `up` would change."""
-    with _told():
-        _stack(env, config_file).preview()
+    with _exit_codes():
+        run_preview(_stack(env, config_file))
 
 
 @app.command(name="preview-report")
@@ -81,9 +87,9 @@ def preview_report(
     refresh: Annotated[bool, typer.Option(help="Look at what really runs first.")] = False,
 ) -> None:
     """Write what `up` would change as Markdown; exit code 1 if it could not be done or a policy forbids it."""
-    with _told():
-        told = Console(stderr=True)  # standard output is the report's
-        seen = _stack(env, config_file, console=told).previewed(refresh=refresh)
+    with _exit_codes():
+        errors = Console(stderr=True)  # standard output is the report's
+        seen = preview_for_report(_stack(env, config_file, console=errors), refresh=refresh)
         if out:
             out.write_text(report(seen))
         else:
@@ -102,9 +108,9 @@ def policy(
     ] = None,
 ) -> None:
     """Hold the recorded state of an environment to the policies."""
-    with _told():
+    with _exit_codes():
         try:
-            _stack(env, config_file).check_policies(state)
+            check_policies(_stack(env, config_file), state)
         except ProgramError as error:
             raise _exit(FAILED, f"{error}: what it says is above, and docs/policies.md what to do") from None
 
@@ -112,8 +118,8 @@ def policy(
 @app.command()
 def refresh(env: Environment = "local", config_file: ConfigFile = None) -> None:
     """Bring Pulumi's state to what really runs."""
-    with _told():
-        _stack(env, config_file).refresh()
+    with _exit_codes():
+        run_refresh(_stack(env, config_file))
 
 
 @app.command()
@@ -122,17 +128,17 @@ def down(
     config_file: ConfigFile = None,
     data: Annotated[Data, typer.Option(help="What becomes of the data.")] = Data.DELETE,
 ) -> None:
-    """Destroy an environment, and prove that nothing of it stayed."""
-    with _told():
-        _stack(env, config_file).down(keep_data=data is Data.KEEP)
+    """Destroy an environment, and prove that nothing of it is left."""
+    with _exit_codes():
+        run_down(_stack(env, config_file), keep_data=data is Data.KEEP)
 
 
 @app.command(name="env")
 def exports(env: Environment = "local") -> None:
     """Print shell commands after which plain `pulumi` works here: eval "$(make -s env)"."""
-    with _told():
-        told = Console(stderr=True)  # what is printed is evaluated
-        sys.stdout.write(_stack(env, None, console=told).exports() + "\n")
+    with _exit_codes():
+        errors = Console(stderr=True)  # what is printed is evaluated
+        sys.stdout.write(_stack(env, None, console=errors).exports() + "\n")
 
 
 @app.command()
@@ -153,7 +159,7 @@ def validate(
 @app.command()
 def groups(env: Environment = "local", config_file: ConfigFile = None) -> None:
     """Print the groups of tools that an environment needs beyond the usual ones, one a line."""
-    with _told():
+    with _exit_codes():
         settings = _stack(env, config_file).validate()
         if settings.target is Target.KUBERNETES:
             sys.stdout.write("kubernetes\n")
@@ -161,7 +167,7 @@ def groups(env: Environment = "local", config_file: ConfigFile = None) -> None:
 
 def _is_valid(env: str, config_file: Path | None) -> bool:
     try:
-        with _told():
+        with _exit_codes():
             stack = _stack(env, config_file)
             stack.validate()
             stack.console.print(
@@ -185,14 +191,14 @@ def reference() -> None:
 def _stack(env: str, config_file: Path | None, *, console: Console | None = None) -> Stack:
     if not _NAME.fullmatch(env):
         raise _exit(
-            USAGE, f"{env!r} is no name of an environment: use lower-case letters, digits and hyphens"
+            USAGE, f"{env!r} is not a name of an environment: use lower-case letters, digits and hyphens"
         )
     return Stack(env, Workspace.of_user(), console or Console(), config_file)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn what can go wrong into one message and an exit code that means something."""
+def _exit_codes() -> Iterator[None]:
+    """Turn an error into one message and its exit code."""
     try:
         yield
     except InvalidSettingsError as error:
@@ -208,9 +214,9 @@ def _told() -> Iterator[None]:
         KubeconfigMissingError,
         LockedError,
         LeftoverError,
-        NotEnoughError,
+        CapacityError,
         PassphraseLostError,
-        PoliciesUnavailableError,
+        StackMissingError,
         SettingsError,
         ToolchainError,
     ) as error:

@@ -3,12 +3,29 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.suite.shared import beside
+
 # The promises are no test modules by name, but their assertions are to tell what they saw, too.
 pytest.register_assert_rewrite("tests.conformance")
 
 # A shell's background job ignores SIGINT, and so does all that it starts: Ctrl-C would reach no test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    chaos = parser.getgroup("chaos", "kills in the middle of collections, on a platform")
+    chaos.addoption(
+        "--chaos-rounds", type=int, default=1, help="collections in the middle of which is killed"
+    )
+    chaos.addoption("--chaos-seed", type=int, default=0, help="from which they are drawn")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Wait while another part of the run times something; before the test's own time begins."""
+    with beside():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ most 1000 keys a page (`NextMarker` only with a delimiter), GET and HEAD with ET
 Range, 404 as an XML document. What exchanges do wrong is switched on per key: :meth:`FakeExchange.fail`.
 """
 
+import contextlib
 import hashlib
 import io
 import threading
@@ -50,6 +51,10 @@ class Failure(Enum):
     """No byte, with status 200."""
     RESET = auto()
     """Closes the connection without an answer."""
+    ENDLESS = auto()
+    """Begins as it should, and never ends: further bytes come for as long as they are taken."""
+    DRIP = auto()
+    """Begins as it should, then a byte comes now and then, and the last one never."""
 
 
 @dataclass
@@ -85,6 +90,11 @@ class FakeExchange:
     """(method, key or listing prefix) of every request, in order."""
     bandwidth: float | None = None
     """Bytes per second of object bodies; None: as fast as it goes."""
+    in_circles: bool = False
+    """Each page of a listing is the first one again, whatever the marker."""
+    sent: int = 0
+    """Bytes of bodies without an end that were taken."""
+    _redirects: dict[str, str] = field(default_factory=dict)
     _plans: dict[str, _Plan] = field(default_factory=dict)
     _server: ThreadingHTTPServer | None = None
     _released: threading.Event = field(default_factory=threading.Event)
@@ -151,6 +161,10 @@ class FakeExchange:
         """Let requests for a key (or LISTING) fail; after `times` of them it works again."""
         self._plans[key] = _Plan(failure, times, retry_after)
 
+    def redirect(self, key: str, location: str) -> None:
+        """Answer requests for a key (or LISTING) with a redirect to another place."""
+        self._redirects[key] = location
+
     def gets(self, key: str) -> int:
         """How often an object was asked for with GET."""
         return self.requests.count(("GET", key))
@@ -201,7 +215,9 @@ class _Answer(BaseHTTPRequestHandler):
         if plan and status:
             self._error(status, "Failure", {"Retry-After": plan.retry_after} if plan.retry_after else {})
             return
-        if key:
+        if location := self.exchange._redirects.get(key):
+            self._error(307, "TemporaryRedirect", {"Location": location})
+        elif key:
             self._object(key, plan)
         else:
             body = listing(self.exchange, query).encode()
@@ -227,6 +243,9 @@ class _Answer(BaseHTTPRequestHandler):
             return
         if failure is Failure.HTML:
             headers["Content-Type"] = "text/html"
+        if failure in (Failure.ENDLESS, Failure.DRIP):
+            self._endless(body, headers, pause_s=0.05 if failure is Failure.DRIP else 0)
+            return
         body = _spoilt(body, failure)
         status, total = 200, len(body)
         if (wanted := self.headers.get("Range")) and not failure:
@@ -247,6 +266,19 @@ class _Answer(BaseHTTPRequestHandler):
                 self.exchange._released.wait(60)
             return
         self._send(body)
+
+    def _endless(self, body: bytes, headers: dict[str, str], *, pause_s: float) -> None:
+        self.send_response(200)
+        for name, value in {**headers, "Transfer-Encoding": "chunked"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        piece = body
+        with contextlib.suppress(ConnectionError):
+            while not self.exchange._released.wait(pause_s):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.exchange.sent += len(piece)
+                piece = b" " if pause_s else b" " * 65_536
 
     def _send(self, body: bytes) -> None:
         rate = self.exchange.bandwidth
@@ -297,7 +329,7 @@ def listing(exchange: FakeExchange, query: dict[str, str]) -> str:
         head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
         folder = prefix + head + delimiter if found else ""
         name = folder or key
-        if name <= marker or (folder and ("folder", folder) in entries):
+        if (name <= marker and not exchange.in_circles) or (folder and ("folder", folder) in entries):
             continue
         if len(entries) == limit:
             truncated = True

@@ -10,7 +10,7 @@ from uuid import uuid4
 import boto3
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from marketlake.events.connection import client_configuration
+from marketlake.infrastructure.bus.connection import client_configuration
 from marketlake.settings import EventBus, ObjectStore
 
 

@@ -1,6 +1,8 @@
 """Real servers for tests: the very Services that `pulumi up` deploys, as child processes on free ports."""
 
+import itertools
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -28,10 +30,12 @@ from components.supervision.installation import (
     run_setup,
 )
 from components.supervision.layout import StackFolder
-from components.supervision.placing import addresses_of, place
 from components.supervision.program import HostProgram
 from components.supervision.readiness import answers, await_ready, last_lines
-from components.supervision.sockets import LOOPBACK, any_free
+from components.supervision.resolution import addresses_of, resolve
+from components.supervision.sockets import LOOPBACK, is_free
+
+_FIRST_PORT, _PORTS_EACH = 20_000, 1_000
 
 
 @dataclass(slots=True)
@@ -81,8 +85,8 @@ def run(
     """Run one service with its data in `folder`, a short path that anybody may pass through."""
     ports: dict[str, int] = {}
     for name in service.ports:
-        ports[name] = any_free(frozenset(ports.values()))
-    program = place(service, folder, ports=ports, inputs=inputs or {}, secrets=secrets or {})
+        ports[name] = next(_ports)
+    program = resolve(service, folder, ports=ports, inputs=inputs or {}, secrets=secrets or {})
     install(program)
     run_setup(program)
     server = Server(program=program, ports=ports, process=_launch(program))
@@ -223,6 +227,21 @@ def telemetry(folder: Path) -> Iterator[tuple[Mapping[str, Server], Telemetry]]:
 
 def token() -> str:
     return secrets.token_urlsafe(18)
+
+
+def _free_ports() -> Iterator[int]:
+    """Ports that nobody listens on, below those of outgoing connections: a server may end and start again on its own.
+
+    Each worker of pytest-xdist draws from a range of its own, so that none takes what another has yet to bind.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = _FIRST_PORT + worker * _PORTS_EACH
+    numbers = [*range(first, first + _PORTS_EACH)]
+    begin = random.randrange(_PORTS_EACH)  # noqa: S311 - another run on this machine begins elsewhere
+    yield from filter(is_free, itertools.cycle(numbers[begin:] + numbers[:begin]))
+
+
+_ports = _free_ports()
 
 
 def _launch(program: HostProgram) -> subprocess.Popen[bytes]:

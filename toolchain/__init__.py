@@ -1,4 +1,4 @@
-"""The bill of materials of all tools, and the installer that brings each from the first source that works."""
+"""The bill of materials of all tools, and the installer that gets each from the first source that works."""
 
 from collections.abc import Sequence
 

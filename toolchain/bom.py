@@ -14,6 +14,9 @@ from toolchain.errors import BomError, UnknownToolError
 RECIPES = Path(__file__).parent / "recipes"
 """Module files, lock files and requirements that registry builds start from."""
 
+PROGRAMS = Path(__file__).parent
+"""The folder of the packages that are programs of this project."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -53,11 +56,27 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class PythonProgram:
+    """A program of this project, in Python, with the wheels that it imports."""
+
+    package: str
+    """Folder beside this module; its ``__main__`` is the program."""
+    requirements: str
+    """File in ``recipes/wheels``: pinned distributions with the hashes of their wheels."""
+    keep: tuple[str, ...]
+    """Patterns of what is kept of the wheels."""
+    version: str | None = None
+    note: str | None = None
+    """What a user should know of a tool from this source."""
+
+
+@dataclass(frozen=True)
 class GoBuild:
     """Programs compiled from the Go module proxy."""
 
     recipe: str
-    """Folder in ``recipes`` with go.mod and go.sum (and the sources of a generated main package)."""
+    """Folder in ``recipes`` with go.mod and go.sum, the sources of a main package of its own if it has one, and
+    ``embedded.toml`` if that embeds files of modules."""
     packages: Mapping[str, str]
     """Name of the program → its main package."""
     ldflags: str = ""
@@ -86,21 +105,13 @@ class MavenJars:
     version: str | None = None
 
 
-@dataclass(frozen=True)
-class NoRegistry:
-    """No package registry gives it: it comes from a mirror or from its vendor."""
-
-    reason: str
-    version: str | None = None
-
-
-Registry = Wheel | GoBuild | GoFiles | MavenJars | NoRegistry
+Registry = Wheel | PythonProgram | GoBuild | GoFiles | MavenJars
 _REGISTRIES: dict[str, type[Registry]] = {
     "wheel": Wheel,
+    "python": PythonProgram,
     "go-build": GoBuild,
     "go-files": GoFiles,
     "maven": MavenJars,
-    "no-registry": NoRegistry,
 }
 
 
@@ -130,7 +141,7 @@ class Tool:
     """Installed only for who asks for this group; None: for everybody."""
 
     def source_digest(self, source: str) -> str:
-        """Changes when what `source` (``vendor`` or ``registry``) is told to bring changes."""
+        """Return a digest of what `source` (``vendor`` or ``registry``) installs."""
         recipe: Any = self.vendor if source == "vendor" else self.registry
         told = {"version": self.version, "recipe": asdict(recipe) if recipe else None}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
@@ -142,10 +153,13 @@ class Tool:
 
 def recipe_files(registry: Registry) -> list[Path]:
     """The committed files that a registry build starts from, sorted."""
-    if isinstance(registry, NoRegistry):
-        return []
     if isinstance(registry, Wheel):
         return [RECIPES / "wheels" / registry.requirements]
+    if isinstance(registry, PythonProgram):
+        return [
+            RECIPES / "wheels" / registry.requirements,
+            *sorted((PROGRAMS / registry.package).glob("*.py")),
+        ]
     return sorted(path for path in (RECIPES / registry.recipe).iterdir() if path.is_file())
 
 

@@ -64,7 +64,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class InstalledTool:
-    """A tool that is there."""
+    """An installed tool."""
 
     name: str
     version: str

@@ -41,7 +41,7 @@ def install(
     """Bring tools into the cache, each from the first source that works."""
     from toolchain.installation import Installation
 
-    with told(), terminable():
+    with exit_on_error(), terminable():
         tools = Installation().install(names, groups=group or (), again=again)
         bin_folder()
         Console(stderr=True).print(
@@ -67,7 +67,7 @@ def mirror(
     """
     from toolchain.mirroring import write_mirror
 
-    with told(), terminable():
+    with exit_on_error(), terminable():
         with progress_for() as progress:
             report = write_mirror(folder, groups=group or (), progress=progress)
         if as_json:
@@ -81,7 +81,7 @@ def list_tools(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show every tool: version, licence, whether it is installed, and from where."""
-    with told():
+    with exit_on_error():
         cache, platform = Cache.default(), this_platform()
         rows = [_row(tool, cache.find(tool, platform)) for tool in load_bom().tools.values()]
     if as_json:
@@ -99,7 +99,7 @@ def path(
     program: Annotated[str | None, typer.Argument(help="One of its programs; none: its folder.")] = None,
 ) -> None:
     """Print where a tool, or one of its programs, lies."""
-    with told():
+    with exit_on_error():
         tool = locate(name)
         if program is not None and program not in tool.executables:
             programs = ", ".join(tool.executables) or "none"
@@ -110,7 +110,7 @@ def path(
 @app.command()
 def env() -> None:
     """Print the lines that put the pinned tools on PATH: eval "$(marketlake tools env)"."""
-    with told():
+    with exit_on_error():
         print(shell_lines(bin_folder()))
 
 
@@ -119,7 +119,7 @@ def sbom() -> None:
     """Print the software bill of materials as CycloneDX JSON."""
     from toolchain.sbom import software_bill
 
-    with told():
+    with exit_on_error():
         print(json.dumps(software_bill(load_bom(), Cache.default(), this_platform()), indent=1))
 
 
@@ -173,8 +173,8 @@ def _row(tool: Tool, installed: InstalledTool | None) -> dict[str, Any]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """A user's mistake or a failed source is a message and exit code 1, no stack trace."""
+def exit_on_error() -> Iterator[None]:
+    """Turn an error into a message and exit code 1, without a stack trace."""
     try:
         yield
     except ToolchainError as error:
@@ -186,7 +186,7 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends an installation as Ctrl-C does: what it started is killed, what is unfinished removed."""
+    """Let SIGTERM end an installation as Ctrl-C does: its children are killed, unfinished files removed."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

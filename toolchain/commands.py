@@ -1,4 +1,4 @@
-"""Runs the programs that build and download, line by line, so that progress can be shown and errors told."""
+"""Runs the programs that build and download, line by line, for progress and errors."""
 
 import os
 import re

@@ -1,10 +1,10 @@
-"""What can go wrong with the toolchain; each message says what was tried and what to do next."""
+"""Errors of the toolchain; each message says what was tried and what to do next."""
 
 from dataclasses import dataclass
 
 
 class ToolchainError(Exception):
-    """Base of everything that the toolchain raises for a reason the user can act on."""
+    """Base of the toolchain's errors that a user can act on."""
 
 
 class ToolMissingError(ToolchainError):
@@ -16,11 +16,11 @@ class UnknownToolError(ToolchainError):
 
 
 class BomError(ToolchainError):
-    """The bill of materials contradicts itself."""
+    """The bill of materials is inconsistent."""
 
 
 class DiskSpaceError(ToolchainError):
-    """The disk of the cache has too little room."""
+    """The disk of the cache has too little space."""
 
 
 class SourceUnavailableError(ToolchainError):
@@ -28,7 +28,7 @@ class SourceUnavailableError(ToolchainError):
 
 
 class ChecksumMismatchError(SourceUnavailableError):
-    """What arrived is not what was pinned or published."""
+    """The checksum of a download differs from the pinned or published one."""
 
 
 class CommandFailedError(SourceUnavailableError):

@@ -1,4 +1,4 @@
-"""Downloads over HTTP: they continue where they stopped, prove what came, and lose no time on hosts away."""
+"""Downloads over HTTP: resumed where they stopped, verified, and without waiting for unreachable hosts."""
 
 import os
 import threading
@@ -39,7 +39,7 @@ class Fetcher:
         )
 
     def is_away(self, url: str) -> bool:
-        """Whether the host of a URL was found to be away in this run."""
+        """Return whether the host of a URL was unreachable in this run."""
         return urlsplit(url).netloc in self._away
 
     def text(self, url: str) -> str:

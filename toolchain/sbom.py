@@ -4,12 +4,15 @@ import re
 import uuid
 from typing import Any
 
-from toolchain.bom import RECIPES, Bom, GoBuild, GoFiles, MavenJars, NoRegistry, Tool, Wheel
+from toolchain.bom import RECIPES, Bom, GoBuild, GoFiles, MavenJars, PythonProgram, Tool, Wheel
 from toolchain.cache import Cache
 from toolchain.platforms import Platform
 from toolchain.sources.maven import locked_jars
 
 _REQUIRED = re.compile(r"^\s*(?:require\s+)?(?P<path>[\w.~/-]+\.[\w.~/-]+) (?P<version>v\S+)", re.MULTILINE)
+_WHEELS = re.compile(
+    r"^(?P<name>[\w.-]+)==(?P<version>\S+)(?P<hashes>(?:\s+\\?\s*--hash=\S+)+)", re.MULTILINE
+)
 _WHEEL_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _NAMESPACE = uuid.UUID("6f0f6a3e-6b0c-5e0e-9d39-0d5f8a6a2b11")
 
@@ -60,10 +63,18 @@ def tool_component(tool: Tool, cache: Cache, platform: Platform) -> dict[str, An
 
 def _parts(tool: Tool) -> list[dict[str, Any]]:
     match tool.registry:
-        case Wheel(requirements=requirements):
+        case Wheel(requirements=requirements) | PythonProgram(requirements=requirements):
             text = (RECIPES / "wheels" / requirements).read_text()
-            name, version = text.split()[0].split("==")
-            return [_part(tool, f"pkg:pypi/{name}@{version}", name, version, _WHEEL_HASH.findall(text))]
+            return [
+                _part(
+                    tool,
+                    f"pkg:pypi/{wheel['name']}@{wheel['version']}",
+                    wheel["name"],
+                    wheel["version"],
+                    _WHEEL_HASH.findall(wheel["hashes"]),
+                )
+                for wheel in _WHEELS.finditer(text)
+            ]
         case MavenJars(recipe=recipe):
             return [
                 _part(
@@ -75,8 +86,6 @@ def _parts(tool: Tool) -> list[dict[str, Any]]:
                 )
                 for jar in locked_jars(RECIPES / recipe)
             ]
-        case NoRegistry():
-            return []
         case GoBuild(recipe=recipe) | GoFiles(recipe=recipe):
             text = (RECIPES / recipe / "go.mod").read_text()
             required = {match["path"]: match["version"] for match in _REQUIRED.finditer(text)}

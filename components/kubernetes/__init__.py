@@ -1,1 +1,1 @@
-"""What the kubernetes target is made of: from a Service to manifests. Pure: no resource is declared here."""
+"""From a Service to Kubernetes manifests. Pure: no resource is declared here."""

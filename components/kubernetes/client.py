@@ -1,4 +1,4 @@
-"""kr8s, the client with which the platform looks at a cluster beside Pulumi."""
+"""kr8s, the client that reads a cluster beside Pulumi."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def any_version() -> Iterator[None]:
-    """Connect without a warning of each Kubernetes that is younger than kr8s; the platform asks for little."""
+    """Connect without kr8s' warning about newer versions of Kubernetes: the platform uses few of its APIs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Kubernetes version", category=UserWarning)
         yield

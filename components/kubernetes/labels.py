@@ -1,4 +1,4 @@
-"""The labels by which everything of a stack is found, and by which its network policies tell who may talk to whom."""
+"""Labels: objects of a stack are found by them, and network policies select pods by them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Where things lie in a pod, and in the Secret that belongs to it."""
+"""Paths in a pod, and keys in its Secret."""
 
 from pathlib import PurePosixPath
 

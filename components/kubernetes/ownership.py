@@ -1,10 +1,10 @@
-"""Whose a namespace is."""
+"""The owner of a namespace."""
 
 from components.kubernetes.labels import INSTANCE
 
 
 def refusal(namespace: str, *, owner: str | None, stack: str) -> str:
-    """Why a stack does not take a namespace that is there, and what to do.
+    """Return why a stack does not use an existing namespace, and what to do.
 
     Args:
         namespace: its name, with which the sentence begins.

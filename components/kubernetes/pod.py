@@ -1,4 +1,4 @@
-"""The pod of a service: its program, held to the restricted pod security standard, its probes, files and volumes."""
+"""The pod of a service under the restricted pod security standard: container, probes, files and volumes."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,7 @@ from components.kubernetes.layout import (
     TEMPORARY,
     VOLUMES,
 )
-from components.rendering import Placement, RenderedCommand, fill, render_setup
+from components.rendering import PlaceholderValues, RenderedCommand, fill, render_setup
 from components.service import Command, Service
 from policies.rules.marks import BACKUP
 
@@ -36,13 +36,13 @@ _HEARTBEAT_AGE_S = 90
 _NAMESPACE_FIELD = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
 _OWN_NAMESPACE = {"name": NAMESPACE_VARIABLE, "valueFrom": {"fieldRef": _NAMESPACE_FIELD}}
 
-Texts = Callable[[Callable[[Placement], Any], Iterable[str]], Any]
+Texts = Callable[[Callable[[PlaceholderValues], Any], Iterable[str]], Any]
 """Fills placeholders in as early as it can be done: gives what the first argument makes of the texts in the second, at
 once, or as an output where one of these waits for another resource."""
 
 
 def container_security() -> dict[str, Any]:
-    """No rights at all, and nothing to write to but volumes."""
+    """Return a security context without any rights, on a read-only root."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -51,7 +51,7 @@ def container_security() -> dict[str, Any]:
 
 
 def pod_security() -> dict[str, Any]:
-    """The user of all containers, and the default system call filter."""
+    """Return the user of all containers, and the default system call filter."""
     return {
         "runAsNonRoot": True,
         "runAsUser": NOBODY,
@@ -63,7 +63,7 @@ def pod_security() -> dict[str, Any]:
 
 
 def container(service: Service, image: str, texts: Texts, *, files: str) -> dict[str, Any]:
-    """The container of the service's program, without probes.
+    """Return the container of the service's program, without probes.
 
     Args:
         service: what runs.
@@ -183,7 +183,7 @@ def with_log_reader(
 
 
 def claims(service: Service, storage_class: str | None) -> list[dict[str, Any]]:
-    """Templates of the volume claims of everything that has to last."""
+    """Return the templates of the volume claims of all lasting volumes."""
     return [
         {
             "metadata": {"name": name, "annotations": {BACKUP: volume.backup} if volume.backup else {}},
@@ -210,7 +210,7 @@ def _common(service: Service, *, files: str, account: str, priority: str) -> dic
 
 
 def _text(service: Service, texts: Texts, source: str) -> Any:
-    return texts(lambda placement: fill(source, service, placement), [source])
+    return texts(lambda resolved: fill(source, service, resolved), [source])
 
 
 def _environment(service: Service, texts: Texts, files: str) -> list[dict[str, Any]]:
@@ -289,8 +289,8 @@ def _setup_container(
 ) -> dict[str, Any]:
     """A container that runs one command to its end; what it created already is not created again."""
 
-    def line(placement: Placement) -> str:
-        rendered = next(one for one in render_setup(service, placement) if one.name == command.name)
+    def line(resolved: PlaceholderValues) -> str:
+        rendered = next(one for one in render_setup(service, resolved) if one.name == command.name)
         return _command_line(rendered)
 
     shared = ("image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts")

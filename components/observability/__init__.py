@@ -1,4 +1,4 @@
-"""Metrics, logs and traces: what keeps them and what carries them there."""
+"""Metrics, logs and traces: their stores and the collector."""
 
 from typing import NotRequired, TypedDict
 
@@ -19,7 +19,7 @@ from components.targets import target_of
 
 
 class ObservabilityArgs(TypedDict):
-    """What is declared of the observability of the platform."""
+    """Arguments of the observability of the platform."""
 
     target: TargetArgs
     """Where it runs."""

@@ -1,4 +1,4 @@
-"""The way of telemetry: an OpenTelemetry Collector that takes OTLP and hands it to the three stores."""
+"""The OpenTelemetry Collector: it receives OTLP and exports to the three stores."""
 
 from marketlake.settings import HealthKind
 

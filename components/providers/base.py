@@ -5,6 +5,10 @@ is declared, whether it exists or not), :meth:`Provider.observe` (what is there)
 Create and update are both `apply`, so a resource that a killed `pulumi up` created without recording it is
 adopted by the next run. `observe` answers in the terms of the inputs, so `pulumi refresh` shows drift and the
 next `pulumi up` repairs it.
+
+What is declared is checked strictly. What is recorded is not: it is what a refresh found, or what an older version
+declared. So `observe` and `remove` get a :class:`Record`, which holds no more than what names the resource and how
+its server is reached, and whatever else the state says is compared and handed on as it is.
 """
 
 import logging
@@ -31,6 +35,9 @@ from components.providers.orphan import end_with_engine
 
 RESERVED = "__provider"
 """Where Pulumi keeps the pickled provider among the properties."""
+DRIFT = "drift"
+"""The output by which `observe` says, in words, what differs from the declaration where no input can show it. As long
+as it is recorded the resource counts as changed, so that the next `pulumi up` applies the declaration again."""
 
 
 class ResourceError(Exception):
@@ -41,23 +48,33 @@ class UnreachableError(ResourceError):
     """The server behind a resource does not answer."""
 
 
-class Inputs(BaseModel):
-    """What is declared of a resource. Values never appear in validation errors: they may be secrets."""
+class Record(BaseModel):
+    """What is needed of a recorded resource to look at it and to take it away: its identity, and a connection.
+
+    Its fields take whatever was observed or declared before; what it does not know is left out before it is made.
+    Values never appear in validation errors: they may be secrets.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Inputs(Record):
+    """What is declared of a resource: its record's fields, with all that is to be true of them, and the others."""
 
     version: str
     """Version of the provider's behaviour; a new one makes Pulumi apply unchanged declarations again."""
 
 
 Declared = TypeVar("Declared", bound=Inputs)
+Recorded = TypeVar("Recorded", bound=Record)
 
 
-class Provider(ResourceProvider, ABC, Generic[Declared]):
-    """A dynamic provider for one kind of resource, declared by the model `Declared`."""
+class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
+    """A dynamic provider for one kind of resource, declared by the model `Declared`, found again by `Recorded`."""
 
     serialize_as_secret_always = False  # the pickle is a class by reference: there is no secret in it
     model: ClassVar[type[Inputs]]
+    record: ClassVar[type[Record]]
     identity: ClassVar[frozenset[str]]
     """Inputs that name the resource: a change of one means another resource."""
 
@@ -77,23 +94,26 @@ class Provider(ResourceProvider, ABC, Generic[Declared]):
         """
 
     @abstractmethod
-    def observe(self, declared: Declared) -> Mapping[str, Any] | None:
-        """What is there now: the inputs whose live values can be seen, and the outputs. None if nothing is.
+    def observe(self, recorded: Recorded) -> Mapping[str, Any] | None:
+        """Return what exists now: the inputs whose live values can be seen, and the outputs. None if it does not exist.
+
+        A value may be one that could not be declared. An input of `identity` stays as it is recorded, whatever is
+        observed: it is what the resource was found by. What differs in no input's terms is told as `DRIFT`.
 
         Raises:
             UnreachableError: nobody can tell.
         """
 
     @abstractmethod
-    def remove(self, declared: Declared) -> None:
-        """Take the resource away; it is no error if it is gone already.
+    def remove(self, recorded: Recorded) -> None:
+        """Delete the resource; it is no error if it does not exist.
 
         Raises:
             ResourceError: it cannot be done.
         """
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
-        """Changed inputs that no update can bring about, beyond `identity`."""
+        """Return changed inputs that need a replacement, beyond `identity`."""
         del recorded, declared
         return []
 
@@ -112,7 +132,7 @@ class Provider(ResourceProvider, ABC, Generic[Declared]):
         if _holds_unknown(news):
             return CheckResult(self._defaults() | news, [])
         try:
-            declared = self.model.model_validate(_without_reserved(news))
+            declared = self.model.model_validate(_plain(news))
         except ValidationError as error:
             failures = [
                 CheckFailure(".".join(map(str, problem["loc"])) or "(declaration)", problem["msg"])
@@ -123,12 +143,13 @@ class Provider(ResourceProvider, ABC, Generic[Declared]):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """Compare the declaration with the recorded state. Pulumi records no None: absent is the same."""
-        declared = _without_reserved(_news)
-        changed = [key for key in self.model.model_fields if _olds.get(key) != declared.get(key)]
+        recorded, declared = _plain(_olds), _plain(_news)
+        changed = [key for key in self.model.model_fields if recorded.get(key) != declared.get(key)]
+        drifted = bool(recorded.get(DRIFT))
         replaced = sorted(self.identity.intersection(changed))
         if changed and not _holds_unknown(declared):
-            replaced += [key for key in self.replaced_by(_olds, declared) if key not in replaced]
-        return DiffResult(changes=bool(changed), replaces=replaced, delete_before_replace=True)
+            replaced += [key for key in self.replaced_by(recorded, declared) if key not in replaced]
+        return DiffResult(changes=bool(changed) or drifted, replaces=replaced, delete_before_replace=True)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Create or adopt."""
@@ -144,21 +165,25 @@ class Provider(ResourceProvider, ABC, Generic[Declared]):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """Look at the world. When nobody can tell, what is recorded stands, and a warning says so."""
-        recorded = self._parse(props)
+        properties = _plain(props)
         try:
-            live = self.observe(recorded)
+            live = self.observe(self._record(properties))
         except UnreachableError as error:
             warn(f"{error} What is recorded of {id_!r} was kept unseen.")
-            return ReadResult(id_, _without_reserved(props))
+            return ReadResult(id_, properties)
         if live is None:
             return ReadResult("", {})
-        known = recorded.model_dump(mode="json")
-        inputs = known | {key: value for key, value in live.items() if key in known}
-        return ReadResult(id_, _without_reserved(props) | inputs | dict(live), inputs)
+        seen = {key: value for key, value in live.items() if key not in self.identity}
+        known = self._defaults() | {
+            key: properties[key] for key in self.model.model_fields if key in properties
+        }
+        inputs = known | {key: value for key, value in seen.items() if key in self.model.model_fields}
+        outputs = {key: value for key, value in properties.items() if key != DRIFT}
+        return ReadResult(id_, outputs | inputs | seen, inputs)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Take away."""
-        self.remove(self._parse(_props))
+        self.remove(self._record(_props))
 
     def _defaults(self) -> dict[str, Any]:
         return {
@@ -168,11 +193,18 @@ class Provider(ResourceProvider, ABC, Generic[Declared]):
         }
 
     def _parse(self, properties: Mapping[str, Any]) -> Declared:
-        """The declaration within the state's properties, among outputs and perhaps older inputs."""
+        """The declaration, in all strictness; outputs may lie among its properties."""
         fields = self.model.model_fields
-        known = {key: value for key, value in properties.items() if key in fields}
+        known = {key: value for key, value in _plain(properties).items() if key in fields}
+        return self._made(self.model, known)  # type: ignore[return-value]  # `model` is Declared's class
+
+    def _record(self, properties: Mapping[str, Any]) -> Recorded:
+        """The record within the state's properties."""
+        return self._made(self.record, _known_to(self.record, _plain(properties)))  # type: ignore[return-value]  # as above
+
+    def _made(self, model: type[Record], values: Mapping[str, Any]) -> Record:
         try:
-            return self.model.model_validate(known)  # type: ignore[return-value]  # `model` is Declared's class
+            return model.model_validate(values)
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
@@ -188,13 +220,41 @@ class _WithoutTrace(logging.Filter):
 
 
 def warn(message: str) -> None:
-    """Tell the person at the terminal: Pulumi shows a provider's stderr among its diagnostics."""
+    """Print a warning: Pulumi shows a provider's stderr among its diagnostics."""
     sys.stderr.write(f"warning: {message}\n")
     sys.stderr.flush()
 
 
-def _without_reserved(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in properties.items() if key != RESERVED}
+def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties as they were declared: without Pulumi's own, and with whole numbers as such.
+
+    Pulumi hands every number on as a float.
+    """
+    return {key: _whole(value) for key, value in properties.items() if key != RESERVED}
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
+
+
+def _known_to(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `values` that `model`, and the models of its fields, have a field for."""
+    known: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if name in values:
+            inner, value = field.annotation, values[name]
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+                value = _known_to(inner, value)
+            known[name] = value
+    return known
 
 
 def _holds_unknown(value: Any) -> bool:

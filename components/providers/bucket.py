@@ -13,9 +13,9 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 """What S3 allows: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html."""
@@ -28,7 +28,7 @@ _REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDeni
 
 
 class Access(StrEnum):
-    """Who may read a bucket without an identity."""
+    """Anonymous access to a bucket."""
 
     PRIVATE = "private"
     """Nobody."""
@@ -37,7 +37,7 @@ class Access(StrEnum):
 
 
 class BucketArgs(TypedDict):
-    """What is declared of a bucket."""
+    """Arguments of a bucket."""
 
     connection: pulumi.Input[ObjectStoreConnectionArgs]
     bucket: pulumi.Input[str]
@@ -51,22 +51,29 @@ class BucketArgs(TypedDict):
     """Optional: deletion empties it, all versions; when omitted, a bucket with objects is not deleted."""
 
 
-class BucketInputs(Inputs):
-    """The resolved :class:`BucketArgs`."""
+class BucketRecord(Record):
+    """What a bucket is found, and deleted, by."""
 
     connection: ObjectStoreConnection
+    bucket: str
+    force_destroy: bool = False
+
+
+class BucketInputs(BucketRecord, Inputs):
+    """The resolved :class:`BucketArgs`."""
+
     bucket: str = Field(pattern=BUCKET_NAME)
     versioning: bool = False
     access: Access = Access.PRIVATE
     tags: dict[str, str] = Field(default_factory=dict)
-    force_destroy: bool = False
 
 
-class BucketProvider(Provider[BucketInputs]):
+class BucketProvider(Provider[BucketInputs, BucketRecord]):
     """Buckets, through the S3 API."""
 
     VERSION: ClassVar[str] = "1"
     model = BucketInputs
+    record = BucketRecord
     identity = frozenset({"bucket"})
 
     def resource_id(self, declared: BucketInputs) -> str:
@@ -77,9 +84,9 @@ class BucketProvider(Provider[BucketInputs]):
         """Create or adopt the bucket, then set whatever differs."""
         client = _client(declared.connection)
         name = declared.bucket
-        live = _asking(declared, lambda: _live(client, name), START_PATIENCE_S)
+        live = _asking(declared, lambda: _live(client, name), START_TIMEOUT_S)
         if live is None:
-            _asking(declared, lambda: _create(client, name), START_PATIENCE_S)
+            _asking(declared, lambda: _create(client, name), START_TIMEOUT_S)
             live = {"versioning": False, "access": Access.PRIVATE.value, "tags": {}}
 
         def settle() -> None:
@@ -98,35 +105,35 @@ class BucketProvider(Provider[BucketInputs]):
                 else:
                     client.delete_bucket_tagging(Bucket=name)
 
-        _asking(declared, settle, START_PATIENCE_S)
+        _asking(declared, settle, START_TIMEOUT_S)
         return {}
 
-    def observe(self, declared: BucketInputs) -> Mapping[str, Any] | None:
-        """Versioning, access and tags as they are."""
-        client = _client(declared.connection)
-        return _asking(declared, lambda: _live(client, declared.bucket), LOOK_PATIENCE_S)
+    def observe(self, recorded: BucketRecord) -> Mapping[str, Any] | None:
+        """Versioning, access and tags as they are; an access that no declaration gives is ``custom``."""
+        client = _client(recorded.connection)
+        return _asking(recorded, lambda: _live(client, recorded.bucket), REFRESH_TIMEOUT_S)
 
-    def remove(self, declared: BucketInputs) -> None:
+    def remove(self, recorded: BucketRecord) -> None:
         """Delete the bucket, after emptying it if `force_destroy`."""
-        client = _client(declared.connection)
+        client = _client(recorded.connection)
 
         def delete() -> None:
-            if declared.force_destroy:
-                _empty(client, declared.bucket)
-            client.delete_bucket(Bucket=declared.bucket)
+            if recorded.force_destroy:
+                _empty(client, recorded.bucket)
+            client.delete_bucket(Bucket=recorded.bucket)
 
         try:
-            _asking(declared, delete, START_PATIENCE_S)
+            _asking(recorded, delete, START_TIMEOUT_S)
         except _BucketAbsentError:
             return
 
 
 class _BucketAbsentError(ResourceError):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 class Bucket(Resource, module="marketlake", name="Bucket"):
-    """A bucket; deletion empties it only when told so by `force_destroy`."""
+    """A bucket; deletion empties it only with `force_destroy`."""
 
     bucket: pulumi.Output[str]
 
@@ -152,28 +159,28 @@ def _client(connection: ObjectStoreConnection) -> Any:
     )
 
 
-def _asking(declared: BucketInputs, action: Callable[[], Result], patience_s: float) -> Result:
+def _asking(recorded: BucketRecord, action: Callable[[], Result], timeout_s: float) -> Result:
     """Run `action`; wait while the store starts, and put what S3 refuses into words."""
-    endpoint = declared.connection.endpoint
+    endpoint = recorded.connection.endpoint
 
     def attempt() -> Result:
         try:
             return action()
         except (NoConnectionError, HTTPClientError) as error:
-            raise NotYet(type(error).__name__) from None
+            raise NotReady(type(error).__name__) from None
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _STARTING:
-                raise NotYet(code) from None
-            raise _in_words(declared, code, error) from None
+                raise NotReady(code) from None
+            raise _in_words(recorded, code, error) from None
 
-    return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
+    return wait_for(attempt, server=f"The object store at {endpoint}", timeout_s=timeout_s)
 
 
-def _in_words(declared: BucketInputs, code: str, error: ClientError) -> ResourceError:
-    name = declared.bucket
+def _in_words(recorded: BucketRecord, code: str, error: ClientError) -> ResourceError:
+    name = recorded.bucket
     if code in _ABSENT:
-        return _BucketAbsentError(f"There is no bucket {name!r} at {declared.connection.endpoint}.")
+        return _BucketAbsentError(f"There is no bucket {name!r} at {recorded.connection.endpoint}.")
     if code == "BucketNotEmpty":
         return ResourceError(
             f"The bucket {name!r} still holds objects and is not deleted. Empty it yourself, or allow it by "
@@ -181,7 +188,7 @@ def _in_words(declared: BucketInputs, code: str, error: ClientError) -> Resource
         )
     if code in _REFUSED:
         return ResourceError(
-            f"The object store at {declared.connection.endpoint} refuses {error.operation_name} on {name!r} "
+            f"The object store at {recorded.connection.endpoint} refuses {error.operation_name} on {name!r} "
             f"({code}): its administrator's key is not the recorded one. Run `pulumi up --refresh`."
         )
     return ResourceError(f"{error.operation_name} on the bucket {name!r} failed: {error}")

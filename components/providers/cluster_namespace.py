@@ -15,7 +15,7 @@ from pydantic import Field
 from components.kubernetes.client import any_version
 from components.kubernetes.labels import INSTANCE, stack_labels
 from components.kubernetes.ownership import refusal
-from components.providers.base import Inputs, Provider, ResourceError, UnreachableError
+from components.providers.base import DRIFT, Inputs, Provider, Record, ResourceError, UnreachableError
 from components.supervision.layout import keep_data
 
 _SECURITY = "pod-security.kubernetes.io"
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class ClusterNamespaceArgs(TypedDict):
-    """What is declared of a namespace."""
+    """Arguments of a namespace."""
 
     namespace: pulumi.Input[str]
     """Its name."""
@@ -40,21 +40,28 @@ class ClusterNamespaceArgs(TypedDict):
     """Optional: the namespace and its volumes outlive the stack; when omitted they go with it."""
 
 
-class ClusterNamespaceInputs(Inputs):
-    """The resolved :class:`ClusterNamespaceArgs`."""
+class ClusterNamespaceRecord(Record):
+    """What a namespace is found, and deleted, by."""
 
-    namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")
+    namespace: str
     stack: str
     kubeconfig: str
     context: str | None = None
     keep_data: bool = False
 
 
-class ClusterNamespaceProvider(Provider[ClusterNamespaceInputs]):
+class ClusterNamespaceInputs(ClusterNamespaceRecord, Inputs):
+    """The resolved :class:`ClusterNamespaceArgs`."""
+
+    namespace: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")
+
+
+class ClusterNamespaceProvider(Provider[ClusterNamespaceInputs, ClusterNamespaceRecord]):
     """Namespaces that enforce the restricted pod security standard."""
 
     VERSION: ClassVar[str] = "1"
     model = ClusterNamespaceInputs
+    record = ClusterNamespaceRecord
     identity = frozenset({"namespace", "stack"})
 
     def resource_id(self, declared: ClusterNamespaceInputs) -> str:
@@ -80,37 +87,40 @@ class ClusterNamespaceProvider(Provider[ClusterNamespaceInputs]):
         _ask(declared, bring)
         return {}
 
-    def observe(self, declared: ClusterNamespaceInputs) -> Mapping[str, Any] | None:
-        """None unless it is there, ours, and enforces what it should."""
+    def observe(self, recorded: ClusterNamespaceRecord) -> Mapping[str, Any] | None:
+        """None unless it is there and ours; a label that is not as it should be is drift."""
 
         def look(api: Any) -> Mapping[str, Any] | None:
-            live = _look(api, declared)
-            if live is None or any(live.labels.get(key) != value for key, value in _labels(declared).items()):
+            live = _look(api, recorded)
+            if live is None or live.labels.get(INSTANCE) != recorded.stack:
                 return None
-            return {}
+            wrong = [key for key, value in _labels(recorded).items() if live.labels.get(key) != value]
+            return (
+                {DRIFT: f"labels that are not as they should be: {', '.join(sorted(wrong))}"} if wrong else {}
+            )
 
-        return _ask(declared, look)
+        return _ask(recorded, look)
 
-    def remove(self, declared: ClusterNamespaceInputs) -> None:
+    def remove(self, recorded: ClusterNamespaceRecord) -> None:
         """Delete the namespace with everything in it, unless its data is to be kept, and wait until it is gone."""
-        if declared.keep_data or keep_data():
+        if recorded.keep_data or keep_data():
             return
 
         def delete(api: Any) -> None:
-            live = _look(api, declared)
-            if live is None or live.labels.get(INSTANCE) != declared.stack:
+            live = _look(api, recorded)
+            if live is None or live.labels.get(INSTANCE) != recorded.stack:
                 return
             live.delete()
             deadline = time.monotonic() + _GONE_S
-            while _look(api, declared) is not None:
+            while _look(api, recorded) is not None:
                 if time.monotonic() > deadline:
                     raise ResourceError(
-                        f"the namespace {declared.namespace!r} is still being deleted after {_GONE_S} s: "
-                        f"`kubectl get namespace {declared.namespace} -o yaml` says what it waits for."
+                        f"the namespace {recorded.namespace!r} is still being deleted after {_GONE_S} s: "
+                        f"`kubectl get namespace {recorded.namespace} -o yaml` says what it waits for."
                     )
                 time.sleep(_PAUSE_S)
 
-        _ask(declared, delete)
+        _ask(recorded, delete)
 
 
 class ClusterNamespace(Resource, module="marketlake", name="ClusterNamespace"):
@@ -127,21 +137,21 @@ class ClusterNamespace(Resource, module="marketlake", name="ClusterNamespace"):
         )
 
 
-def _labels(declared: ClusterNamespaceInputs) -> dict[str, str]:
+def _labels(recorded: ClusterNamespaceRecord) -> dict[str, str]:
     standard = {f"{_SECURITY}/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
-    return {**stack_labels(declared.stack, "cluster-space"), **standard}
+    return {**stack_labels(recorded.stack, "cluster-space"), **standard}
 
 
-def _resource(api: Any, declared: ClusterNamespaceInputs, labels: Mapping[str, str]) -> Any:
+def _resource(api: Any, recorded: ClusterNamespaceRecord, labels: Mapping[str, str]) -> Any:
     from kr8s.objects import Namespace
 
-    return Namespace({"metadata": {"name": declared.namespace, "labels": dict(labels)}}, api=api)
+    return Namespace({"metadata": {"name": recorded.namespace, "labels": dict(labels)}}, api=api)
 
 
-def _look(api: Any, declared: ClusterNamespaceInputs) -> Any:
+def _look(api: Any, recorded: ClusterNamespaceRecord) -> Any:
     import kr8s
 
-    live = _resource(api, declared, {})
+    live = _resource(api, recorded, {})
     try:
         live.refresh()
     except kr8s.NotFoundError:
@@ -149,14 +159,14 @@ def _look(api: Any, declared: ClusterNamespaceInputs) -> Any:
     return live
 
 
-def _ask(declared: ClusterNamespaceInputs, action: Callable[[Any], Result]) -> Result:
+def _ask(recorded: ClusterNamespaceRecord, action: Callable[[Any], Result]) -> Result:
     import httpx
     import kr8s
 
-    cluster = f"the cluster of {declared.kubeconfig}"
+    cluster = f"the cluster of {recorded.kubeconfig}"
     try:
         with any_version():
-            return action(kr8s.api(kubeconfig=declared.kubeconfig, context=declared.context))
+            return action(kr8s.api(kubeconfig=recorded.kubeconfig, context=recorded.context))
     except kr8s.ServerError as error:
         raise ResourceError(f"{cluster} refuses: {error}") from None
     except (OSError, ValueError, httpx.HTTPError, kr8s.APITimeoutError, kr8s.ConnectionClosedError) as error:

@@ -1,4 +1,4 @@
-"""How the providers reach the servers: addresses and identities, with the secrets as Pulumi secrets."""
+"""Connections of the providers to the servers: addresses and identities, with secrets as Pulumi secrets."""
 
 from typing import NotRequired, TypedDict
 
@@ -39,10 +39,13 @@ class EventBusConnectionArgs(TypedDict):
     """``host:port``, several joined by commas."""
     security_protocol: NotRequired[pulumi.Input[str]]
     """Optional: ``PLAINTEXT``, ``SASL_PLAINTEXT``, ``SSL`` or ``SASL_SSL``; the first when omitted."""
+    root_certificate: NotRequired[pulumi.Input[str | None]]
+    """Optional, with TLS: PEM text of the authorities of the brokers' certificates; those that the machine trusts when
+    omitted."""
     sasl_mechanism: NotRequired[pulumi.Input[str | None]]
     """Needed with SASL: ``PLAIN``, ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
     username: NotRequired[pulumi.Input[str | None]]
-    """Needed with SASL: somebody who may create topics."""
+    """Needed with SASL: a user that may create topics."""
     password: NotRequired[pulumi.Input[str | None]]
     """A secret, needed with SASL."""
 
@@ -52,6 +55,7 @@ class EventBusConnection(_Connection):
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
+    root_certificate: str | None = None
     sasl_mechanism: str | None = None
     username: str | None = None
     password: str | None = Field(default=None, repr=False)

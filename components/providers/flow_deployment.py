@@ -8,16 +8,16 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.providers.connections import WorkflowEngineConnection, WorkflowEngineConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S
 from components.providers.prefect_api import PrefectApi
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S
 
 _ANY_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 class FlowDeploymentArgs(TypedDict):
-    """What is declared of a deployment."""
+    """Arguments of a deployment."""
 
     connection: pulumi.Input[WorkflowEngineConnectionArgs]
     flow: pulumi.Input[str]
@@ -41,10 +41,17 @@ class FlowDeploymentArgs(TypedDict):
     """Optional: version of the deployed code, shown with every run."""
 
 
-class FlowDeploymentInputs(Inputs):
-    """The resolved :class:`FlowDeploymentArgs`."""
+class FlowDeploymentRecord(Record):
+    """What a deployment is found, and deleted, by."""
 
     connection: WorkflowEngineConnection
+    flow: str
+    deployment: str
+
+
+class FlowDeploymentInputs(FlowDeploymentRecord, Inputs):
+    """The resolved :class:`FlowDeploymentArgs`."""
+
     flow: str = Field(min_length=1, max_length=200)
     deployment: str = Field(min_length=1, max_length=200)
     entrypoint: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
@@ -64,7 +71,7 @@ run into a folder of the run's own: in a container all of its file system.
 """
 
 
-class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
+class FlowDeploymentProvider(Provider[FlowDeploymentInputs, FlowDeploymentRecord]):
     """Deployments, through Prefect's REST API.
 
     Deletion leaves the flow: the history of its runs hangs on it.
@@ -72,6 +79,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
 
     VERSION: ClassVar[str] = "2"
     model = FlowDeploymentInputs
+    record = FlowDeploymentRecord
     identity = frozenset({"flow", "deployment"})
 
     def resource_id(self, declared: FlowDeploymentInputs) -> str:
@@ -80,7 +88,7 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
 
     def apply(self, declared: FlowDeploymentInputs) -> Mapping[str, Any]:
         """Register the flow and the deployment: Prefect's POST updates one of the same name."""
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             flow = prefect.post("/flows/", {"name": declared.flow})
             if flow is None:
                 raise ResourceError(f"Prefect neither finds nor creates the flow {declared.flow!r}.")
@@ -111,10 +119,10 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
                 )
         return {"deployment_id": deployment["id"]}
 
-    def observe(self, declared: FlowDeploymentInputs) -> Mapping[str, Any] | None:
+    def observe(self, recorded: FlowDeploymentRecord) -> Mapping[str, Any] | None:
         """The deployment as Prefect has it."""
-        with PrefectApi(declared.connection, LOOK_PATIENCE_S) as prefect:
-            live = prefect.get(_path(declared))
+        with PrefectApi(recorded.connection, REFRESH_TIMEOUT_S) as prefect:
+            live = prefect.get(_path(recorded))
         if live is None:
             return None
         schema = live["parameter_openapi_schema"] if live["enforce_parameter_schema"] else {}
@@ -132,10 +140,10 @@ class FlowDeploymentProvider(Provider[FlowDeploymentInputs]):
             "release": live["version"],
         }
 
-    def remove(self, declared: FlowDeploymentInputs) -> None:
+    def remove(self, recorded: FlowDeploymentRecord) -> None:
         """Delete the deployment."""
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
-            live = prefect.get(_path(declared))
+        with PrefectApi(recorded.connection, START_TIMEOUT_S) as prefect:
+            live = prefect.get(_path(recorded))
             if live is not None:
                 prefect.delete(f"/deployments/{live['id']}")
 
@@ -155,5 +163,5 @@ class FlowDeployment(Resource, module="marketlake", name="FlowDeployment"):
         super().__init__(FlowDeploymentProvider(), name, properties, opts)
 
 
-def _path(declared: FlowDeploymentInputs) -> str:
-    return f"/deployments/name/{quote(declared.flow, safe='')}/{quote(declared.deployment, safe='')}"
+def _path(recorded: FlowDeploymentRecord) -> str:
+    return f"/deployments/name/{quote(recorded.flow, safe='')}/{quote(recorded.deployment, safe='')}"

@@ -1,4 +1,4 @@
-"""The end of a provider whose engine is gone.
+"""Ends a provider whose engine is gone.
 
 Pulumi ends its providers when it ends. Killed, it cannot: a dynamic provider would wait for ever, go on with
 what it was doing, and meet the next `pulumi up` at it.

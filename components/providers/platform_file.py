@@ -1,4 +1,4 @@
-"""The platform file: from it a person's command line learns where everything is."""
+"""The platform file: the command line reads from it where everything is."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,30 +8,36 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.supervision.files import private_folder, write_private
 
 
 class PlatformFileArgs(TypedDict):
-    """What is declared of a platform file."""
+    """Arguments of a platform file."""
 
     path: pulumi.Input[str]
     settings: pulumi.Input[str]
     """A secret: the runtime's settings as JSON."""
 
 
-class PlatformFileInputs(Inputs):
-    """The resolved :class:`PlatformFileArgs`."""
+class PlatformFileRecord(Record):
+    """What a platform file is found by."""
 
     path: str
+
+
+class PlatformFileInputs(PlatformFileRecord, Inputs):
+    """The resolved :class:`PlatformFileArgs`."""
+
     settings: str = Field(repr=False)
 
 
-class PlatformFileProvider(Provider[PlatformFileInputs]):
+class PlatformFileProvider(Provider[PlatformFileInputs, PlatformFileRecord]):
     """Files of mode 0600, replaced atomically."""
 
     VERSION: ClassVar[str] = "1"
     model = PlatformFileInputs
+    record = PlatformFileRecord
     identity = frozenset({"path"})
 
     def resource_id(self, declared: PlatformFileInputs) -> str:
@@ -52,19 +58,19 @@ class PlatformFileProvider(Provider[PlatformFileInputs]):
             ) from error
         return {}
 
-    def observe(self, declared: PlatformFileInputs) -> Mapping[str, Any] | None:
-        """What the file says; None if there is none, or if others may read it."""
-        path = Path(declared.path)
+    def observe(self, recorded: PlatformFileRecord) -> Mapping[str, Any] | None:
+        """Return the file's text; None if it does not exist, or if other users may read it."""
+        path = Path(recorded.path)
         try:
             if path.stat().st_mode & 0o077:
                 return None
-            return {"settings": path.read_text()}
+            return {"settings": path.read_text(errors="replace")}
         except OSError:
             return None
 
-    def remove(self, declared: PlatformFileInputs) -> None:
+    def remove(self, recorded: PlatformFileRecord) -> None:
         """Remove the file."""
-        Path(declared.path).unlink(missing_ok=True)
+        Path(recorded.path).unlink(missing_ok=True)
 
 
 class PlatformFile(Resource, module="marketlake", name="PlatformFile"):

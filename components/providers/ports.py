@@ -1,8 +1,5 @@
 """The ports of one service on this machine: the usual numbers, or free ones where those are taken."""
 
-import fcntl
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,18 +10,15 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError, warn
-from components.supervision.files import write_private
+from components.providers.base import Inputs, Provider, Record, ResourceError, warn
 from components.supervision.installation import prepare_stack_folder
 from components.supervision.layout import STACK_MARK, StackFolder
+from components.supervision.reservations import ReservationError, Reservations, reservations
 from components.supervision.sockets import description, holder, is_free, next_free
-
-Book = dict[str, dict[str, int]]
-"""Numbers by port, by service."""
 
 
 class PortsArgs(TypedDict):
-    """What is declared of a service's ports."""
+    """Arguments of a service's ports."""
 
     folder: pulumi.Input[str]
     """The stack's folder."""
@@ -35,17 +29,22 @@ class PortsArgs(TypedDict):
     """Optional: ports that must have this number and no other."""
 
 
-class PortsInputs(Inputs):
-    """The resolved :class:`PortsArgs`."""
+class PortsRecord(Record):
+    """What a service's reservations are found by."""
 
     folder: str
     service: str
+
+
+class PortsInputs(PortsRecord, Inputs):
+    """The resolved :class:`PortsArgs`."""
+
     preferred: dict[str, int]
     pinned: dict[str, int] = Field(default_factory=dict)
 
 
-class PortsProvider(Provider[PortsInputs]):
-    """Reservations in a book in the stack's folder, so that services that start at once get different numbers.
+class PortsProvider(Provider[PortsInputs, PortsRecord]):
+    """Reservations, so that services that start at once get different numbers, whichever stacks they belong to.
 
     A number once given stays, over restarts and further ups, even if its usual one becomes free meanwhile. Only
     when another program has taken it while the service was down, a new one is given.
@@ -53,6 +52,7 @@ class PortsProvider(Provider[PortsInputs]):
 
     VERSION: ClassVar[str] = "1"
     model = PortsInputs
+    record = PortsRecord
     identity = frozenset({"folder", "service"})
 
     def resource_id(self, declared: PortsInputs) -> str:
@@ -63,40 +63,47 @@ class PortsProvider(Provider[PortsInputs]):
         """Give each port its number.
 
         Raises:
-            ResourceError: somebody else holds a pinned one.
+            ResourceError: another process holds a pinned one.
         """
-        with _book(declared) as book:
-            others = frozenset(
+        prepare_stack_folder(StackFolder(Path(declared.folder)))
+        with _reserved(declared) as reserved:
+            siblings = frozenset(
                 number
-                for service, numbers in book.items()
+                for service, numbers in reserved.own.items()
                 if service != declared.service
                 for number in numbers.values()
             )
-            before = book.get(declared.service, {})
+            before = reserved.own.get(declared.service, {})
             numbers: dict[str, int] = {}
             for port, usual in declared.preferred.items():
-                taken = others | frozenset(numbers.values())
+                taken = siblings | frozenset(numbers.values())
                 if port in declared.pinned:
-                    numbers[port] = _pinned(declared, port, taken)
-                elif port in before and before[port] not in taken and _ours_or_free(declared, before[port]):
+                    numbers[port] = _pinned(declared, port, taken, reserved.others)
+                elif (
+                    port in before
+                    and before[port] not in taken
+                    and _is_usable(declared, before[port], reserved.others)
+                ):
                     numbers[port] = before[port]
                 else:
-                    numbers[port] = _free(declared, port, usual, taken | set(declared.pinned.values()))
-            book[declared.service] = numbers
+                    avoided = taken | frozenset(declared.pinned.values())
+                    numbers[port] = _free(declared, port, usual, avoided, reserved.others)
+            reserved.own[declared.service] = numbers
         return {"numbers": numbers}
 
-    def observe(self, declared: PortsInputs) -> Mapping[str, Any] | None:
-        """The reserved numbers; None when there are none, or when somebody else has taken one meanwhile."""
-        numbers = _read(StackFolder(Path(declared.folder))).get(declared.service)
-        if numbers is None or not all(_ours_or_free(declared, number) for number in numbers.values()):
-            return None
-        return {"numbers": numbers}
+    def observe(self, recorded: PortsRecord) -> Mapping[str, Any] | None:
+        """Return the reserved numbers; None when there are none, or when another process has taken one meanwhile."""
+        with _reserved(recorded) as reserved:
+            numbers = reserved.own.get(recorded.service)
+            if numbers is None:
+                return None
+            usable = all(_is_usable(recorded, number, reserved.others) for number in numbers.values())
+        return {"numbers": numbers} if usable else None
 
-    def remove(self, declared: PortsInputs) -> None:
-        """Give the numbers back."""
-        if StackFolder(Path(declared.folder)).reservations.exists():
-            with _book(declared) as book:
-                book.pop(declared.service, None)
+    def remove(self, recorded: PortsRecord) -> None:
+        """Release the numbers."""
+        with _reserved(recorded) as reserved:
+            reserved.own.pop(recorded.service, None)
 
 
 class Ports(Resource, module="marketlake", name="Ports"):
@@ -111,7 +118,7 @@ class Ports(Resource, module="marketlake", name="Ports"):
         )
 
 
-def _pinned(declared: PortsInputs, port: str, taken: frozenset[int]) -> int:
+def _pinned(declared: PortsInputs, port: str, taken: frozenset[int], others: Mapping[int, Path]) -> int:
     number = declared.pinned[port]
     what = f"Port {number}, which the settings name for {declared.service} ({port})"
     if number in taken:
@@ -123,51 +130,52 @@ def _pinned(declared: PortsInputs, port: str, taken: frozenset[int]) -> int:
             f"{what}, is taken by {description(holder(number))}. End that, name another port in the settings, "
             "or none: then a free one is chosen."
         )
+    if not _is_usable(declared, number, others):
+        raise ResourceError(
+            f"{what}, is reserved by the stack in {others[number]}. Destroy that stack (if it is gone already, remove "
+            "its folder), name another port in the settings, or none: then a free one is chosen."
+        )
     return number
 
 
-def _free(declared: PortsInputs, port: str, usual: int, taken: frozenset[int]) -> int:
-    if usual not in taken and is_free(usual):
+def _free(
+    declared: PortsInputs, port: str, usual: int, taken: frozenset[int], others: Mapping[int, Path]
+) -> int:
+    if usual not in taken and usual not in others and is_free(usual):
         return usual
-    number = next_free(usual, taken)
-    reason = "another service of this stack" if usual in taken else description(holder(usual))
+    number = next_free(usual, taken | frozenset(others))
+    if usual in taken:
+        reason = "another service of this stack"
+    elif usual in others:
+        reason = f"the stack in {others[usual]}"
+    else:
+        reason = description(holder(usual))
     warn(f"{declared.service}: port {usual} ({port}) is taken by {reason}; {number} is used instead.")
     return number
 
 
-def _ours_or_free(declared: PortsInputs, number: int) -> bool:
+def _is_usable(recorded: PortsRecord, number: int, others: Mapping[int, Path]) -> bool:
+    """Whether this stack may keep the number: nobody else listens on it, nor is about to."""
+    if number in others:
+        return not is_free(number) and _ours_or_free(recorded, number)
+    return _ours_or_free(recorded, number)
+
+
+def _ours_or_free(recorded: PortsRecord, number: int) -> bool:
     """Whether nobody listens on it but, perhaps, a process of this stack."""
     if is_free(number):
         return True
     process = holder(number)
     try:
-        return process is not None and process.environ().get(STACK_MARK) == declared.folder
+        return process is not None and process.environ().get(STACK_MARK) == recorded.folder
     except psutil.Error:
         return False
 
 
-def _read(stack: StackFolder) -> Book:
-    try:
-        book: Book = json.loads(stack.reservations.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ResourceError(
-            f"{stack.reservations} is damaged ({error}). Remove it; `pulumi up --refresh` writes it anew."
-        ) from None
-    return book
-
-
 @contextmanager
-def _book(declared: PortsInputs) -> Iterator[Book]:
-    """The stack's book, for changing: nobody else reads or writes it meanwhile."""
-    stack = StackFolder(Path(declared.folder))
-    prepare_stack_folder(stack)
-    with os.fdopen(os.open(stack.supervisor / "ports.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        book = _read(stack)
-        yield book
-        if book:
-            write_private(stack.reservations, json.dumps(book, indent=1, sort_keys=True))
-        else:
-            stack.reservations.unlink(missing_ok=True)
+def _reserved(recorded: PortsRecord) -> Iterator[Reservations]:
+    try:
+        with reservations(StackFolder(Path(recorded.folder))) as reserved:
+            yield reserved
+    except ReservationError as error:
+        raise ResourceError(str(error)) from None

@@ -8,7 +8,7 @@ import httpx
 
 from components.providers.base import ResourceError
 from components.providers.connections import WorkflowEngineConnection
-from components.providers.patience import NotYet, patiently
+from components.providers.waiting import NotReady, wait_for
 
 _STARTING = frozenset({500, 502, 503, 504})
 """Also 500: so Prefect answers while its database is away."""
@@ -17,10 +17,10 @@ _STARTING = frozenset({500, 502, 503, 504})
 class PrefectApi:
     """A session with a Prefect server that waits while it starts."""
 
-    def __init__(self, connection: WorkflowEngineConnection, patience_s: float) -> None:
+    def __init__(self, connection: WorkflowEngineConnection, timeout_s: float) -> None:
         user, _, password = (connection.auth_string or "").partition(":")
         self._url = connection.api_url.rstrip("/")
-        self._patience_s = patience_s
+        self._patience_s = timeout_s
         self._client = httpx.Client(
             auth=httpx.BasicAuth(user, password) if connection.auth_string else None,
             timeout=httpx.Timeout(30.0, connect=3.0),
@@ -65,12 +65,12 @@ class PrefectApi:
             try:
                 answer = self._client.request(method, f"{self._url}{path}", json=body)
             except httpx.TransportError as error:
-                raise NotYet(type(error).__name__) from None
+                raise NotReady(type(error).__name__) from None
             if answer.status_code in _STARTING:
-                raise NotYet(f"HTTP {answer.status_code}")
+                raise NotReady(f"HTTP {answer.status_code}")
             return answer
 
-        return patiently(attempt, server=f"The workflow engine at {self._url}", patience_s=self._patience_s)
+        return wait_for(attempt, server=f"The workflow engine at {self._url}", timeout_s=self._patience_s)
 
     def _accepted(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_success:

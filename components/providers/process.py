@@ -1,13 +1,15 @@
 """One service as supervised processes on this machine."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pulumi
 from marketlake.settings import HealthKind
 from pulumi.dynamic import Resource
+from pydantic import ConfigDict, Field, ValidationError
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.supervision.accounts import AccountError
 from components.supervision.installation import (
     InstallationError,
@@ -17,7 +19,7 @@ from components.supervision.installation import (
     run_setup,
     uninstall,
 )
-from components.supervision.layout import keep_data
+from components.supervision.layout import StackFolder, keep_data
 from components.supervision.program import HostProgram
 from components.supervision.readiness import NotReadyError, answers, await_ready, last_lines
 from components.supervision.sockets import LOOPBACK, description, holder, listens
@@ -26,17 +28,43 @@ from components.supervision.supervisord import Supervisor, SupervisorError
 SECRET_PROPERTIES = ("secret_environment", "secret_files", "hidden")
 
 
-class ProcessInputs(HostProgram, Inputs):
-    """A program, what becomes of its data, and the version of this provider."""
+class ProcessRecord(Record):
+    """What a program is found, and removed, by; whatever else was recorded says how it should run."""
 
+    model_config = ConfigDict(extra="allow")
+
+    folder: str
+    name: str
+    tool_copies: dict[str, str] = Field(default_factory=dict)
     keep_data: bool = False
 
+    @property
+    def stack(self) -> StackFolder:
+        """The paths of the stack."""
+        return StackFolder(Path(self.folder))
 
-class ProcessProvider(Provider[ProcessInputs]):
+    @property
+    def program(self) -> HostProgram | None:
+        """The recorded program; None where another version of this project recorded one that cannot be run now."""
+        values = self.model_dump()
+        try:
+            return HostProgram.model_validate(
+                {key: values[key] for key in HostProgram.model_fields if key in values}
+            )
+        except ValidationError:
+            return None
+
+
+class ProcessInputs(HostProgram, ProcessRecord, Inputs):
+    """A program, what becomes of its data, and the version of this provider."""
+
+
+class ProcessProvider(Provider[ProcessInputs, ProcessRecord]):
     """Programs under a stack's supervisor."""
 
     VERSION: ClassVar[str] = "1"
     model = ProcessInputs
+    record = ProcessRecord
     identity = frozenset({"folder", "name"})
 
     def resource_id(self, declared: ProcessInputs) -> str:
@@ -58,22 +86,27 @@ class ProcessProvider(Provider[ProcessInputs]):
             raise ResourceError(str(error)) from error
         return {}
 
-    def observe(self, declared: ProcessInputs) -> Mapping[str, Any] | None:
-        """None unless it runs exactly as declared: then nothing is left to do but to bring it up again."""
-        supervisor = Supervisor(declared.stack)
-        runs = supervisor.runs(declared)
-        as_declared = not installed_differs(declared) and not supervisor.differs(
-            declared, account_of(declared)
-        )
-        return {} if runs and as_declared else None
+    def observe(self, recorded: ProcessRecord) -> Mapping[str, Any] | None:
+        """None unless it runs exactly as recorded: then nothing is left to do but to bring it up again."""
+        program = recorded.program
+        if program is None:
+            return None
+        supervisor = Supervisor(program.stack)
+        as_recorded = not installed_differs(program) and not supervisor.differs(program, account_of(program))
+        return {} if as_recorded and supervisor.runs(program) else None
 
-    def remove(self, declared: ProcessInputs) -> None:
+    def remove(self, recorded: ProcessRecord) -> None:
         """End it and remove its files, and its data unless they are to be kept."""
         try:
-            Supervisor(declared.stack).remove(declared.name)
-            uninstall(declared, keep_data=declared.keep_data or keep_data())
+            Supervisor(recorded.stack).remove(recorded.name)
+            uninstall(
+                recorded.stack,
+                recorded.name,
+                tool_copies=recorded.tool_copies,
+                keep_data=recorded.keep_data or keep_data(),
+            )
         except (SupervisorError, OSError) as error:
-            raise ResourceError(f"{declared.name}: {error}") from error
+            raise ResourceError(f"{recorded.name}: {error}") from error
 
 
 class Process(Resource, module="marketlake", name="Process"):

@@ -8,11 +8,11 @@ import pulumi
 from pulumi.dynamic import Resource, UpdateResult
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider
+from components.providers.base import Inputs, Provider, Record
 
 
 class GeneratedSecretArgs(TypedDict):
-    """What is declared of a secret."""
+    """Arguments of a secret."""
 
     length: NotRequired[pulumi.Input[int]]
     """Optional: 32 characters when omitted; each carries six bits."""
@@ -27,11 +27,12 @@ class GeneratedSecretInputs(Inputs):
     rotation: str = ""
 
 
-class GeneratedSecretProvider(Provider[GeneratedSecretInputs]):
+class GeneratedSecretProvider(Provider[GeneratedSecretInputs, Record]):
     """Secrets of letters, digits, ``-`` and ``_``, which need quoting nowhere."""
 
     VERSION: ClassVar[str] = "1"
     model = GeneratedSecretInputs
+    record = Record
     identity = frozenset()
 
     def resource_id(self, declared: GeneratedSecretInputs) -> str:
@@ -44,19 +45,19 @@ class GeneratedSecretProvider(Provider[GeneratedSecretInputs]):
         return {"value": secrets.token_urlsafe(declared.length)[: declared.length]}
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Generate it anew if that was asked for; a new version of this provider alone is no reason to."""
+        """Generate it again if that is declared; a new version of this provider alone is no reason to."""
         result = super().update(_id, _olds, _news)
         if all(_olds.get(key) == _news.get(key) for key in ("length", "rotation")) and result.outs:
             result.outs["value"] = _olds["value"]
         return result
 
-    def observe(self, declared: GeneratedSecretInputs) -> Mapping[str, Any]:
-        """Nothing: it exists in the state alone."""
-        del declared
+    def observe(self, recorded: Record) -> Mapping[str, Any]:
+        """Return nothing: it exists in the state alone."""
+        del recorded
         return {}
 
-    def remove(self, declared: GeneratedSecretInputs) -> None:
-        """Nothing is left once the state forgets it."""
+    def remove(self, recorded: Record) -> None:
+        """Do nothing: the secret exists in the state alone."""
 
 
 class GeneratedSecret(Resource, module="marketlake", name="GeneratedSecret"):

@@ -13,10 +13,10 @@ from minio.error import MinioAdminException
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.providers.bucket import canonical
 from components.providers.connections import ObjectStoreConnection, ObjectStoreConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 Result = TypeVar("Result")
 
@@ -45,7 +45,7 @@ part of DeleteObject unless it is denied."""
 
 
 class StoreUserArgs(TypedDict):
-    """What is declared of a user."""
+    """Arguments of a user."""
 
     connection: pulumi.Input[ObjectStoreConnectionArgs]
     """Of the administrator."""
@@ -57,20 +57,28 @@ class StoreUserArgs(TypedDict):
     """Where the user may read, write and delete objects."""
 
 
-class StoreUserInputs(Inputs):
-    """The resolved :class:`StoreUserArgs`."""
+class StoreUserRecord(Record):
+    """What a user is found by, and the buckets that its rights are compared with."""
 
     connection: ObjectStoreConnection
+    user: str
+    buckets: list[str] = Field(default_factory=list)
+
+
+class StoreUserInputs(StoreUserRecord, Inputs):
+    """The resolved :class:`StoreUserArgs`."""
+
     user: str = Field(pattern=r"^[A-Za-z0-9._-]{3,64}$")
     secret_access_key: str = Field(min_length=8, repr=False)
     buckets: list[str] = Field(min_length=1)
 
 
-class StoreUserProvider(Provider[StoreUserInputs]):
+class StoreUserProvider(Provider[StoreUserInputs, StoreUserRecord]):
     """Users, each with a policy of the same name, through MinIO's admin API."""
 
     VERSION: ClassVar[str] = "1"
     model = StoreUserInputs
+    record = StoreUserRecord
     identity = frozenset({"user"})
 
     def resource_id(self, declared: StoreUserInputs) -> str:
@@ -87,40 +95,40 @@ class StoreUserProvider(Provider[StoreUserInputs]):
             if _facts(admin, declared.user).get("policyName") != declared.user:
                 admin.policy_set(declared.user, user=declared.user)
 
-        _asking(declared, settle, START_PATIENCE_S)
+        _asking(declared, settle, START_TIMEOUT_S)
         return {}
 
-    def observe(self, declared: StoreUserInputs) -> Mapping[str, Any] | None:
-        """The buckets that it may use; none of them unless its rights are exactly what is declared.
+    def observe(self, recorded: StoreUserRecord) -> Mapping[str, Any] | None:
+        """The buckets that it may use; none of them unless its rights are exactly what is recorded.
 
         The key cannot be read back.
         """
-        admin = _admin(declared.connection)
+        admin = _admin(recorded.connection)
 
         def look() -> Mapping[str, Any] | None:
-            facts = _unless_absent(lambda: _facts(admin, declared.user))
+            facts = _unless_absent(lambda: _facts(admin, recorded.user))
             if facts is None:
                 return None
-            text = _unless_absent(lambda: admin.policy_info(declared.user))
+            text = _unless_absent(lambda: admin.policy_info(recorded.user))
             as_declared = (
-                facts.get("policyName") == declared.user
+                facts.get("policyName") == recorded.user
                 and facts.get("status") == "enabled"
                 and text is not None
-                and canonical(json.loads(text)) == canonical(_policy(declared.buckets))
+                and canonical(json.loads(text)) == canonical(_policy(recorded.buckets))
             )
-            return {"buckets": declared.buckets if as_declared else []}
+            return {"buckets": recorded.buckets if as_declared else []}
 
-        return _asking(declared, look, LOOK_PATIENCE_S)
+        return _asking(recorded, look, REFRESH_TIMEOUT_S)
 
-    def remove(self, declared: StoreUserInputs) -> None:
+    def remove(self, recorded: StoreUserRecord) -> None:
         """Remove the user and its policy."""
-        admin = _admin(declared.connection)
+        admin = _admin(recorded.connection)
 
         def remove() -> None:
-            _unless_absent(lambda: admin.user_remove(declared.user))
-            _unless_absent(lambda: admin.policy_remove(declared.user))
+            _unless_absent(lambda: admin.user_remove(recorded.user))
+            _unless_absent(lambda: admin.policy_remove(recorded.user))
 
-        _asking(declared, remove, START_PATIENCE_S)
+        _asking(recorded, remove, START_TIMEOUT_S)
 
 
 class StoreUser(Resource, module="marketlake", name="StoreUser"):
@@ -186,28 +194,28 @@ def _unless_absent(action: Callable[[], Result]) -> Result | None:
         raise
 
 
-def _asking(declared: StoreUserInputs, action: Callable[[], Result], patience_s: float) -> Result:
-    endpoint = declared.connection.endpoint
+def _asking(recorded: StoreUserRecord, action: Callable[[], Result], timeout_s: float) -> Result:
+    endpoint = recorded.connection.endpoint
 
     def attempt() -> Result:
         try:
             return action()
         except urllib3.exceptions.HTTPError as error:
-            raise NotYet(type(error).__name__) from None
+            raise NotReady(type(error).__name__) from None
         except MinioAdminException as error:
             code = _code(error)
             if code in _STARTING:
-                raise NotYet(code) from None
+                raise NotReady(code) from None
             if code in _REFUSED:
                 raise ResourceError(
                     f"The object store at {endpoint} refuses its administrator's key ({code}): it is not the "
                     "recorded one. Run `pulumi up --refresh`."
                 ) from None
             raise ResourceError(
-                f"The object store at {endpoint} refuses the user {declared.user!r}: {error}"
+                f"The object store at {endpoint} refuses the user {recorded.user!r}: {error}"
             ) from None
 
-    return patiently(attempt, server=f"The object store at {endpoint}", patience_s=patience_s)
+    return wait_for(attempt, server=f"The object store at {endpoint}", timeout_s=timeout_s)
 
 
 def _code(error: MinioAdminException) -> str:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NotRequired, TypedDict
 import pulumi
 from pulumi.dynamic import Resource
 
-from components.providers.base import Inputs, Provider, ResourceError
+from components.providers.base import Inputs, Provider, Record, ResourceError
 from components.supervision.accounts import AccountError
 from components.supervision.files import remove
 from components.supervision.layout import StackFolder, keep_data
@@ -15,7 +15,7 @@ from components.supervision.supervisord import Supervisor, SupervisorError
 
 
 class SupervisorArgs(TypedDict):
-    """What is declared of a supervisor."""
+    """Arguments of a supervisor."""
 
     folder: pulumi.Input[str]
     """The stack's folder."""
@@ -23,18 +23,23 @@ class SupervisorArgs(TypedDict):
     """Optional: leave the volumes when it is removed; when omitted they go with it."""
 
 
-class SupervisorInputs(Inputs):
-    """The resolved :class:`SupervisorArgs`."""
+class SupervisorRecord(Record):
+    """What a supervisor is found, and removed, by."""
 
     folder: str
     keep_data: bool = False
 
 
-class SupervisorProvider(Provider[SupervisorInputs]):
+class SupervisorInputs(SupervisorRecord, Inputs):
+    """The resolved :class:`SupervisorArgs`."""
+
+
+class SupervisorProvider(Provider[SupervisorInputs, SupervisorRecord]):
     """Supervisors, each with a stack's folder of its own."""
 
     VERSION: ClassVar[str] = "1"
     model = SupervisorInputs
+    record = SupervisorRecord
     identity = frozenset({"folder"})
 
     def resource_id(self, declared: SupervisorInputs) -> str:
@@ -42,7 +47,7 @@ class SupervisorProvider(Provider[SupervisorInputs]):
         return declared.folder
 
     def apply(self, declared: SupervisorInputs) -> Mapping[str, Any]:
-        """Have the supervisor running; what an earlier, killed one left running is ended first."""
+        """Start the supervisor; what an earlier, killed one left running is ended first."""
         stack = StackFolder(Path(declared.folder))
         try:
             Supervisor(stack).start()
@@ -55,21 +60,21 @@ class SupervisorProvider(Provider[SupervisorInputs]):
             ) from error
         return {"socket": str(stack.socket)}
 
-    def observe(self, declared: SupervisorInputs) -> Mapping[str, Any] | None:
-        """Its socket; None if it does not answer there."""
-        stack = StackFolder(Path(declared.folder))
+    def observe(self, recorded: SupervisorRecord) -> Mapping[str, Any] | None:
+        """Return its socket; None if it does not answer there."""
+        stack = StackFolder(Path(recorded.folder))
         return {"socket": str(stack.socket)} if Supervisor(stack).is_running() else None
 
-    def remove(self, declared: SupervisorInputs) -> None:
-        """End it with all processes of the stack, and remove the stack's folder, but for data that is to be kept."""
-        stack = StackFolder(Path(declared.folder))
+    def remove(self, recorded: SupervisorRecord) -> None:
+        """End it with all processes of the stack, and remove the stack's folder, except data that is kept."""
+        stack = StackFolder(Path(recorded.folder))
         try:
             Supervisor(stack).stop()
         except SupervisorError as error:
             raise ResourceError(str(error)) from error
         for path in (stack.supervisor, stack.services, stack.logs, stack.tools, stack.reservations):
             remove(path)
-        if not (declared.keep_data or keep_data()):
+        if not (recorded.keep_data or keep_data()):
             remove(stack.data)
         if stack.root.exists() and not any(stack.root.iterdir()):
             stack.root.rmdir()

@@ -19,9 +19,9 @@ from confluent_kafka.admin import (
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider, ResourceError, warn
+from components.providers.base import Inputs, Provider, Record, ResourceError, warn
 from components.providers.connections import EventBusConnection, EventBusConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S, NotYet, patiently
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S, NotReady, wait_for
 
 Result = TypeVar("Result")
 
@@ -44,7 +44,7 @@ _ABSENT = KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 class TopicArgs(TypedDict):
-    """What is declared of a topic."""
+    """Arguments of a topic."""
 
     connection: pulumi.Input[EventBusConnectionArgs]
     topic: pulumi.Input[str]
@@ -58,21 +58,29 @@ class TopicArgs(TypedDict):
     """Optional: topic configuration such as ``retention.ms``; the rest stays at the broker's default."""
 
 
-class TopicInputs(Inputs):
-    """The resolved :class:`TopicArgs`."""
+class TopicRecord(Record):
+    """What a topic is found by, and whether the number of its replicas was declared at all."""
 
     connection: EventBusConnection
+    topic: str
+    replication_factor: int | None = None
+
+
+class TopicInputs(TopicRecord, Inputs):
+    """The resolved :class:`TopicArgs`."""
+
     topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")
     partitions: int = Field(default=1, ge=1)
     replication_factor: int | None = Field(default=None, ge=1)
     config: dict[str, str] = Field(default_factory=dict)
 
 
-class TopicProvider(Provider[TopicInputs]):
+class TopicProvider(Provider[TopicInputs, TopicRecord]):
     """Topics, through Kafka's admin API."""
 
     VERSION: ClassVar[str] = "1"
     model = TopicInputs
+    record = TopicRecord
     identity = frozenset({"topic"})
 
     def resource_id(self, declared: TopicInputs) -> str:
@@ -80,7 +88,7 @@ class TopicProvider(Provider[TopicInputs]):
         return declared.topic
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
-        """Fewer partitions than there are need a new topic, and so does another number of replicas."""
+        """Return the inputs that need a new topic: fewer partitions, or another number of replicas."""
         replicas = declared.get("replication_factor")
         others = ["replication_factor"] if replicas not in (None, recorded.get("replication_factor")) else []
         before, after = recorded.get("partitions"), declared.get("partitions")
@@ -94,7 +102,7 @@ class TopicProvider(Provider[TopicInputs]):
 
     def apply(self, declared: TopicInputs) -> Mapping[str, Any]:
         """Create or adopt the topic, grow it, and set its configuration to exactly what is declared."""
-        with _Cluster(declared.connection, START_PATIENCE_S) as cluster:
+        with _Cluster(declared.connection, START_TIMEOUT_S) as cluster:
             live = cluster.ask(lambda: cluster.live(declared.topic))
             if live is None:
                 cluster.ask(lambda: cluster.create(declared))
@@ -111,22 +119,22 @@ class TopicProvider(Provider[TopicInputs]):
                 cluster.ask(lambda: cluster.configure(declared.topic, live["config"], declared.config))
         return {}
 
-    def observe(self, declared: TopicInputs) -> Mapping[str, Any] | None:
+    def observe(self, recorded: TopicRecord) -> Mapping[str, Any] | None:
         """Partitions, replicas, and the configuration that was set on the topic itself."""
-        with _Cluster(declared.connection, LOOK_PATIENCE_S) as cluster:
-            live = cluster.ask(lambda: cluster.live(declared.topic))
-        if live is not None and declared.replication_factor is None:
+        with _Cluster(recorded.connection, REFRESH_TIMEOUT_S) as cluster:
+            live = cluster.ask(lambda: cluster.live(recorded.topic))
+        if live is not None and recorded.replication_factor is None:
             live["replication_factor"] = None
         return live
 
-    def remove(self, declared: TopicInputs) -> None:
+    def remove(self, recorded: TopicRecord) -> None:
         """Delete the topic and wait until it is gone."""
-        with _Cluster(declared.connection, START_PATIENCE_S) as cluster:
-            cluster.ask(lambda: cluster.delete(declared.topic))
+        with _Cluster(recorded.connection, START_TIMEOUT_S) as cluster:
+            cluster.ask(lambda: cluster.delete(recorded.topic))
 
             def gone() -> None:
-                if cluster.live(declared.topic) is not None:
-                    raise NotYet("the topic is still being deleted")
+                if cluster.live(recorded.topic) is not None:
+                    raise NotReady("the topic is still being deleted")
 
             cluster.ask(gone)
 
@@ -144,13 +152,15 @@ class Topic(Resource, module="marketlake", name="Topic"):
 class _Cluster:
     """A session with a cluster's admin API that waits while brokers start."""
 
-    def __init__(self, connection: EventBusConnection, patience_s: float) -> None:
+    def __init__(self, connection: EventBusConnection, timeout_s: float) -> None:
         self._servers = connection.bootstrap_servers
-        self._patience_s = patience_s
+        self._patience_s = timeout_s
         self._refusal: str | None = None
+        self._distrust: str | None = None
         settings: dict[str, Any] = {
             "bootstrap.servers": connection.bootstrap_servers,
             "security.protocol": connection.security_protocol,
+            **_tls(connection),
             "socket.connection.setup.timeout.ms": 5000,
             "reconnect.backoff.max.ms": 1000,
             "log_level": 0,  # librdkafka would write every failed attempt to connect to stderr
@@ -176,6 +186,8 @@ class _Cluster:
     def _note(self, error: KafkaError) -> None:
         if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001
             self._refusal = str(error.str())
+        elif error.code() == KafkaError._SSL and "verify failed" in error.str():  # noqa: SLF001
+            self._distrust = str(error.str())
 
     def ask(self, action: Callable[[], Result]) -> Result:
         """Run `action`; wait while the brokers start, and put what Kafka refuses into words."""
@@ -186,16 +198,22 @@ class _Cluster:
                 return action()
             except KafkaException as error:
                 self._admin.poll(0)
+                if self._distrust:
+                    raise ResourceError(
+                        f"The event bus at {self._servers} is not trusted: {self._distrust}. Give the certificate of "
+                        "its authority as `eventBus.external.rootCertificate`, and the brokers by the names in their "
+                        "own certificates."
+                    ) from None
                 if self._refusal:
                     raise ResourceError(
                         f"The event bus at {self._servers} refuses the administrator's identity: "
                         f"{self._refusal}"
                     ) from None
                 if error.args[0].code() in _STARTING:
-                    raise NotYet(_text(error)) from None
+                    raise NotReady(_text(error)) from None
                 raise ResourceError(f"The event bus at {self._servers} refuses: {_text(error)}") from None
 
-        return patiently(attempt, server=f"The event bus at {self._servers}", patience_s=self._patience_s)
+        return wait_for(attempt, server=f"The event bus at {self._servers}", timeout_s=self._patience_s)
 
     def live(self, topic: str) -> dict[str, Any] | None:
         metadata = self._admin.list_topics(timeout=min(self._patience_s, _REQUEST_TIMEOUT_S))
@@ -207,7 +225,7 @@ class _Cluster:
             entries = _only(self._admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT_S))
         except KafkaException as error:
             if error.args[0].code() == _ABSENT:  # it was made or deleted just now, and not every list knows
-                raise NotYet(_text(error)) from None
+                raise NotReady(_text(error)) from None
             raise
         own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
         return {
@@ -251,6 +269,16 @@ class _Cluster:
         except KafkaException as error:
             if error.args[0].code() != _ABSENT:
                 raise
+
+
+def _tls(connection: EventBusConnection) -> dict[str, Any]:
+    """What is verified of a broker, where the protocol is one with TLS: its certificate, and its name in it."""
+    if not connection.security_protocol.endswith("SSL"):
+        return {}
+    verified = {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
+    if connection.root_certificate is None:
+        return verified
+    return {**verified, "ssl.ca.pem": connection.root_certificate}
 
 
 def _only(futures: Mapping[Any, "Future[Any]"]) -> Any:

@@ -1,4 +1,4 @@
-"""A Prefect work pool: where the runs of a deployment wait for a worker."""
+"""A Prefect work pool: the queue of a deployment's runs."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict
@@ -7,14 +7,14 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.providers.base import Inputs, Provider
+from components.providers.base import Inputs, Provider, Record
 from components.providers.connections import WorkflowEngineConnection, WorkflowEngineConnectionArgs
-from components.providers.patience import LOOK_PATIENCE_S, START_PATIENCE_S
 from components.providers.prefect_api import PrefectApi
+from components.providers.waiting import REFRESH_TIMEOUT_S, START_TIMEOUT_S
 
 
 class WorkPoolArgs(TypedDict):
-    """What is declared of a work pool."""
+    """Arguments of a work pool."""
 
     connection: pulumi.Input[WorkflowEngineConnectionArgs]
     work_pool: pulumi.Input[str]
@@ -28,18 +28,24 @@ class WorkPoolArgs(TypedDict):
     """Optional: what its workers make a run's infrastructure from; when omitted, the worker registers its own."""
 
 
-class WorkPoolInputs(Inputs):
-    """The resolved :class:`WorkPoolArgs`."""
+class WorkPoolRecord(Record):
+    """What a work pool is found by, and whether its template was declared at all."""
 
     connection: WorkflowEngineConnection
+    work_pool: str
+    base_job_template: dict[str, Any] | None = None
+
+
+class WorkPoolInputs(WorkPoolRecord, Inputs):
+    """The resolved :class:`WorkPoolArgs`."""
+
     work_pool: str = Field(pattern=r"^[^/%&><]{1,200}$")
     worker_type: str = "process"
     description: str = ""
     concurrency_limit: int | None = Field(default=None, ge=1)
-    base_job_template: dict[str, Any] | None = None
 
 
-class WorkPoolProvider(Provider[WorkPoolInputs]):
+class WorkPoolProvider(Provider[WorkPoolInputs, WorkPoolRecord]):
     """Work pools, through Prefect's REST API.
 
     Where no base job template is declared, it is left to the worker, which registers the one of its own version when
@@ -48,22 +54,27 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
 
     VERSION: ClassVar[str] = "2"
     model = WorkPoolInputs
-    identity = frozenset({"work_pool", "worker_type"})
+    record = WorkPoolRecord
+    identity = frozenset({"work_pool"})
 
     def resource_id(self, declared: WorkPoolInputs) -> str:
         """The work pool's name."""
         return declared.work_pool
 
+    def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
+        """Prefect cannot change the kind of a pool's workers."""
+        return ["worker_type"] if recorded.get("worker_type") != declared.get("worker_type") else []
+
     def apply(self, declared: WorkPoolInputs) -> Mapping[str, Any]:
-        """Create or adopt the work pool; a paused one goes on."""
+        """Create or adopt the work pool, and resume a paused one."""
         settings: dict[str, Any] = {
             "description": declared.description,
             "concurrency_limit": declared.concurrency_limit,
             "is_paused": False,
         }
         if declared.base_job_template is not None:
-            settings["base_job_template"] = _whole(declared.base_job_template)
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
+            settings["base_job_template"] = declared.base_job_template
+        with PrefectApi(declared.connection, START_TIMEOUT_S) as prefect:
             live = prefect.get(_path(declared))
             if live is not None and live["type"] != declared.worker_type:
                 prefect.delete(_path(declared))
@@ -75,10 +86,10 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
                 prefect.patch(_path(declared), settings)
         return {}
 
-    def observe(self, declared: WorkPoolInputs) -> Mapping[str, Any] | None:
-        """Kind, description and limit as they are."""
-        with PrefectApi(declared.connection, LOOK_PATIENCE_S) as prefect:
-            live = prefect.get(_path(declared))
+    def observe(self, recorded: WorkPoolRecord) -> Mapping[str, Any] | None:
+        """Return type, description and limit."""
+        with PrefectApi(recorded.connection, REFRESH_TIMEOUT_S) as prefect:
+            live = prefect.get(_path(recorded))
         if live is None:
             return None
         seen = {
@@ -86,14 +97,14 @@ class WorkPoolProvider(Provider[WorkPoolInputs]):
             "description": live["description"] or "",
             "concurrency_limit": live["concurrency_limit"],
         }
-        if declared.base_job_template is not None:
+        if recorded.base_job_template is not None:
             seen["base_job_template"] = live["base_job_template"]
         return seen
 
-    def remove(self, declared: WorkPoolInputs) -> None:
+    def remove(self, recorded: WorkPoolRecord) -> None:
         """Delete the work pool."""
-        with PrefectApi(declared.connection, START_PATIENCE_S) as prefect:
-            prefect.delete(_path(declared))
+        with PrefectApi(recorded.connection, START_TIMEOUT_S) as prefect:
+            prefect.delete(_path(recorded))
 
 
 class WorkPool(Resource, module="marketlake", name="WorkPool"):
@@ -106,18 +117,5 @@ class WorkPool(Resource, module="marketlake", name="WorkPool"):
         super().__init__(WorkPoolProvider(), name, {**args, "version": WorkPoolProvider.VERSION}, opts)
 
 
-def _path(declared: WorkPoolInputs) -> str:
-    return f"/work_pools/{declared.work_pool}"
-
-
-def _whole(value: Any) -> Any:
-    """`value` with whole numbers as such: Pulumi hands every number on as a float, which Kubernetes refuses."""
-    match value:
-        case dict():
-            return {key: _whole(item) for key, item in value.items()}
-        case list():
-            return [_whole(item) for item in value]
-        case float() if value.is_integer():
-            return int(value)
-        case _:
-            return value
+def _path(recorded: WorkPoolRecord) -> str:
+    return f"/work_pools/{recorded.work_pool}"

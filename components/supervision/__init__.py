@@ -1,1 +1,1 @@
-"""How services run on one machine: folders, files, accounts, ports, and the supervisor. Nothing of Pulumi in here."""
+"""How services run on one machine: folders, files, accounts, ports, and the supervisor, without Pulumi."""

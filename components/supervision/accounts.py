@@ -16,7 +16,7 @@ class AccountError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who owns files and runs processes."""
+    """A user account that owns files and runs processes."""
 
     name: str
     uid: int
@@ -24,7 +24,7 @@ class Account:
 
 
 def unprivileged() -> Account | None:
-    """Whom to drop to: None when this process is not root and everything runs as its own user.
+    """Return the account to drop to: None when this process is not root and everything runs as its own user.
 
     Raises:
         AccountError: this is root, and the machine has none of the accounts that could be used.
@@ -44,7 +44,7 @@ def unprivileged() -> Account | None:
 
 
 def as_account(account: Account | None) -> tuple[str, ...]:
-    """What to put before a command line so that it runs as `account`; nothing for this user's own."""
+    """Return the prefix of a command line that runs as `account`; empty for this user."""
     if account is None:
         return ()
     script = Path(__file__).with_name("dropping.py")
@@ -52,7 +52,7 @@ def as_account(account: Account | None) -> tuple[str, ...]:
 
 
 def require_passage(folder: Path, account: Account) -> None:
-    """Make sure that `account` can get to `folder`.
+    """Raise if `account` cannot reach `folder`.
 
     Raises:
         AccountError: a folder on the way is closed to it. No permission of a folder that is not the stack's own is

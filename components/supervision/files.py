@@ -1,4 +1,4 @@
-"""Files and folders that nobody else may read, replaced as a whole or not at all."""
+"""Private files and folders, replaced atomically."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def write_private(path: Path, text: str, *, owner: Account | None = None) -> boo
 
 
 def readable_copy(source: Path, destination: Path) -> None:
-    """Copy a tool's tree to where everybody can read it; it is there as a whole or not at all."""
+    """Copy a tool's tree to where every account can read it, atomically."""
     if destination.exists():
         return
     staging = destination.with_name(destination.name + ".part")
@@ -67,7 +67,7 @@ def readable_copy(source: Path, destination: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it; it is no error if it is gone."""
+    """Remove a file or a folder with its content; it is no error if it does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from components.supervision.accounts import Account, as_account, require_passage, unprivileged
@@ -24,11 +24,11 @@ _INHERITED = (
 
 
 class InstallationError(Exception):
-    """A service's files cannot be brought to their place; the message says what to do."""
+    """A service's files cannot be written; the message says what to do."""
 
 
 def inherited_environment() -> dict[str, str]:
-    """What a service may see of the environment of whoever runs `pulumi up`: nothing that could be a secret."""
+    """Return the environment variables that a service inherits from `pulumi up`: none that could be a secret."""
     return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
@@ -105,22 +105,21 @@ def run_setup(program: HostProgram) -> None:
             staging.rename(created)
 
 
-def uninstall(program: HostProgram, *, keep_data: bool) -> None:
-    """Remove the files of `program`, its log, and its volumes unless they are to be kept."""
-    stack = program.stack
-    remove(stack.service(program.name))
-    for target in program.tool_copies:
-        remove(Path(target))
-    own_log = re.compile(rf"{program.name}(-\d+)?\.log(\.\d+)?")
+def uninstall(stack: StackFolder, name: str, *, tool_copies: Iterable[str], keep_data: bool) -> None:
+    """Remove a program's files, its copied tools, its log, and its volumes unless they are to be kept."""
+    remove(stack.service(name))
+    for copy in tool_copies:
+        remove(Path(copy))
+    own_log = re.compile(rf"{re.escape(name)}(-\d+)?\.log(\.\d+)?")
     for log in stack.logs.glob("*"):
         if own_log.fullmatch(log.name):
             remove(log)
     if not keep_data:
-        remove(stack.data / program.name)
+        remove(stack.data / name)
 
 
 def account_of(program: HostProgram) -> Account | None:
-    """Whom the program runs as; None: as this user."""
+    """Return the account that the program runs as; None: this user."""
     return unprivileged() if program.unprivileged else None
 
 

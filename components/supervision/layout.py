@@ -1,4 +1,4 @@
-"""Where everything of one stack lies on this machine."""
+"""Paths of one stack on this machine."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SERVICE_MARK = "MARKETLAKE_SERVICE"
 
 
 def keep_data() -> bool:
-    """Whether whoever destroys wants to keep the data."""
+    """Return whether the data is kept when the stack is destroyed."""
     return os.environ.get(KEEP_DATA_VARIABLE) == "keep"
 
 

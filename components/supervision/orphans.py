@@ -1,4 +1,4 @@
-"""Processes of a stack that no supervisor looks after: what a killed supervisor or a killed `pulumi up` left."""
+"""Orphans: processes of a stack that a killed supervisor or a killed `pulumi up` left."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def processes_of(folder: Path, service: str | None = None) -> list[psutil.Proces
 
 
 def end(processes: Sequence[psutil.Process], *, grace_s: float = 10.0) -> None:
-    """Ask processes and all that they started to end, and kill what has not after `grace_s` seconds."""
+    """Terminate processes and their children, and kill those that still run after `grace_s` seconds."""
     everyone = {process.pid: process for process in processes}
     for process in processes:
         everyone |= {child.pid: child for child in _children(process)}

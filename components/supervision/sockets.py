@@ -36,7 +36,7 @@ def next_free(usual: int, avoiding: frozenset[int] = frozenset()) -> int:
 
 
 def any_free(avoiding: frozenset[int] = frozenset()) -> int:
-    """A port that nobody listens on, outside `avoiding`."""
+    """Return a free port outside `avoiding`."""
     with _held() as candidates:
         return next(port for port in candidates if port not in avoiding)
 
@@ -79,7 +79,7 @@ def listens(port: int, processes: Iterable[psutil.Process]) -> bool | None:
 
 
 def description(process: psutil.Process | None) -> str:
-    """How a message calls the process on a port."""
+    """Return how a message names the process on a port."""
     if process is None:
         return "a process that this user cannot see"
     try:

@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 
 class SupervisorError(Exception):
-    """The supervisor does not do what it is asked; the message says what to do."""
+    """The supervisor fails; the message says what to do."""
 
 
 class Supervisor:
@@ -57,7 +57,7 @@ class Supervisor:
         )
 
     def start(self) -> None:
-        """Have a supervisor running: adopt a live one, or end what a dead one left behind and start anew.
+        """Start the supervisor: adopt a live one, or end what a dead one left behind and start a new one.
 
         Raises:
             SupervisorError: it does not come up.
@@ -168,7 +168,7 @@ class Supervisor:
         return found
 
     def hopeless(self, program: HostProgram) -> str | None:
-        """Why the program will not come up by itself, or None while it may."""
+        """Return why the program will not start by itself, or None while it may."""
         for process in program.process_names:
             info = self._info(program, process)
             if info is None:

@@ -1,11 +1,11 @@
-"""Where services run: each module realises them in one kind of place."""
+"""The targets: each module deploys services to one kind of target."""
 
 from components.target import Target, TargetArgs, TargetKind
 from components.targets.host import HostTarget
 
 
 def target_of(args: TargetArgs) -> Target:
-    """The target that `args` describe.
+    """Return the target that `args` describe.
 
     Raises:
         ValueError: an unknown kind, or the arguments of that kind are missing.

@@ -13,15 +13,15 @@ from components.providers.process import SECRET_PROPERTIES, Process
 from components.rendering import console_address, health_target, main_address
 from components.service import Service
 from components.supervision.layout import StackFolder
-from components.supervision.placing import addresses_of, installed, place, require_tools
 from components.supervision.program import HostProgram
-from components.target import Deployed, HostArgs
+from components.supervision.resolution import addresses_of, installed, require_tools, resolve
+from components.target import Deployed, HostTargetArgs
 
 
 class HostTarget:
     """Supervised processes of one stack."""
 
-    def __init__(self, args: HostArgs) -> None:
+    def __init__(self, args: HostTargetArgs) -> None:
         self._folder = pulumi.Output.from_input(args["folder"])
         self._supervisor = pulumi.Output.from_input(args["supervisor"])
         self._ports = args.get("ports", {})
@@ -65,7 +65,7 @@ class HostTarget:
         return Deployed(resource=process, addresses=addresses, info=self._info(service, numbers))
 
     def job(self, service: Service, *, inputs: Mapping[str, pulumi.Input[str]]) -> None:
-        """None: whoever starts a run does so as a child process, under the same settings."""
+        """Return None: a run is a child process of the worker, with the same settings."""
         del service, inputs
 
     def _properties(
@@ -80,7 +80,7 @@ class HostTarget:
         hidden = pulumi.Output.all(known=known, secrets=pulumi.Output.secret(dict(secrets)))
 
         def render(values: Mapping[str, Any], secret_values: Mapping[str, str]) -> dict[str, Any]:
-            program = place(
+            program = resolve(
                 service,
                 Path(values["folder"]),
                 ports=_whole(values["numbers"]),

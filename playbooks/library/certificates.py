@@ -48,7 +48,7 @@ class Folder:
         self.written.append(str(path))
 
     def key(self, name: str) -> ec.EllipticCurvePrivateKey:
-        """The key called `name`; a new one where there is none that can be read."""
+        """Return the key called `name`, or a new one where none can be read."""
         path = self.path / f"{name}.key"
         try:
             loaded = serialization.load_pem_private_key(path.read_bytes(), None)
@@ -68,7 +68,7 @@ class Folder:
             return None
 
     def authority(self, name: str, common_name: str) -> x509.Certificate:
-        """The authority called `name`, made if need be."""
+        """Return the authority called `name`, created if it is missing."""
         key, found = self.key(name), self.certificate(name)
         if found and _fresh(found) and found.public_key() == key.public_key():
             return found
@@ -123,7 +123,7 @@ class Folder:
         )
 
     def kubeconfig(self, name: str, path: Path, wanted: dict[str, Any]) -> None:
-        """A kubeconfig with authority, certificate and key inside, so that the file can be carried away."""
+        """Write a kubeconfig that embeds authority, certificate and key."""
 
         def data(file: str) -> str:
             return base64.b64encode((self.path / file).read_bytes()).decode()

@@ -36,7 +36,7 @@ _HOPELESS = {100: "exited", 200: "fatal"}
 
 
 class DaemonError(Exception):
-    """A daemon is not what it should be; the message says which, and where to look."""
+    """A daemon is not ready; the message says which, and where to look."""
 
 
 class Daemons:
@@ -80,7 +80,7 @@ class Daemons:
         return list(dict.fromkeys(started))
 
     def remove(self) -> bool:
-        """End all of them at once, for what they would save at a slower end is removed as well.
+        """Kill all of them at once: what they would save is removed as well.
 
         Returns:
             Whether there was anything to end.
@@ -158,11 +158,11 @@ class Daemons:
             if state["state"] == 0 or state["state"] in _HOPELESS:
                 self._server().supervisor.startProcess(name, False)
                 started = [name]
-            lacking = missing(program["ready"]) if state["state"] == _UP else f"it is {state['statename']}"
-            if lacking is None:
+            problem = missing(program["ready"]) if state["state"] == _UP else f"it is {state['statename']}"
+            if problem is None:
                 return started
             if time.monotonic() > deadline:
-                raise DaemonError(f"{name} is not ready: {lacking}. {self._last_words(name)}")
+                raise DaemonError(f"{name} is not ready: {problem}. {self._last_words(name)}")
             time.sleep(_POLL_S)
 
     def _last_words(self, name: str) -> str:
@@ -188,7 +188,7 @@ def _files() -> int:
 
 
 def digest_of(program: str, files: Iterable[str]) -> str:
-    """Changes with the program, and with the content of any of the files."""
+    """Return a digest of the program and of the files' content."""
     digest = hashlib.sha256()
     if found := shutil.which(program):
         state = Path(found).stat()
@@ -199,7 +199,7 @@ def digest_of(program: str, files: Iterable[str]) -> str:
 
 
 def missing(ready: dict[str, Any]) -> str | None:
-    """What is not ready yet: a UNIX socket that does not open, an address that does not answer ``ok``."""
+    """Return what is not ready: a UNIX socket that does not open, an address that does not answer ``ok``."""
     try:
         if path := ready.get("socket"):
             with socket.socket(socket.AF_UNIX) as probe:
@@ -230,7 +230,7 @@ def _answer_of(ready: dict[str, Any]) -> str | None:
 
 
 def marked() -> list[int]:
-    """Processes that carry the mark; but not the shims, which keep pods running while containerd restarts."""
+    """Return the marked processes, without the shims, which keep pods running while containerd restarts."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

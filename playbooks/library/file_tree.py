@@ -16,7 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def write(path: Path, content: str, mode: int) -> bool:
-    """Give a file this content and mode; whether anything changed."""
+    """Write a file with this content and mode, and return whether anything changed."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.is_file() and path.read_text() == content:
         if path.stat().st_mode & 0o777 == mode:
@@ -34,7 +34,7 @@ def write(path: Path, content: str, mode: int) -> bool:
 
 
 def place(program: Path, target: Path) -> bool:
-    """Have a program at `target`, as a hard link where the disk is the same; whether anything changed.
+    """Put a program at `target`, as a hard link on the same disk, and return whether anything changed.
 
     The node must not break when the cache is cleared that the program was installed into.
     """

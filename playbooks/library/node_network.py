@@ -19,11 +19,11 @@ TABLE = "marketlake-cluster"
 
 
 class NetworkError(Exception):
-    """The kernel does not take it; the message says what was asked of it."""
+    """The kernel refuses a setting; the message says which."""
 
 
 def run(*command: str, stdin: str | None = None) -> str:
-    """What a command printed.
+    """Return what a command printed.
 
     Raises:
         NetworkError: it failed.
@@ -40,7 +40,7 @@ def setting(name: str) -> Path:
 
 
 def ensure_settings(wanted: dict[str, str], remembered: dict[str, str]) -> list[str]:
-    """Set kernel settings; what they were goes into `remembered`.
+    """Set kernel settings, and record the former ones in `remembered`.
 
     Returns:
         The names of those that changed.
@@ -81,7 +81,7 @@ def masquerading(pods: str) -> str:
 
 
 def ensure_masquerading(pods: str) -> bool:
-    """Have the rules in the kernel; whether they had to be written."""
+    """Write the rules into the kernel, and return whether they were missing."""
     wanted = masquerading(pods)
     listed = subprocess.run(
         ["nft", "list", "table", "ip", TABLE], capture_output=True, text=True, check=False
@@ -93,7 +93,7 @@ def ensure_masquerading(pods: str) -> bool:
 
 
 def ensure_route(services: str, address: str) -> bool:
-    """Have a way to Services even where the machine has no default route; whether it had to be made."""
+    """Add a route to Services where the machine has no default route, and return whether it was missing."""
     if run("ip", "route", "show", services).strip():
         return False
     run("ip", "route", "add", services, "dev", "lo", "src", address)

@@ -1,4 +1,4 @@
-"""Ansible module: ends what outlives the daemons of a node, and removes every trace in kernel and file system."""
+"""Ansible module: ends what outlives the daemons of a node, and removes its traces in kernel and file system."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ SHIM = "containerd-shim"
 BRIDGE = "cni0"
 TABLES = ("ip marketlake-cluster", "ip kube-proxy", "ip6 kube-proxy")
 OURS = re.compile(r"(?<![\w-])(KUBE-|CNI-)")
-"""How kubelet, kube-proxy, kube-router and the CNI plug-ins name chains."""
-_SETS = re.compile(r"(inet6:)?(KUBE-|kube-router-)")
+"""How kubelet, kube-proxy, kube-network-policies and the CNI plug-ins name chains."""
 _BUILT_IN = {"INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING"}
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class RemovalError(Exception):
-    """Something does not go; the message says what."""
+    """Something cannot be removed; the message says what."""
 
 
 def run(*command: str, stdin: str | None = None) -> str:
-    """What a command printed.
+    """Return what a command printed.
 
     Raises:
         RemovalError: it failed.
@@ -80,7 +79,7 @@ def unmount(folders: Iterable[str]) -> bool:
 
 
 def remove_links() -> bool:
-    """Remove the bridge, and the ends of pods' cables in it."""
+    """Remove the bridge, and the pods' veth interfaces in it."""
     if not Path(f"/sys/class/net/{BRIDGE}").exists():
         return False
     for link in json.loads(run("ip", "-json", "link", "show", "master", BRIDGE)):
@@ -90,14 +89,14 @@ def remove_links() -> bool:
 
 
 def without_ours(saved: str) -> str | None:
-    """What iptables-save printed, less our chains and rules; None if there are none."""
+    """Return what iptables-save printed without our chains and rules; None if there are none."""
     lines = saved.splitlines()
     kept = [line for line in lines if line.startswith("#") or not OURS.search(line)]
     return None if len(kept) == len(lines) else "\n".join(kept) + "\n"
 
 
 def remove_rules(tables_before: list[str]) -> bool:
-    """Remove our tables, chains, rules and sets from the packet filter, and tables that are empty by that."""
+    """Remove our tables, chains and rules from the packet filter, and tables that are empty by that."""
     changed = False
     if not shutil.which("nft"):
         return False
@@ -109,16 +108,11 @@ def remove_rules(tables_before: list[str]) -> bool:
         if table in TABLES or (table not in tables_before and is_empty(table)):
             run("nft", "delete", "table", *table.split())
             changed = True
-    if shutil.which("ipset"):
-        for name in run("ipset", "list", "-name").split():
-            if _SETS.match(name):
-                run("ipset", "destroy", name)
-                changed = True
     return changed
 
 
 def is_empty(table: str) -> bool:
-    """Whether a table is only what iptables leaves when its last rule goes."""
+    """Return whether a table holds only what iptables leaves after its last rule."""
     parts: list[dict[str, Any]] = json.loads(run("nft", "-j", "list", "table", *table.split()))["nftables"]
     chains = [part["chain"]["name"] for part in parts if "chain" in part]
     others = [part for part in parts if not part.keys() & {"metainfo", "table", "chain"}]

@@ -25,8 +25,8 @@ class PackageError(Exception):
     """Packages cannot be installed or removed; the message holds apt's own words."""
 
 
-def lacking(wanted: dict[str, list[str]]) -> list[str]:
-    """The packages of which a program is not there; programs are names on PATH or absolute paths."""
+def missing_from(wanted: dict[str, list[str]]) -> list[str]:
+    """Return the packages with a missing program; programs are names on PATH or absolute paths."""
     return [
         package
         for package, programs in wanted.items()
@@ -54,7 +54,7 @@ def apt(*arguments: str) -> None:
 
 
 def mend() -> None:
-    """Complete what a killed apt or a power cut left half-installed."""
+    """Repair half-installed packages after a killed apt or a power cut."""
     subprocess.run(["dpkg", "--configure", "-a"], env=_environment(), capture_output=True, check=False)
 
 
@@ -77,7 +77,7 @@ def installed() -> set[str]:
 
 
 def ensure(memory_file: Path, wanted: dict[str, list[str]]) -> list[str]:
-    """Install what lacks.
+    """Install the missing packages.
 
     Returns:
         The packages that were asked for.
@@ -86,7 +86,7 @@ def ensure(memory_file: Path, wanted: dict[str, list[str]]) -> list[str]:
         PackageError: apt cannot.
     """
     memory = read_memory(memory_file)
-    missing = lacking(wanted)
+    missing = missing_from(wanted)
     if not missing and _BEFORE not in memory:
         return []
     before = set(memory.setdefault(_BEFORE, sorted(installed())))  # a killed run's count is continued
@@ -100,7 +100,7 @@ def ensure(memory_file: Path, wanted: dict[str, list[str]]) -> list[str]:
     memory["packages"] = sorted({*memory.get("packages", []), *(installed() - before)})
     del memory[_BEFORE]
     write_memory(memory_file, memory)
-    if still := lacking(wanted):
+    if still := missing_from(wanted):
         programs = ", ".join(program for package in still for program in wanted[package])
         raise PackageError(f"after installing {', '.join(still)}, not all of {programs} are there")
     return missing

@@ -17,7 +17,7 @@ class UnsettledError(Exception):
 
 
 def ask(kubectl: list[str], *what: str) -> list[dict[str, Any]]:
-    """The objects that ``kubectl get`` finds; none if the cluster does not answer."""
+    """Return the objects that ``kubectl get`` finds; none if the cluster does not answer."""
     said = subprocess.run(
         [*kubectl, "get", *what, "--output=json"], capture_output=True, text=True, check=False, timeout=30
     )
@@ -27,8 +27,8 @@ def ask(kubectl: list[str], *what: str) -> list[dict[str, Any]]:
     return list(document.get("items", [document]))
 
 
-def lacking(objects: list[dict[str, Any]], kind: str, condition: str, names: list[str]) -> list[str]:
-    """Which of these objects do not have the condition, each with what it says of itself."""
+def unmet(objects: list[dict[str, Any]], kind: str, condition: str, names: list[str]) -> list[str]:
+    """Return those of the objects whose condition is not met, each with its own message."""
     found = {each["metadata"]["name"]: each for each in objects}
     texts = []
     for name in names:
@@ -47,18 +47,18 @@ def lacking(objects: list[dict[str, Any]], kind: str, condition: str, names: lis
 
 
 def unsettled(kubectl: list[str], *, node: str, deployments: list[str], services: list[str]) -> list[str]:
-    """What the cluster still lacks."""
+    """Return what is still missing in the cluster."""
     return [
-        *lacking(ask(kubectl, "nodes"), "node", "Ready", [node]),
-        *lacking(
+        *unmet(ask(kubectl, "nodes"), "node", "Ready", [node]),
+        *unmet(
             ask(kubectl, "--namespace=kube-system", "deployments"), "deployment", "Available", deployments
         ),
-        *lacking(ask(kubectl, "apiservices"), "API", "Available", services),
+        *unmet(ask(kubectl, "apiservices"), "API", "Available", services),
     ]
 
 
 def complaints(pods: list[dict[str, Any]]) -> list[str]:
-    """Why containers do not run."""
+    """Return why containers do not run."""
     texts = []
     for pod in pods:
         for each in pod.get("status", {}).get("containerStatuses", []):
@@ -78,10 +78,10 @@ def settle(
         UnsettledError: it takes longer than `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
-    while lacks := unsettled(kubectl, node=node, deployments=deployments, services=services):
+    while pending := unsettled(kubectl, node=node, deployments=deployments, services=services):
         if time.monotonic() > deadline:
             reasons = complaints(ask(kubectl, "--namespace=kube-system", "pods"))
-            raise UnsettledError(f"after {timeout:.0f} s: " + "; ".join([*lacks, *reasons]))
+            raise UnsettledError(f"after {timeout:.0f} s: " + "; ".join([*pending, *reasons]))
         time.sleep(_POLL_S)
 
 

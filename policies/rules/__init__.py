@@ -7,13 +7,14 @@ on what they are about to declare, the policy pack calls the same functions on e
 
 from collections.abc import Iterator
 
-from policies.rules import buckets, containment, exposure, keeping, secrecy, workloads
+from policies.rules import buckets, containment, egress, exposure, keeping, secrecy, workloads
 from policies.rules.rule import Declared, Enforcement, Properties, Rule, Violation
 
 RULES: tuple[Rule, ...] = (
     *containment.RULES,
     *workloads.RULES,
     *exposure.RULES,
+    *egress.RULES,
     *secrecy.RULES,
     *buckets.RULES,
     *keeping.RULES,
@@ -37,14 +38,14 @@ class PolicyError(ValueError):
 
 
 def violations(resource_type: str, properties: Properties) -> Iterator[tuple[Rule, Violation]]:
-    """Whatever breaks a rule in one resource, as far as its properties are known."""
+    """Yield the violations of one resource, as far as its properties are known."""
     for rule in RULES:
         if rule.resource is not None:
             yield from ((rule, violation) for violation in rule.resource(resource_type, properties))
 
 
 def require(resource_type: str, properties: Properties, *, name: str = "") -> None:
-    """Hold a resource to the mandatory rules before it is declared.
+    """Raise if a resource breaks a mandatory rule, before it is declared.
 
     Args:
         resource_type: as Pulumi writes it: ``kubernetes:apps/v1:Deployment``.

@@ -1,4 +1,4 @@
-"""What a container may do to the machine and to its neighbours: nothing.
+"""Containment: what a container may do to the machine and to other containers.
 
 The fields and their allowed values are those of the restricted pod security standard
 (https://kubernetes.io/docs/concepts/security/pod-security-standards/), and a read-only root file system.

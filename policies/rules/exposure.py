@@ -120,7 +120,7 @@ RULES = (
     Rule(
         id="not-exposed",
         title="Nothing is reached from outside the cluster, unless declared",
-        why="The services trust whoever reaches them more than they would trust the internet.",
+        why="The services trust their clients more than they would trust the internet.",
         remedy="Use a Service of type ClusterIP, and no hostNetwork, hostPort, externalIPs or Ingress. Where it is "
         f"meant, say why in the annotation {EXPOSED}.",
         resource=exposure,
@@ -128,7 +128,7 @@ RULES = (
     Rule(
         id="namespace-restricted",
         title="Namespaces enforce the restricted pod security standard",
-        why="Then the cluster itself refuses what these rules refuse, whoever asks it.",
+        why="Then the cluster itself refuses what these rules refuse, from every client.",
         remedy=f"Set the label {_STANDARD} to restricted.",
         resource=namespaces,
     ),

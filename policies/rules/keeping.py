@@ -1,4 +1,4 @@
-"""Data that has to last: saved somewhere else, and encrypted where it lies."""
+"""Lasting data: backed up, and encrypted at rest."""
 
 from collections.abc import Iterator, Mapping
 
@@ -22,15 +22,17 @@ _TAGGED = frozenset({*_ENCRYPTED, "aws:s3/bucket:Bucket", "aws:s3/bucketV2:Bucke
 
 
 def backups(resource_type: str, properties: Properties) -> Iterator[Violation]:
-    """Whatever lasts says what saves it, or why nothing has to."""
+    """Lasting data declares its backup, or why it needs none."""
     if is_declared(properties, BACKUP):
         return
     if resource_type == _CLAIM:
-        yield Violation("metadata.annotations", f"lacks {BACKUP}")
+        yield Violation("metadata.annotations", f"{BACKUP} is missing")
     elif resource_type == _STATEFUL_SET:
         for index, claim in items_at(properties, "spec", "volumeClaimTemplates"):
             if isinstance(claim, Mapping) and not is_declared(claim, BACKUP):
-                yield Violation(f"spec.volumeClaimTemplates[{index}].metadata.annotations", f"lacks {BACKUP}")
+                yield Violation(
+                    f"spec.volumeClaimTemplates[{index}].metadata.annotations", f"{BACKUP} is missing"
+                )
     elif resource_type in _DATABASES and at(properties, "backupRetentionPeriod") in (None, 0):
         yield Violation("backupRetentionPeriod", "must be at least 1 day")
 
@@ -53,13 +55,13 @@ def public_databases(resource_type: str, properties: Properties) -> Iterator[Vio
 
 
 def tags(resource_type: str, properties: Properties) -> Iterator[Violation]:
-    """What costs money on AWS says what it is for."""
+    """Resources on AWS carry tags that say what they are for."""
     if resource_type not in _TAGGED:
         return
     given = at(properties, "tags")
     absent = [name for name in _TAGS if given is not UNKNOWN and at(given, name) in (None, "")]
     if absent:
-        yield Violation("tags", f"lacks {', '.join(absent)}")
+        yield Violation("tags", f"{', '.join(absent)}: missing")
 
 
 RULES = (
@@ -82,7 +84,7 @@ RULES = (
     Rule(
         id="no-public-database",
         title="No database has an address on the internet, unless declared",
-        why="A database trusts whoever has a password; the internet tries them all.",
+        why="A database trusts every client with a password; the internet tries them all.",
         remedy=f"Set publiclyAccessible to false; where it is meant, say why in the tag {EXPOSED}.",
         resource=public_databases,
     ),

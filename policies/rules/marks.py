@@ -1,4 +1,4 @@
-"""Declarations: what would break a rule is allowed where it is said, with the reason, on the resource itself.
+"""Declared exceptions: a resource may break a rule where it states the reason itself.
 
 A mark is an annotation of a Kubernetes object, or a tag of a bucket or a cloud resource. Its text is the reason.
 """
@@ -12,6 +12,8 @@ BACKUP = "marketlake/backup"
 """What saves its content, or ``none: <why>``."""
 VERSIONS = "marketlake/versions"
 """``none: <why>``: why a bucket keeps no former versions."""
+OPEN_EGRESS = "marketlake/open-egress"
+"""Why it may connect to every address, those of the cluster included."""
 API_ACCESS = "marketlake/api-access"
 """Why a pod is given a token for the cluster's API."""
 

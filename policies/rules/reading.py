@@ -27,7 +27,7 @@ def is_known(value: Any) -> bool:
 
 
 def at(value: Any, *path: Step) -> Any:
-    """What lies under a path of keys and indexes.
+    """Return the value under a path of keys and indexes.
 
     Returns:
         None where there is nothing, UNKNOWN where that, or anything on the way, cannot be looked at.

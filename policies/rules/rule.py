@@ -52,7 +52,7 @@ StackValidator = Callable[[Sequence[Declared]], Iterator[tuple[Declared, Violati
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What is asked, why, and how to satisfy it. Exactly one of `resource` and `stack` looks."""
+    """A requirement, its reason and its remedy. Exactly one of `resource` and `stack` is set."""
 
     id: str
     title: str

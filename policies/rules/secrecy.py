@@ -1,4 +1,4 @@
-"""Secrets where everybody who may look at the cluster, or at the list of processes, can read them."""
+"""Secrets in places that every reader of the cluster, or of the process list, can read."""
 
 import re
 from collections.abc import Iterator

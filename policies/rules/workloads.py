@@ -1,4 +1,4 @@
-"""How workloads are described: which image, how much of the machine, whose token, under which names."""
+"""Rules of workloads: images, resources, tokens and labels."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def images(resource_type: str, properties: Properties) -> Iterator[Violation]:
 
 
 def tokens(resource_type: str, properties: Properties) -> Iterator[Violation]:
-    """No token for the cluster's API where nobody said what it is for."""
+    """No token for the cluster's API without a declared purpose."""
     if resource_type == "kubernetes:core/v1:ServiceAccount":
         if differs(at(properties, "automountServiceAccountToken"), False):
             yield Violation("automountServiceAccountToken", "must be false")
@@ -63,7 +63,7 @@ def labels(resource_type: str, properties: Properties) -> Iterator[Violation]:
 def _missing(properties: Any, *path: str) -> Iterator[Violation]:
     absent = [label for label in _LABELS if at(properties, *path, label) in (None, "")]
     if absent:
-        yield Violation(".".join(path), f"lacks {', '.join(absent)}")
+        yield Violation(".".join(path), f"{', '.join(absent)}: missing")
 
 
 RULES = (

@@ -7,22 +7,30 @@ JSON (the *platform file*, mode 0600) for a person's command line. The runtime p
 
 import json
 import os
-from collections.abc import Mapping
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
+import certifi
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from marketlake.errors import MarketlakeError
 
 ENV_PREFIX = "MARKETLAKE_"
 PLATFORM_FILE_VARIABLE = "MARKETLAKE_PLATFORM_FILE"
 """Names the platform file of a command line explicitly; otherwise it is found by the environment's name."""
 
 
-class SettingsError(Exception):
+class SettingsError(MarketlakeError):
     """The settings cannot be read; the message says from where, why, and what to do."""
+
+    code = "settings"
 
 
 class _Part(BaseModel):
@@ -48,6 +56,9 @@ class EventBus(_Part):
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
+    root_certificate: str | None = None
+    """PEM text of the authorities that the brokers' certificates come from, where the protocol is one with TLS; None:
+    those that the machine trusts."""
     sasl_mechanism: str | None = None
     username: str | None = None
     password: SecretStr | None = None
@@ -58,6 +69,26 @@ class EventBus(_Part):
     """Consumer group that shares the tasks among its members."""
 
 
+class SslMode(StrEnum):
+    """Whether a connection to PostgreSQL is encrypted, and what is verified; libpq's words."""
+
+    DISABLE = "disable"
+    """Never encrypted."""
+    PREFER = "prefer"
+    """Encrypted if the server can; nothing is verified."""
+    REQUIRE = "require"
+    """Encrypted; nothing is verified."""
+    VERIFY_CA = "verify-ca"
+    """The server's certificate comes from a trusted authority."""
+    VERIFY_FULL = "verify-full"
+    """It does, and was issued for the server's name."""
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the server's certificate is looked at."""
+        return self in (SslMode.VERIFY_CA, SslMode.VERIFY_FULL)
+
+
 class Database(_Part):
     """The PostgreSQL database of the ledger and of the collection's state."""
 
@@ -66,12 +97,34 @@ class Database(_Part):
     name: str = "marketlake"
     user: str
     password: SecretStr
+    sslmode: SslMode = SslMode.PREFER
+    root_certificate: str | None = None
+    """PEM text of the authorities that the server's certificate comes from; None: those that the machine trusts."""
 
     @property
     def dsn(self) -> str:
-        """A libpq URI with the password in it: never log it."""
+        """The libpq URI, with the password in it: never log it. The root certificate is not in it: see :meth:`tls`."""
         secret = quote(self.password.get_secret_value(), safe="")
-        return f"postgresql://{quote(self.user, safe='')}:{secret}@{self.host}:{self.port}/{self.name}"
+        address = f"{quote(self.user, safe='')}:{secret}@{self.host}:{self.port}/{self.name}"
+        return f"postgresql://{address}{'' if self.sslmode is SslMode.PREFER else f'?sslmode={self.sslmode}'}"
+
+    @contextmanager
+    def tls(self) -> Iterator[dict[str, Any]]:
+        """Return libpq's parameters of TLS, for a connection that is made within this context.
+
+        libpq takes root certificates from a file alone, which lasts as long as the context.
+        """
+        if not self.sslmode.verifies:
+            yield {"sslmode": self.sslmode}
+        elif self.root_certificate is None:
+            # Not libpq's own "system": the OpenSSL in psycopg's wheels looks where no system keeps certificates.
+            trusted = ssl.get_default_verify_paths().cafile or certifi.where()
+            yield {"sslmode": self.sslmode, "sslrootcert": trusted}
+        else:
+            with tempfile.NamedTemporaryFile("w", prefix="marketlake-", suffix=".crt") as file:
+                file.write(self.root_certificate)
+                file.flush()
+                yield {"sslmode": self.sslmode, "sslrootcert": file.name}
 
 
 class WorkflowEngine(_Part):
@@ -88,7 +141,7 @@ class WorkflowEngine(_Part):
 
 
 class Telemetry(_Part):
-    """Where telemetry goes, and where it can be looked at."""
+    """Where telemetry is sent to, and where it is stored."""
 
     otlp_endpoint: str | None = None
     """OTLP over HTTP, without the ``/v1/…`` path. None: telemetry stays in the process."""
@@ -109,18 +162,22 @@ class VenueEndpoint(_Part):
 
 
 class Collection(_Part):
-    """How eagerly a worker collects."""
+    """How many files a worker collects at once, and how often it tries."""
 
     concurrency: int = Field(default=2, ge=1, le=64)
     """Files that one worker process works on at once."""
-    attempts: int = Field(default=6, ge=1, le=100)
+    attempts: int = Field(default=8, ge=1, le=100)
     """Tries per file before an error that may pass is recorded as a failure; waits between them double."""
     requests_per_second: float = Field(default=20.0, gt=0)
     """Files that one worker process begins to read per second and venue host, at most."""
+    max_inflated_mib: int = Field(default=65_536, ge=1)
+    """MiB that the CSV of one archive file may have; a larger one is refused before it is inflated."""
+    max_inflation_ratio: int = Field(default=200, ge=2)
+    """How many times its compressed size a file of more than 16 MiB may inflate to."""
 
 
 class HealthKind(StrEnum):
-    """How a service tells that it is ready."""
+    """How the health of a service is checked."""
 
     HTTP = "http"
     """A GET of `target` answers with a status below 400."""
@@ -145,7 +202,7 @@ class ServiceInfo(_Part):
     control: str | None = None
     """Where its processes are looked up: ``supervisor:<socket path>#<program or group>``, or
     ``kubernetes:<namespace>/<deployment|statefulset>/<name>`` in the settings' `cluster`; None for a server that
-    somebody else runs."""
+    is external."""
 
 
 class Cluster(_Part):
@@ -159,7 +216,7 @@ class Cluster(_Part):
 
 
 class Settings(BaseSettings):
-    """Everything the runtime is told."""
+    """All settings of the runtime."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -207,7 +264,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, environment: str | None = None) -> Self:
-        """Settings from the platform file of an environment, or from environment variables alone.
+        """Return the settings of the platform file of an environment, or of environment variables alone.
 
         Args:
             environment: name of the stack. None: what the process was deployed with
@@ -241,7 +298,7 @@ class Settings(BaseSettings):
 
 
 def platform_home() -> Path:
-    """Folder of all stacks' data on this machine.
+    """Return the folder of all stacks' data on this machine.
 
     ``MARKETLAKE_HOME`` if set; else ``/var/lib/marketlake`` for root, whose home an unprivileged PostgreSQL
     could not enter; else ``$XDG_DATA_HOME/marketlake`` (``~/.local/share`` by default).
@@ -254,7 +311,7 @@ def platform_home() -> Path:
 
 
 def platform_file(environment: str) -> Path:
-    """Where the command line finds the settings of an environment."""
+    """Return the path of the settings of an environment for the command line."""
     if named := os.environ.get(PLATFORM_FILE_VARIABLE):
         return Path(named)
     return platform_home() / environment / "platform.json"

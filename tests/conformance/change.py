@@ -3,30 +3,27 @@
 import os
 import signal
 import time
+from typing import ClassVar
 
-import pytest
-from confluent_kafka.admin import AdminClient
-from marketlake.events.connection import client_configuration
-
-from stacks.policing import why_no_policies
-from tests.conformance.holdings import counts, whole
-from tests.conformance.platform import NAME, Platform
+from tests.conformance.platform import Platform
+from tests.suite.shared import alone
 
 
 class RepetitionPromises:
     """An unchanged program changes nothing."""
 
-    def test_a_second_up_changes_nothing_and_plain_pulumi_agrees(self, platform: Platform) -> None:
-        platform.pulumi("preview", "--expect-no-changes")
-        summary = platform.pulumi("up", "--yes", "--skip-preview").stdout
+    no_change_s: ClassVar[float] = 60
+    """Seconds that it may take to find that out."""
+
+    def test_a_second_up_of_plain_pulumi_changes_nothing(self, platform: Platform) -> None:
+        with alone():
+            summary = platform.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes").stdout
         assert "unchanged" in summary
         assert not any(word in summary for word in ("created", "updated", "replaced", "deleted"))
         took = platform.timings["pulumi up"]
-        assert took < 60, f"{took:.0f} s for nothing"
+        assert took < self.no_change_s, f"{took:.0f} s for nothing"
 
     def test_what_is_deployed_keeps_to_the_policies(self, platform: Platform) -> None:
-        if why := why_no_policies():
-            pytest.skip(f"policies do not run here: {why}")
         told = platform.make("policy").stdout
         assert "checking the policies over" in told
         assert "mandatory" not in told, told
@@ -35,14 +32,13 @@ class RepetitionPromises:
 class DriftPromises:
     """What somebody changed is seen, and mended."""
 
-    def test_a_removed_topic_is_seen_and_mended(self, platform: Platform) -> None:
-        bus = platform.settings.event_bus
-        admin = AdminClient(client_configuration(bus, client_id="drift"))
-        admin.delete_topics([bus.dead_letters_topic])[bus.dead_letters_topic].result(30)
+    def test_what_was_removed_or_changed_is_seen_and_mended(self, platform: Platform) -> None:
+        tampered = platform.tamper()
         seen = platform.pulumi("preview", "--refresh", "--diff").stdout
-        assert "dead-letters" in seen
+        assert [name for name in tampered if name not in seen] == []
         platform.make("up", "--no-collect")
-        assert bus.dead_letters_topic in admin.list_topics(timeout=10).topics
+        assert [name for name, mended in tampered.items() if not mended()] == []
+        platform.wait_until_healthy()
         platform.pulumi("preview", "--expect-no-changes")
 
 
@@ -52,16 +48,10 @@ class KilledUpPromises:
     def test_up_killed_in_the_middle_is_completed_by_the_next(self, platform: Platform) -> None:
         platform.configure(collection={"workers": 3}, telemetry={"logsRetentionDays": 13})
         up = platform.start("up", "--no-collect")
-        deadline = time.monotonic() + 120
-        locks = platform.workspace.lock_folder(NAME)
-        while not (locks.is_dir() and any(locks.iterdir())):
-            assert time.monotonic() < deadline, "up never took the lock"
-            assert up.poll() is None, "up ended before it could be killed"
-            time.sleep(0.05)
+        platform.wait_until_locked(up)
         time.sleep(2)
         os.killpg(up.pid, signal.SIGKILL)
         up.wait()
         platform.make("up", "--no-collect")
         platform.wait_until_healthy()
         platform.pulumi("preview", "--expect-no-changes")
-        assert counts(platform) == whole()

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 from marketlake.settings import Telemetry
 
+from tests.conformance.crashes import Committed
 from tests.conformance.holdings import SILVER, counts, reissue_funding_rates, whole
 from tests.conformance.platform import Platform
 from tests.furnishing import s3
@@ -59,11 +60,12 @@ class CollectionPromises:
                 telling=lambda name=service: f"no line of {name}",
             )
 
-    def test_a_second_collection_copies_nothing(self, platform: Platform) -> None:
-        again = platform.asked("collect", "--venue", "binance", "--all")
-        assert again["found"] == 5
-        assert again["skipped"] == 5
-        assert again["copied"] == again["failed"] == again["rows_written"] == 0
+    def test_make_up_as_a_whole_collects_nothing_twice(self, platform: Platform) -> None:
+        before = Committed.of(platform)
+        platform.make("up")
+        after = Committed.of(platform)
+        assert (after.files, after.objects) == (before.files, before.objects)
+        assert counts(platform) == whole()
 
     def test_the_catalogue_knows_what_is_collected(self, platform: Platform) -> None:
         listed = {

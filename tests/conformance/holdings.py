@@ -33,7 +33,9 @@ _KEYS = {
     "silver.funding_rate": "(venue, market, symbol, calc_time)",
 }
 _SAMPLE_SYMBOLS = "('BTCUSDT', 'BTCUSD_PERP')"
-_DAYS, _ROWS, _FIRST = 12, 60_000, date(2026, 5, 1)
+DAYS = 12
+"""Files that :func:`publish_trades` publishes unless it is told otherwise."""
+_ROWS, _FIRST = 60_000, date(2026, 5, 1)
 
 
 def counts(platform: Platform) -> dict[str, tuple[int, int]]:
@@ -53,7 +55,9 @@ def whole() -> dict[str, tuple[int, int]]:
     return {table: (rows, rows) for table, rows in SILVER.items()}
 
 
-def publish_trades(platform: Platform, symbol: str, folder: Path) -> tuple[list[str], int]:
+def publish_trades(
+    platform: Platform, symbol: str, folder: Path, *, days: int = DAYS
+) -> tuple[list[str], int]:
     """Publish days of trades under a symbol of their own: synthetic, after the sample file's rows.
 
     Returns:
@@ -61,7 +65,7 @@ def publish_trades(platform: Platform, symbol: str, folder: Path) -> tuple[list[
     """
     series = folder / "data/futures/um/daily/aggTrades" / symbol
     series.mkdir(parents=True)
-    for day in range(_DAYS):
+    for day in range(days):
         today = _FIRST + timedelta(days=day)
         start = int(datetime(today.year, today.month, today.day, tzinfo=UTC).timestamp() * 1000)
         lines = ["agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker"]
@@ -76,7 +80,15 @@ def publish_trades(platform: Platform, symbol: str, folder: Path) -> tuple[list[
         _write_sidecar(packed)
     platform.marketlake("venue", "publish", str(folder))
     selection = ["--venue", "binance", "--market", "um", "--type", "aggTrades", "--symbol", symbol]
-    return selection, _DAYS * _ROWS
+    return selection, days * _ROWS
+
+
+def rows_of(platform: Platform, symbol: str) -> tuple[int, int]:
+    """Rows and distinct keys of a symbol that :func:`publish_trades` published."""
+    (found,) = platform.sql(
+        f"select count(*) as n, count(distinct agg_trade_id) as k from silver.agg_trades where symbol = '{symbol}'"  # noqa: S608 - ours
+    )
+    return found["n"], found["k"]
 
 
 def reissue_funding_rates(platform: Platform, folder: Path) -> str:

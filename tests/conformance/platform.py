@@ -6,23 +6,29 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import yaml
+from confluent_kafka.admin import AdminClient
+from marketlake.cli.exit_codes import PlatformUnreachableError
+from marketlake.cli.status import report_of, target_of
+from marketlake.infrastructure.bus.connection import client_configuration
+from marketlake.pipeline.serving.query import query
 from marketlake.settings import ServiceInfo, Settings
 
-from stacks.workspace import Workspace
+from stacks.engine.workspace import Workspace
+from tests.suite.shared import alone, publish
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAME = "throwaway"
 SECONDS = 600
 FIRST_UP, FIRST_COLLECTION = "first up", "first collection"
 """Keys of :attr:`Platform.timings` beside those of commands."""
-FIRST_COLLECTIONS: dict[str, float] = {}
-"""Seconds of the first collection of the sample files, by target, of this run."""
 MARKETLAKE = str(Path(sys.prefix, "bin", "marketlake"))
 
 
@@ -35,6 +41,8 @@ class Platform(ABC):
 
     target: ClassVar[str]
     """The setting ``marketlake:target``."""
+    in_the_middle: ClassVar[tuple[str, ...]] = ("collection-worker", "workflow-worker")
+    """What takes part in a collection, and can be killed in the middle of one; in the order in which it is."""
 
     home: Path
     """Holds everything of the stack that lies on this machine."""
@@ -113,14 +121,26 @@ class Platform(ABC):
         return Settings(**json.loads((self.folder / "platform.json").read_text()))
 
     def bring(self) -> Self:
-        """Come from nothing to what a first `make up` leaves, each step timed for itself; then `make up` as a whole."""
-        self.make("up", "--no-collect")
-        self.timings[FIRST_UP] = self.timings["up"]
-        self.marketlake("venue", "publish", str(PROJECT / "samples"))
-        self.marketlake("collect", "--venue", "binance", "--all")
-        self.timings[FIRST_COLLECTION] = FIRST_COLLECTIONS[self.target] = self.timings["marketlake collect"]
-        self.make("up")
+        """Come from nothing to what a first `make up` leaves, each step timed for itself."""
+        with alone():
+            self.make("up", "--no-collect")
+            self.timings[FIRST_UP] = self.timings["up"]
+            self.marketlake("venue", "publish", str(PROJECT / "samples"))
+            self.marketlake("collect", "--venue", "binance", "--all")
+        self.timings[FIRST_COLLECTION] = self.timings["marketlake collect"]
+        publish(f"{FIRST_COLLECTION} {self.target}", self.timings[FIRST_COLLECTION])
         return self
+
+    def tamper(self) -> Mapping[str, Callable[[], bool]]:
+        """Change what is deployed behind Pulumi's back.
+
+        Returns:
+            Names that a preview has to mention, and whether what they name is mended.
+        """
+        bus = self.settings.event_bus
+        admin = AdminClient(client_configuration(bus, client_id="tamper"))
+        admin.delete_topics([bus.dead_letters_topic])[bus.dead_letters_topic].result(30)
+        return {"dead-letters": lambda: bus.dead_letters_topic in admin.list_topics(timeout=10).topics}
 
     def make(
         self, command: str, *options: str, check: bool = True, **variables: str
@@ -143,6 +163,15 @@ class Platform(ABC):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def wait_until_locked(self, up: "subprocess.Popen[str]") -> None:
+        """Wait until a command that was started changes the stack."""
+        locks = self.workspace.lock_folder(NAME)
+        deadline = time.monotonic() + 120
+        while not (locks.is_dir() and any(locks.iterdir())):
+            assert time.monotonic() < deadline, "it never took the lock"
+            assert up.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
 
     def pulumi(
         self, *arguments: str, check: bool = True, **variables: str
@@ -183,13 +212,20 @@ class Platform(ABC):
         """What the command says as JSON."""
         return json.loads(self.marketlake(*arguments, "--json").stdout)
 
-    def sql(self, query: str) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self.asked("sql", query)
-        return answer
+    def sql(self, statement: str) -> list[dict[str, Any]]:
+        """The rows that `marketlake sql` would print, without the start of a program for each statement."""
+        rows: list[dict[str, Any]] = query(self.settings, statement).to_pylist()
+        return rows
 
     def status(self) -> list[dict[str, Any]]:
-        seen = self.marketlake("status", "--json", check=False).stdout
-        return json.loads(seen)["services"] if seen else []
+        """What `marketlake status` sees, likewise; nothing where the cluster does not answer."""
+        settings = self.settings
+        try:
+            target = target_of(settings)
+        except PlatformUnreachableError:
+            return []
+        with ThreadPoolExecutor(len(settings.services)) as pool:
+            return [asdict(seen) for seen in pool.map(partial(report_of, target=target), settings.services)]
 
     def status_with_memory(self, seconds: float = 120) -> list[dict[str, Any]]:
         """The status once all memory is seen: where a cluster measures it, that takes a minute."""
@@ -219,7 +255,7 @@ class Platform(ABC):
         deadline = time.monotonic() + seconds
         while not (states := self.status()) or not all(state["healthy"] for state in states):
             assert time.monotonic() < deadline, f"not healthy after {seconds} s: {states}"
-            time.sleep(0.5)
+            time.sleep(0.2)
 
     def _stacks(self, command: str, *options: str) -> list[str]:
         chosen = ["--env", NAME, "--config-file", str(self.config_file)]

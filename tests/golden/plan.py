@@ -12,13 +12,13 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks
 
-from components.kubernetes import placing as pods
+from components.kubernetes import images as pods
 from policies.rules import Declared
-from stacks import external
-from stacks.composition import Platform
-from stacks.validation import read_environment
-from stacks.workspace import PROJECT_FOLDER
-from tests.unit.stacks.engine import Engine, all_tools_installed
+from stacks.engine.workspace import PROJECT_FOLDER
+from stacks.program import external_servers as external
+from stacks.program.platform import Platform
+from stacks.settings.validation import read_environment
+from tests.unit.stacks.declaring import Engine, all_tools_installed
 from toolchain.images import Image
 
 ENVIRONMENTS = PROJECT_FOLDER / "stacks" / "environments"

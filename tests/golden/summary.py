@@ -137,8 +137,13 @@ def _peers(peers: Any) -> str:
     told = []
     for _, peer in items_at(peers):
         labels = at(peer, "podSelector", "matchLabels") or at(peer, "namespaceSelector", "matchLabels")
-        told.append(_labels(labels) if labels else _value(at(peer, "ipBlock", "cidr")))
+        told.append(_labels(labels) if labels else _block(at(peer, "ipBlock")))
     return ", ".join(told)
+
+
+def _block(block: Any) -> str:
+    excepted = len(list(items_at(block, "except")))
+    return _value(at(block, "cidr")) + (f" but {excepted} networks" if excepted else "")
 
 
 def _labels(labels: Properties) -> str:

@@ -6,19 +6,19 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from marketlake.archive.binance import Binance
-from marketlake.archive.catalogue import Catalogue
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import Frequency, Selection
+from marketlake.archive.discovery.catalogue import Catalogue
+from marketlake.archive.discovery.discover import discover
+from marketlake.archive.venues.binance import Binance
+from marketlake.domain.archive import Frequency, Selection
+from marketlake.infrastructure.storage.stores import Lake
+from marketlake.retry import Backoff
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import AccessDeniedError, NotPublishedError
-from marketlake.sync.stores import Lake
-from marketlake.sync.transport import RetryPolicy
 
 from tests.furnishing import own_buckets, s3
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-QUICK = RetryPolicy(attempts=2, first_delay=0.01)
+QUICK = Backoff(attempts=2, first_wait_s=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def stand_in(store):
 
 
 def found(endpoint, **selected):
-    return list(discover(Binance(), endpoint, Selection(venue="binance", **selected), retry=QUICK))
+    return list(discover(Binance(), endpoint, Selection(venue="binance", **selected), backoff=QUICK))
 
 
 def test_the_whole_archive_is_found_with_its_sidecars(stand_in):

@@ -1,30 +1,39 @@
 """Batches, tasks and workers on real servers, with a faithful exchange at the edge."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
-from marketlake.archive.binance import Binance
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.collection import assignments, batches, worker
-from marketlake.collection.batches import BatchState, Progress
-from marketlake.collection.orchestrator import (
+from marketlake.archive import ledger
+from marketlake.archive.collection import batches, collector
+from marketlake.archive.collection.batches import BatchState, Progress
+from marketlake.archive.collection.collector import Collector, Ingest
+from marketlake.archive.collection.orchestrator import (
     BatchCancelledError,
     CollectionStoppedError,
     Orchestrator,
 )
-from marketlake.database import Postgres, migrate
-from marketlake.events.envelope import Event, Message
-from marketlake.events.outbox import Relay
-from marketlake.events.producer import Producer
+from marketlake.archive.collection.tasks import FileTask
+from marketlake.archive.discovery.discover import discover
+from marketlake.archive.venues.binance import Binance
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.infrastructure.bus.envelope import Event, Message
+from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.producer import Producer
+from marketlake.infrastructure.postgres import Connection, Postgres, migrate
+from marketlake.infrastructure.storage.errors import StorageError
+from marketlake.pipeline.ingest.bronze import ingest
+from marketlake.pipeline.ingest.errors import SchemaChangedError
 from marketlake.settings import (
     Collection,
     Database,
@@ -34,14 +43,14 @@ from marketlake.settings import (
     VenueEndpoint,
     WorkflowEngine,
 )
-from marketlake.sync import ledger
 from marketlake.sync.copy import copy_file
-from marketlake.sync.errors import SchemaChangedError, StorageError
+from marketlake.workers import assignments, worker
 
 from tests import servers
 from tests.exchange import Failure, FakeExchange
 from tests.furnishing import messages, own_buckets, own_topics
 from tests.patience import eventually
+from tests.unit.marketlake.pipeline.files import LIMITS
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 KLINES = Selection(venue="binance", market="spot", data_type="klines")
@@ -92,12 +101,12 @@ class Platform:
     exchange: FakeExchange
 
     @contextmanager
-    def working(self, bronze: Bronze, *, copy: Any = copy_file) -> Iterator[None]:
+    def working(self, bronze: Ingest, *, copy: Any = copy_file) -> Iterator[None]:
         stop = threading.Event()
         thread = threading.Thread(
             target=worker.run,
-            args=(self.settings,),
-            kwargs={"copy": copy, "ingest": bronze, "stop": stop},
+            args=(self.settings, partial(Collector, copy=copy, ingest=bronze)),
+            kwargs={"stop": stop},
         )
         thread.start()
         try:
@@ -239,6 +248,82 @@ def test_a_schema_that_changed_is_permanent_and_not_tried_again(platform: Platfo
     assert failure.message == "13 columns came, 12 are declared: declare the new one"
 
 
+UNSTORABLE = "13 columns came: 'a\0b\ud800c'"
+
+
+@pytest.mark.parametrize("error", [SchemaChangedError(UNSTORABLE), ZeroDivisionError(UNSTORABLE)])
+def test_a_failure_is_recorded_whatever_bytes_its_message_quotes(
+    platform: Platform, error: Exception
+) -> None:
+    def fault(file: ArchiveFile) -> None:
+        if file.key == KEY_1:
+            raise error
+
+    with platform.working(Bronze(fault=fault), copy=land):
+        batch_id, ended = platform.collect()
+        bus = platform.settings.event_bus
+        (letter,) = messages(bus, bus.dead_letters_topic, at_least=1)
+    assert (ended.verified, ended.failed) == (2, 1)
+    with platform.postgres.transaction() as connection:
+        (failure,) = batches.failures(connection, batch_id)
+    assert failure.message == "13 columns came: 'a\ufffdb\ufffdc'"
+    assert "a\ufffdb\ufffdc" in json.loads(letter.value())["message"]
+
+
+def test_a_csv_of_nul_bytes_ends_its_task_and_the_batch(platform: Platform) -> None:
+    platform.exchange.publish_csv(KEY_1, b"1577836800000,\0,\0\n" * 3)
+    with platform.working(partial(ingest, limits=LIMITS)):
+        batch_id, ended = platform.collect()
+    assert (ended.copied, ended.failed) == (2, 1)
+    assert platform.failures(batch_id) == {KEY_1: "schema-changed"}
+
+
+def test_a_failure_that_cannot_be_recorded_still_ends_its_task_with_a_reason(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up = assignments.give_up
+
+    def refusing(connection: Connection, task_id: UUID, worker: str, code: str, message: str) -> bool:
+        if "unrecordable" in message:
+            raise psycopg.DataError("a value that the database refuses")
+        return give_up(connection, task_id, worker, code, message)
+
+    def fault(file: ArchiveFile) -> None:
+        if file.key == KEY_1:
+            raise SchemaChangedError("unrecordable")
+
+    monkeypatch.setattr(assignments, "give_up", refusing)
+    with platform.working(Bronze(fault=fault), copy=land):
+        batch_id, ended = platform.collect()
+        bus = platform.settings.event_bus
+        assert len(messages(bus, bus.dead_letters_topic, at_least=1)) == 1
+    assert (ended.verified, ended.failed) == (2, 1)
+    with platform.postgres.transaction() as connection:
+        (failure,) = batches.failures(connection, batch_id)
+    assert failure.message == "a value that the database refuses"
+
+
+def test_a_task_that_cannot_be_read_ends_with_its_dead_letter(platform: Platform) -> None:
+    bus = platform.settings.event_bus
+    with platform.batch() as (batch_id, orchestrator):
+        task = FileTask.of(platform.files()[0], platform.exchange.endpoint, batch_id)
+        with platform.postgres.transaction() as connection:
+            batches.add(connection, batch_id, [task], topic=bus.tasks_topic, traceparent=None)
+            connection.execute("delete from outbox")
+        of_another_release = Event(
+            source="/x", type="marketlake.file.requested", data={"id": str(task.id), "shape": 2}
+        )
+        producer = Producer(bus, client_id="newer")
+        producer.publish(bus.tasks_topic, [of_another_release.to_message()])
+        producer.close()
+        with platform.working(Bronze()):
+            ended = orchestrator.wait()
+    assert (ended.failed, ended.open) == (1, 0)
+    with platform.postgres.transaction() as connection:
+        (failure,) = batches.failures(connection, batch_id)
+    assert "holds no usable task" in failure.message
+
+
 def test_an_error_that_passes_is_tried_again_and_leaves_no_mark(platform: Platform) -> None:
     attempts: list[str] = []
 
@@ -307,6 +392,54 @@ def test_two_collections_of_the_same_files_at_once_bring_each_in_once(platform: 
     assert all(result.verified + result.skipped == 3 and not result.failed for result in results)
 
 
+def test_a_locked_file_holds_no_worker_and_comes_in_once_its_lock_is_free(platform: Platform) -> None:
+    platform.settings = platform.settings.model_copy(update={"collection": Collection(concurrency=1)})
+    bronze = Bronze()
+    with platform.batch() as (batch_id, orchestrator), platform.working(bronze, copy=land):
+        with ledger.file_lock(platform.postgres, "binance", KEY_1):
+            orchestrator.dispatch(platform.files(), see=lambda _: None)
+            eventually(lambda: sorted(bronze.ingested) == [KEY_3, KEY_2])
+            time.sleep(2 * assignments.FIRST_DEFERRAL_S)
+            with platform.postgres.transaction() as connection:
+                seen = batches.progress(connection, batch_id)
+            assert seen is not None
+            assert (seen.queued, seen.running, seen.verified) == (1, 0, 2)
+        ended = orchestrator.wait()
+        with platform.postgres.transaction() as connection:
+            row = connection.execute(
+                "select attempts, locked_since from task where key = %s", [KEY_1]
+            ).fetchone()
+    assert (ended.verified, ended.failed) == (3, 0)
+    assert bronze.ingested.count(KEY_1) == 1
+    assert row == {"attempts": 1, "locked_since": None}, "waiting is no attempt"
+
+
+def test_the_pauses_of_a_locked_file_double_up_to_a_limit(platform: Platform) -> None:
+    topic = platform.settings.event_bus.tasks_topic
+    pauses: list[float] = []
+    with platform.batch() as (batch_id, _), platform.postgres.transaction() as connection:
+        task = FileTask.of(platform.files()[0], platform.exchange.endpoint, batch_id)
+        batches.add(connection, batch_id, [task], topic=topic, traceparent=None)
+        for locked_s in (0.0, 1.0, 2.0, 4.0, 1000.0):
+            assignments.defer(connection, task, locked_s, topic=topic, traceparent=None)
+            row = connection.execute(
+                "select extract(epoch from due_at - now())::float as pause from outbox order by id desc limit 1"
+            ).fetchone()
+            assert row is not None
+            pauses.append(row["pause"])
+    assert pauses == [1, 1, 2, 4, assignments.LONGEST_DEFERRAL_S]
+
+
+def test_a_file_that_stays_locked_fails_with_what_to_do(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "LOCKED_AT_MOST_S", 0.5)
+    with ledger.file_lock(platform.postgres, "binance", KEY_1), platform.working(Bronze(), copy=land):
+        batch_id, ended = platform.collect()
+    assert (ended.verified, ended.failed) == (2, 1)
+    assert platform.failures(batch_id) == {KEY_1: "file-locked"}
+
+
 def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) -> None:
     bronze = Bronze()
     with platform.working(bronze):
@@ -317,7 +450,7 @@ def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) ->
                 connection,
                 batch_id,
                 topic=platform.settings.event_bus.tasks_topic,
-                traceparent=None,
+                event_of=partial(FileTask.asked_again, traceparent=None),
                 older_than_s=0,
             )
             connection.execute("update task set state = 'done' where key = %s", [KEY_1])
@@ -339,7 +472,10 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
             )
             assert (
                 assignments.redispatch_lapsed(
-                    connection, batch_id, topic=platform.settings.event_bus.tasks_topic, traceparent=None
+                    connection,
+                    batch_id,
+                    topic=platform.settings.event_bus.tasks_topic,
+                    event_of=partial(FileTask.asked_again, traceparent=None),
                 )
                 == 3
             )
@@ -352,7 +488,7 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
 def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 1.0)
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 1.0)
     with platform.batch(patience_s=2) as (_, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         with pytest.raises(CollectionStoppedError, match="no collection worker") as caught:
@@ -366,7 +502,7 @@ def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
 def test_tasks_that_the_event_bus_lost_are_asked_for_again(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketlake.collection.orchestrator._LOST_AFTER_S", 2.0)
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 2.0)
     with platform.batch() as (_, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         renewed = own_topics(platform.settings.event_bus)

@@ -15,10 +15,9 @@ import pytest
 
 from components import package
 from components.supervision.layout import StackFolder
-from stacks import leftovers
-from stacks.engine import finish
-from stacks.policing import why_no_policies
-from stacks.workspace import PROJECT_FOLDER, Workspace
+from stacks.engine.process import finish
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
+from stacks.preflight import leftovers
 from tests.servers import server_folder
 from toolchain import ToolMissingError, locate
 
@@ -32,7 +31,7 @@ def why_not() -> str:
         locate("pulumi-language-yaml")
     except ToolMissingError as error:
         return f"{error} Or: make test-tools"
-    return why_no_policies()  # what hosts policy packs hosts components, too
+    return ""
 
 
 pytestmark = pytest.mark.skipif(why_not() != "", reason=why_not() or "it runs here")
@@ -105,7 +104,7 @@ def test_a_program_in_yaml_brings_up_services_that_work_and_leaves_nothing(progr
     assert store.get_object(Bucket="drawings", Key="one")["Body"].read() == b"a line"
 
     kinds = {resource["type"] for resource in program.resources()}
-    assert {f"{package.NAME}:index:{kind}" for kind in ("HostSpace", "Database", "ObjectStore")} <= kinds
+    assert {f"{package.NAME}:index:{kind}" for kind in ("Host", "Database", "ObjectStore")} <= kinds
     state = program.pulumi("stack", "export")
     assert outputs["databasePassword"] not in state
     assert outputs["secretAccessKey"] not in state

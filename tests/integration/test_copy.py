@@ -13,12 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from marketlake.archive.binance import Binance
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import Selection
+from marketlake.archive.discovery.discover import discover
+from marketlake.archive.venues.binance import Binance
+from marketlake.domain.archive import Selection
+from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
 from marketlake.sync.copy import copy_file
-from marketlake.sync.errors import ChecksumMismatchError, StorageError, StorageFullError
-from marketlake.sync.transport import RetryPolicy
+from marketlake.sync.errors import ChecksumMismatchError
+from marketlake.sync.transport import Timeouts
 
 from tests.exchange import Failure, FakeExchange
 from tests.furnishing import own_buckets, s3
@@ -26,7 +27,7 @@ from tests.furnishing import own_buckets, s3
 SAMPLES = Path(__file__).parents[2] / "samples"
 KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"
 LARGE = b"PK" + os.urandom(20_000_000)
-QUICK = RetryPolicy(attempts=2, first_delay=0.01, read_timeout=1)
+QUICK = Timeouts(read_s=1)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +82,12 @@ def full_store(store):
 
 
 def files(exchange):
-    return list(discover(Binance(), exchange.endpoint, Selection(venue="binance"), retry=QUICK))
+    return list(discover(Binance(), exchange.endpoint, Selection(venue="binance")))
 
 
 def copy(exchange, store, file=None, **options):
     return asyncio.run(
-        copy_file(file or files(exchange)[0], exchange.endpoint, store, retry=QUICK, **options)
+        copy_file(file or files(exchange)[0], exchange.endpoint, store, timeouts=QUICK, **options)
     )
 
 
@@ -161,7 +162,7 @@ def test_a_cancelled_copy_leaves_no_unfinished_upload(exchange, store):
     exchange.bandwidth = 20_000_000
 
     async def cancelled():
-        task = asyncio.create_task(copy_file(file, exchange.endpoint, store, retry=QUICK))
+        task = asyncio.create_task(copy_file(file, exchange.endpoint, store, timeouts=QUICK))
         for _ in range(500):
             await asyncio.sleep(0.02)
             if unfinished(store, file.key):
@@ -178,9 +179,9 @@ def test_a_cancelled_copy_leaves_no_unfinished_upload(exchange, store):
 
 COPY_IN_A_PROCESS = """
 import asyncio, json, sys
-from marketlake.archive.binance import Binance
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import Selection
+from marketlake.archive.venues.binance import Binance
+from marketlake.archive.discovery.discover import discover
+from marketlake.domain.archive import Selection
 from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.copy import copy_file
 endpoint = VenueEndpoint.model_validate_json(sys.argv[1])

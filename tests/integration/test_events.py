@@ -13,24 +13,24 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from marketlake.database import Postgres, migrate
-from marketlake.events import outbox
-from marketlake.events.connection import (
+from marketlake.infrastructure.bus import outbox
+from marketlake.infrastructure.bus.connection import (
     EventBusRefusedError,
     EventBusUnavailableError,
     client_configuration,
 )
-from marketlake.events.consumer import Consumer, RetryLaterError
-from marketlake.events.dead_letters import KIND, ORIGIN, REASON, DeadLetters
-from marketlake.events.envelope import Event, Message
-from marketlake.events.outbox import Relay
-from marketlake.events.producer import Producer
+from marketlake.infrastructure.bus.consumer import Consumer, RetryLaterError
+from marketlake.infrastructure.bus.dead_letters import KIND, ORIGIN, REASON, DeadLetters
+from marketlake.infrastructure.bus.envelope import Event, Message
+from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.producer import Producer
+from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.settings import EventBus
 
 from tests import servers
 from tests.furnishing import messages, own_topics, texts
 from tests.patience import eventually
-from tests.unit.settings.samples import settings
+from tests.unit.marketlake.samples import settings
 
 
 def event(number: int, *, key: str | None = None, traceparent: str | None = None) -> Event:
@@ -86,8 +86,8 @@ class Member:
             client_id="member",
             concurrency=concurrency,
             work=work,
-            bury=DeadLetters(producer, bus.dead_letters_topic).bury,
-            pulse=self._beat,
+            dead_letter=DeadLetters(producer, bus.dead_letters_topic).put,
+            alive=self._beat,
         )
 
         def run() -> None:
@@ -277,14 +277,14 @@ def test_a_member_does_not_wait_for_ever_for_work_in_hand(bus: EventBus, produce
 
 CRASHING_MEMBER = """
 import json, sys, threading, time
-from marketlake.events.consumer import Consumer
+from marketlake.infrastructure.bus.consumer import Consumer
 from marketlake.settings import Settings
 bus = Settings(**json.load(sys.stdin)).event_bus
 def work(event):
     print("begun", flush=True)
     time.sleep(600)
 Consumer(bus, topic=bus.tasks_topic, group="test", client_id="crashing", concurrency=1, work=work,
-         bury=lambda *_: None).run(threading.Event(), grace_s=1)
+         dead_letter=lambda *_: None).run(threading.Event(), grace_s=1)
 """
 
 
@@ -336,6 +336,19 @@ def test_events_in_the_outbox_are_published_in_order_and_forgotten(
     assert Relay(database, producer).drain() == 0
     found = messages(bus, bus.events_topic, at_least=1200)
     assert [raw.value() for raw in found] == [b'{"number": %d}' % number for number in range(1200)]
+
+
+def test_an_event_that_is_due_later_waits_and_keeps_nothing_behind_it_waiting(
+    bus: EventBus, producer: Producer, database: Postgres
+) -> None:
+    with database.transaction() as connection:
+        outbox.put(connection, bus.events_topic, [event(1)], after_s=2)
+        outbox.put(connection, bus.events_topic, [event(2)])
+    relay = Relay(database, producer)
+    assert relay.drain() == 1
+    assert texts(messages(bus, bus.events_topic, at_least=1)) == ['{"number": 2}']
+    eventually(lambda: relay.drain() == 1)
+    assert texts(messages(bus, bus.events_topic, at_least=2)) == ['{"number": 1}', '{"number": 2}']
 
 
 def test_an_event_of_a_transaction_that_was_rolled_back_is_never_published(

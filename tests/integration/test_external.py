@@ -54,6 +54,26 @@ def test_a_role_that_is_no_superuser_provisions_a_database(
     assert not database.refresh()
 
 
+def test_a_database_that_was_given_to_another_role_is_given_back_with_its_rows(
+    postgres_server: Postgres, administrator: dict[str, Any]
+) -> None:
+    declared = {**administrator, "name": "given", "owner": "given", "owner_password": token()}
+    database = Recorded(SqlDatabaseProvider(), **declared)
+    with _connect(postgres_server, "given", declared["owner_password"], "given") as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
+    with _connect(postgres_server, SUPERUSER, postgres_server.superuser_password) as connection:
+        connection.execute(f'ALTER DATABASE given OWNER TO "{administrator["superuser"]}"')
+    assert database.refresh()
+    assert database.outputs["drift"] == f"it belongs to the role {administrator['superuser']!r}"
+    assert database.refresh()
+    assert database.outputs["owner"] == "given"
+    assert database.declare(**declared) == []
+    assert database.refresh()
+    assert database.declare(**declared) is None
+    with _connect(postgres_server, "given", declared["owner_password"], "given") as connection:
+        assert connection.execute("SELECT seven FROM kept").fetchone() == (7,)
+
+
 def test_an_adopted_database_keeps_its_rows_and_gets_its_owners_new_password(
     postgres_server: Postgres, administrator: dict[str, Any]
 ) -> None:

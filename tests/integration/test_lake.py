@@ -5,17 +5,20 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import obstore
 import polars as pl
 import pytest
 from deltalake import DeltaTable
-from marketlake.archive.catalogue import Catalogue
-from marketlake.processing import bronze
-from marketlake.processing.bronze import ingest
-from marketlake.processing.query import SqlError, query
-from marketlake.processing.silver import refine
+from marketlake.archive.discovery.catalogue import Catalogue
+from marketlake.infrastructure.storage.errors import StorageError
+from marketlake.infrastructure.storage.stores import Lake, landing_store
+from marketlake.pipeline.batch.silver import refine
+from marketlake.pipeline.ingest import bronze
+from marketlake.pipeline.ingest.errors import MultipleMembersError
+from marketlake.pipeline.serving.query import SqlError, query
 from marketlake.settings import (
     Database,
     EventBus,
@@ -24,13 +27,22 @@ from marketlake.settings import (
     WorkflowEngine,
 )
 from marketlake.sync.copy import CopiedObject
-from marketlake.sync.errors import MultipleMembersError, StorageError
-from marketlake.sync.stores import Lake, landing_store
 
 from tests.exchange import zip_of
 from tests.furnishing import own_buckets
-from tests.unit.processing.files import FUNDING, KLINES, SAMPLES, TRADES, archive_file, kline, lines, zipped
+from tests.unit.marketlake.pipeline.files import (
+    FUNDING,
+    KLINES,
+    LIMITS,
+    SAMPLES,
+    TRADES,
+    archive_file,
+    kline,
+    lines,
+    zipped,
+)
 
+ingest = partial(bronze.ingest, limits=LIMITS)
 SPAWN = multiprocessing.get_context("spawn")
 JANUARY_2 = KLINES.replace("01-01", "01-02")
 

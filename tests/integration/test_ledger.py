@@ -9,18 +9,19 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.database import DatabaseUnavailableError, Postgres, SchemaError, migrate
-from marketlake.database.locks import LockGivenUpError, hold
-from marketlake.database.migrations import Migration, packaged
+from marketlake.archive import ledger
+from marketlake.archive.ledger import LedgerEntry, Receipt
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, SchemaError, migrate
+from marketlake.infrastructure.postgres.locks import LockGivenUpError, hold
+from marketlake.infrastructure.postgres.migrations import Migration, packaged
 from marketlake.settings import Database
-from marketlake.sync import ledger
-from marketlake.sync.ledger import LedgerEntry, Receipt
+from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from tests import servers
 from tests.patience import eventually
-from tests.unit.collection.samples import archive_file
+from tests.unit.marketlake.archive.samples import archive_file
 
 BATCH = UUID(int=5)
 
@@ -158,7 +159,7 @@ def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
     held, release = threading.Event(), threading.Event()
 
     def first() -> None:
-        with ledger.file_lock(postgres, "binance", "k", wait=threading.Event().wait):
+        with ledger.file_lock(postgres, "binance", "k"):
             held.set()
             release.wait(20)
             order.append("first")
@@ -166,14 +167,29 @@ def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
     thread = threading.Thread(target=first)
     thread.start()
     assert held.wait(20)
-    with pytest.raises(LockGivenUpError), ledger.file_lock(postgres, "binance", "k", wait=lambda _: True):
+    with pytest.raises(LockGivenUpError), ledger.file_lock(postgres, "binance", "k"):
         pass
-    with ledger.file_lock(postgres, "binance", "another", wait=lambda _: True):
+    with ledger.file_lock(postgres, "binance", "another"):
         release.set()
-    with ledger.file_lock(postgres, "binance", "k", wait=threading.Event().wait):
-        order.append("second")
     thread.join()
+    with ledger.file_lock(postgres, "binance", "k"):
+        order.append("second")
     assert order == ["first", "second"]
+
+
+def test_text_is_stored_whatever_characters_it_has(postgres: Postgres) -> None:
+    told = "a\0b\ud800c\U0001f600"
+    kept = "a\ufffdb\ufffdc\U0001f600"
+    with postgres.transaction() as connection:
+        row = connection.execute(
+            "select %s as text, %s::text[] as texts, %s as json",
+            [told, [told], Jsonb({told: [told, {"number": 1, "text": "\\\\u0000"}]})],
+        ).fetchone()
+    assert row == {
+        "text": kept,
+        "texts": [kept],
+        "json": {kept: [kept, {"number": 1, "text": "\\\\u0000"}]},
+    }
 
 
 def test_a_lock_ends_with_its_session(postgres: Postgres) -> None:

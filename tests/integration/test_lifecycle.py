@@ -15,11 +15,15 @@ import psutil
 import pytest
 from rich.console import Console
 
-from stacks import lifecycle
-from stacks.engine import ProgramError
-from stacks.lifecycle import LeftoverError, LockedError, Stack
-from stacks.validation import InvalidSettingsError
-from stacks.workspace import PROJECT_FOLDER, Workspace
+from stacks.commands import stack as stack_module
+from stacks.commands import up as up_command
+from stacks.commands.down import LeftoverError, down
+from stacks.commands.preview import preview
+from stacks.commands.stack import LockedError, Stack
+from stacks.commands.up import refresh, up
+from stacks.engine.process import ProgramError
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
+from stacks.settings.validation import InvalidSettingsError
 
 NOTE = '''
 """A resource that is a file; `wait` names a file whose presence creation waits for."""
@@ -39,8 +43,8 @@ class NoteInputs(Inputs):
     wait: str | None = None
 
 
-class NoteProvider(Provider[NoteInputs]):
-    model = NoteInputs
+class NoteProvider(Provider[NoteInputs, NoteInputs]):
+    model = record = NoteInputs
     identity = frozenset({"path"})
 
     def resource_id(self, declared: NoteInputs) -> str:
@@ -109,13 +113,16 @@ class Project:
             import sys
             from pathlib import Path
             from rich.console import Console
-            from stacks import lifecycle
-            from stacks.engine import InterruptError
-            from stacks.lifecycle import Stack
-            from stacks.workspace import Workspace
-            lifecycle.Stack._show_outcome = lambda *_, **__: None
+            from stacks.commands import up
+            from stacks.commands.down import down
+            from stacks.commands.stack import Stack
+            from stacks.commands.up import refresh
+            from stacks.engine.process import InterruptError
+            from stacks.engine.workspace import Workspace
+            up.show_summary = lambda *_, **__: None
+            stack = Stack("blue", Workspace({paths}), Console())
             try:
-                Stack("blue", Workspace({paths}), Console()).{command}
+                {command}
             except InterruptError:
                 sys.exit(130)
         """
@@ -145,7 +152,7 @@ class Project:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project that is laid out as ours, with an environment `blue`."""
     monkeypatch.setenv("MARKETLAKE_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(Stack, "_show_outcome", lambda *_, **__: None)
+    monkeypatch.setattr(up_command, "show_summary", lambda *_, **__: None)
     environments = tmp_path / "project" / "stacks" / "environments"
     environments.mkdir(parents=True)
     (environments / "Pulumi.blue.yaml").write_text(SETTINGS)
@@ -188,31 +195,31 @@ def providers(project: Project) -> list[psutil.Process]:
 
 
 def test_up_repairs_what_drifted_and_down_leaves_nothing(project: Project) -> None:
-    project.stack.up(collect=False)
+    up(project.stack, collect=False)
     assert project.note.read_text() == "first"
     assert project.settings.read_text() == SETTINGS
 
     project.note.unlink()
-    project.stack.up(collect=False)
+    up(project.stack, collect=False)
     assert project.note.read_text() == "first"
 
     project.note.write_text("by hand")
-    project.stack.preview()
+    preview(project.stack)
     assert project.note.read_text() == "by hand"
-    project.stack.refresh()
-    project.stack.up(collect=False)
+    refresh(project.stack)
+    up(project.stack, collect=False)
     assert project.note.read_text() == "first"
     state = project.stack.workspace.state_file("blue").read_text()
     assert "the-secret" not in state
     assert '"ciphertext"' in state
 
-    project.stack.down(keep_data=False)
+    down(project.stack, keep_data=False)
     assert not project.note.exists()
     assert project.settings.read_text() == SETTINGS
     backend = project.stack.workspace.backend
     assert not [path for path in backend.rglob("*blue*") if path.is_file()]
     assert "nothing of 'blue' is left" in project.said.getvalue()
-    project.stack.down(keep_data=False)
+    down(project.stack, keep_data=False)
     assert "there is no stack 'blue'" in project.said.getvalue()
 
 
@@ -242,7 +249,7 @@ def test_a_run_that_was_killed_is_taken_up_again(project: Project) -> None:
     await_file(Path(f"{project.note}.begun"))
     (pulumi,) = [child for child in psutil.Process(process.pid).children() if child.name() == "pulumi"]
     with pytest.raises(LockedError, match=rf"'blue' is being changed by process {pulumi.pid}"):
-        project.stack.up(collect=False)
+        up(project.stack, collect=False)
     began = providers(project)
     assert began
 
@@ -255,11 +262,11 @@ def test_a_run_that_was_killed_is_taken_up_again(project: Project) -> None:
     assert not project.note.exists()
 
     go_on.touch()
-    project.stack.up(collect=False)
+    up(project.stack, collect=False)
     assert f"removed the lock of a command that was killed (process {pulumi.pid}" in project.said.getvalue()
     assert project.note.read_text() == "second"
     assert project.settings.read_text() == SETTINGS
-    project.stack.down(keep_data=False)
+    down(project.stack, keep_data=False)
     assert not project.note.exists()
 
 
@@ -275,7 +282,7 @@ def test_a_run_that_is_asked_to_stop_unlocks_the_stack_and_cleans_up(project: Pr
     assert process.wait(60) == 130
     assert not list(project.stack.workspace.lock_folder("blue").glob("*.json"))
     assert project.settings.read_text() == SETTINGS
-    project.stack.down(keep_data=False)
+    down(project.stack, keep_data=False)
 
 
 def test_a_resource_that_fails_fails_the_command_and_the_next_goes_on(
@@ -283,7 +290,7 @@ def test_a_resource_that_fails_fails_the_command_and_the_next_goes_on(
 ) -> None:
     project.want("impossible")
     with pytest.raises(ProgramError) as caught:
-        project.stack.up(collect=False)
+        up(project.stack, collect=False)
     assert caught.value.code > 0
     out = "".join(capfd.readouterr())
     assert "this note cannot be written" in out
@@ -291,9 +298,9 @@ def test_a_resource_that_fails_fails_the_command_and_the_next_goes_on(
     assert "ResourceError" not in out, "an expected error was shown with its stack trace"
 
     project.want("possible")
-    project.stack.up(collect=False)
+    up(project.stack, collect=False)
     assert project.note.read_text() == "possible"
-    project.stack.down(keep_data=False)
+    down(project.stack, keep_data=False)
 
 
 def test_wrong_settings_stop_everything_before_it_starts(project: Project) -> None:
@@ -309,11 +316,11 @@ def test_settings_of_another_file_serve_a_throw_away_stack(project: Project) -> 
     config.write_text(SETTINGS)
     blue = project.stack
     red = Stack("red", blue.workspace, blue.console, config)
-    red.up(collect=False)
+    up(red, collect=False)
     assert project.note.exists()
     assert config.read_text() == SETTINGS
     assert not blue.workspace.settings_file("red").exists()
-    red.down(keep_data=False)
+    down(red, keep_data=False)
     assert not project.note.exists()
 
 
@@ -322,7 +329,7 @@ def test_what_stays_after_a_destruction_is_an_error_that_names_it(project: Proje
     (folder / "logs").mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(LeftoverError, match=r"notes\.txt is no file of the stack: remove it yourself"):
-        project.stack.down(keep_data=False)
+        down(project.stack, keep_data=False)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
@@ -330,14 +337,14 @@ def test_the_samples_are_published_and_collected_after_the_stack_is_up(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[list[str]] = []
-    monkeypatch.setattr(Stack, "_pulumi", lambda *_, **__: None)
-    monkeypatch.setattr(lifecycle, "run", lambda argv, **_: ran.append(argv[1:]))
-    project.stack.up()
+    monkeypatch.setattr(Stack, "pulumi", lambda *_, **__: None)
+    monkeypatch.setattr(stack_module, "run", lambda argv, **_: ran.append(argv[1:]))
+    up(project.stack)
     assert ran == [
         ["venue", "publish", "samples"],
         ["collect", "--venue", "binance", "--all"],
     ]
     ran.clear()
     project.settings.write_text(SETTINGS + "  marketlake:venue: {endpoint: 'https://example.com'}\n")
-    project.stack.up()
+    up(project.stack)
     assert ran == [["venue", "publish", "samples"]], "a public archive is not collected whole"

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stacks.engine import ProgramError
-from stacks.lifecycle import Stack
-from stacks.policing import why_no_policies
-from stacks.report import report
-from stacks.workspace import PROJECT_FOLDER, Workspace
-
-pytestmark = pytest.mark.skipif(why_no_policies() != "", reason=why_no_policies() or "policies run here")
+from stacks.commands import up as up_command
+from stacks.commands.policy import check_policies
+from stacks.commands.preview import preview, preview_for_report
+from stacks.commands.stack import Stack
+from stacks.commands.up import up
+from stacks.engine.process import ProgramError
+from stacks.engine.workspace import PROJECT_FOLDER, Workspace
+from stacks.preview.report import report
 
 PROGRAM = """
 import json
@@ -47,8 +48,8 @@ class BucketInputs(Inputs):
     access: str = "private"
 
 
-class BucketProvider(Provider[BucketInputs]):
-    model = BucketInputs
+class BucketProvider(Provider[BucketInputs, BucketInputs]):
+    model = record = BucketInputs
     identity = frozenset({"bucket"})
 
     def resource_id(self, declared: BucketInputs) -> str:
@@ -101,56 +102,56 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("MARKETLAKE_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(Stack, "_show_outcome", lambda *_, **__: None)
+    monkeypatch.setattr(up_command, "show_summary", lambda *_, **__: None)
     return Project(tmp_path)
 
 
 def test_a_preview_that_breaks_a_policy_fails_and_its_report_says_why(project: Project) -> None:
     project.want(bucket="one", versioning=False)
-    seen = project.stack.previewed()
+    seen = preview_for_report(project.stack)
     text = report(seen)
     assert not seen.good
     assert "**1 policy violation**" in text
     assert "- **mandatory** `bucket-versioned` Bucket `landing`: Buckets keep former versions" in text
     assert "  - versioning: must be true" in text
     with pytest.raises(ProgramError):
-        project.stack.preview()
+        preview(project.stack)
 
 
 def test_an_environment_can_say_that_a_rule_only_tells(project: Project) -> None:
     project.want(bucket="one", versioning=False)
     project.weaken(bucket_versioned="advisory")
-    seen = project.stack.previewed()
+    seen = preview_for_report(project.stack)
     assert seen.good
     assert "- **advisory** `bucket-versioned` Bucket `landing`" in report(seen)
 
 
 def test_the_recorded_state_is_held_to_the_policies(project: Project) -> None:
     project.want(bucket="one", versioning=True)
-    project.stack.up(collect=False)
-    project.stack.check_policies()
+    up(project.stack, collect=False)
+    check_policies(project.stack)
     project.want(bucket="one", versioning=False)
-    project.stack.up(collect=False)  # `up` is the operator's; what it left behind is found
+    up(project.stack, collect=False)  # `up` is the operator's; what it left behind is found
     with pytest.raises(ProgramError):
-        project.stack.check_policies()
+        check_policies(project.stack)
 
 
 def test_a_report_follows_a_stack_from_nothing_to_a_replacement(project: Project) -> None:
     project.want(bucket="one", versioning=True)
-    first = report(project.stack.previewed())
+    first = report(preview_for_report(project.stack))
     assert "**2 to create**" in first
     assert "### Created\n- **the stack itself** (2): Bucket `landing`; Stack `marketlake-blue`\n" in first
 
-    project.stack.up(collect=False)
-    assert "**No change**" in report(project.stack.previewed())
+    up(project.stack, collect=False)
+    assert "**No change** · 2 unchanged\n" in report(preview_for_report(project.stack))
 
     project.want(bucket="one", versioning=True, access="public-read")
     project.weaken(no_public_bucket="disabled")
-    updated = report(project.stack.previewed())
+    updated = report(preview_for_report(project.stack))
     assert "### Updated\n- Bucket `landing`\n  - `access`: `private` → `public-read`\n" in updated
 
     project.want(bucket="two", versioning=True)
-    replaced = report(project.stack.previewed())
+    replaced = report(preview_for_report(project.stack))
     assert (
         "### Replaced: deleted and made anew\n"
         "- Bucket `landing`: loses nothing while it holds objects: then its deletion fails\n"
@@ -161,7 +162,7 @@ def test_a_report_follows_a_stack_from_nothing_to_a_replacement(project: Project
 
 def test_a_program_that_fails_is_reported_with_its_own_words(project: Project) -> None:
     project.want(bucket="one", versioning=True, fails="no way, password=hunter2-secret")
-    seen = project.stack.previewed()
+    seen = preview_for_report(project.stack)
     text = report(seen)
     assert not seen.good
     assert "**The preview failed**" in text

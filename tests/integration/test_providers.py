@@ -25,7 +25,7 @@ from components.providers.work_pool import WorkPoolProvider
 class Recorded:
     """A resource as Pulumi's engine handles it: checked, created, refreshed, compared, updated, deleted."""
 
-    def __init__(self, provider: Provider[Any], **declared: Any) -> None:
+    def __init__(self, provider: Provider[Any, Any], **declared: Any) -> None:
         self.provider = provider
         created = provider.create(self.checked(declared))
         self.id, self.outputs = created.id, self.stored(created.outs)
@@ -153,6 +153,28 @@ def test_drift_of_a_bucket_is_seen_and_repaired(store: Any, s3: Any) -> None:
     assert seen == {"versioning": False, "access": "private", "tags": {}}
 
 
+@pytest.mark.parametrize("mended", [True, False], ids=["after it was mended", "as it was found"])
+def test_a_bucket_whose_policy_was_changed_by_hand_can_still_be_destroyed(
+    store: Any, s3: Any, mended: bool
+) -> None:
+    name = f"bucket-by-hand-{str(mended).lower()}"
+    declared = {"connection": store, "bucket": name, "access": "public-read"}
+    bucket = Recorded(BucketProvider(), **declared)
+    everything = {
+        "Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": ["s3:*"], "Resource": [f"arn:aws:s3:::{name}/*"],
+    }  # fmt: skip
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [everything]}))
+    assert bucket.refresh()
+    assert BucketProvider().check({}, bucket.outputs).failures, "nobody could declare what was found"
+    assert bucket.refresh(), "the next `make up` refreshes what this one recorded"
+    if mended:
+        assert bucket.declare(**declared) == []
+        assert bucket.refresh()
+        assert bucket.outputs["access"] == "public-read"
+    bucket.delete()
+    assert not bucket.refresh()
+
+
 def test_a_bucket_with_objects_is_only_destroyed_when_told_so(store: Any, s3: Any) -> None:
     bucket = Recorded(BucketProvider(), connection=store, bucket="bucket-full", versioning=True)
     for body in (b"1", b"2"):
@@ -256,10 +278,15 @@ def test_drift_of_a_users_rights_is_seen_and_repaired(store: Any, s3: Any) -> No
 
     assert user.refresh()
     assert user.outputs["buckets"] == []
+    assert user.refresh(), "the next `make up` refreshes what this one recorded"
     assert user.declare(**declared) == []
     assert user.refresh()
     assert user.declare(**declared) is None
+
+    Recorded(StoreUserProvider(), **declared | {"buckets": ["more"]})
+    assert user.refresh()
     user.delete()
+    assert not user.refresh()
 
 
 def test_an_administrator_with_a_wrong_key_is_told(store: Any) -> None:
@@ -402,9 +429,10 @@ def test_a_work_pool_is_created_adopted_repaired_and_deleted(engine: Any, api: h
     assert pool.declare(**declared) is None
     Recorded(WorkPoolProvider(), **declared)  # a second run that knows nothing of the first
 
-    api.patch("/work_pools/pool-a", json={"concurrency_limit": 9, "is_paused": True}).raise_for_status()
+    api.patch("/work_pools/pool-a", json={"concurrency_limit": 0, "is_paused": True}).raise_for_status()
     assert pool.refresh()
-    assert pool.outputs["concurrency_limit"] == 9
+    assert pool.outputs["concurrency_limit"] == 0, "which nobody could declare"
+    assert pool.refresh()
     assert pool.declare(**declared) == []
     live = api.get("/work_pools/pool-a").json()
     assert (live["concurrency_limit"], live["is_paused"], live["type"]) == (3, False, "process")

@@ -285,7 +285,7 @@ def test_what_postgres_refuses_is_told(postgres_server: servers.Postgres) -> Non
 def test_a_server_that_is_away_is_unreachable(
     postgres_server: servers.Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_database, "LOOK_PATIENCE_S", 0.3)
+    monkeypatch.setattr(sql_database, "REFRESH_TIMEOUT_S", 0.3)
     with pytest.raises(UnreachableError, match="did not answer"):
         SqlDatabaseProvider().observe(declaration(postgres_server, port=any_free()))
 

@@ -120,7 +120,7 @@ def test_metrics_count_files_bytes_and_rows(platform: Deployed, summary: dict[st
 
 
 def test_no_secret_is_in_any_log(platform: Deployed, summary: dict[str, Any]) -> None:
-    from marketlake.telemetry.redaction import secrets_of
+    from marketlake.infrastructure.telemetry.redaction import secrets_of
 
     time.sleep(1)
     logs = [path.read_text(errors="replace") for path in platform.worker.log.parent.glob("*.log")]

@@ -8,6 +8,7 @@ import pytest
 
 from playbooks.machine import MachineError, refuse_foreign_configuration, refuse_foreign_kubelet, refuse_unfit
 from playbooks.node import KUBECONFIG, MEMORY
+from tests.conformance import chaos
 from tests.kubernetes.live import LiveCluster
 from tests.kubernetes.traces import traces
 from toolchain import ToolMissingError, locate
@@ -23,6 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/kubernetes" in str(item.path):
             item.add_marker(pytest.mark.kubernetes)
             item.add_marker(pytest.mark.timeout(900))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chaos.draw(metafunc, LiveCluster.in_the_middle)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,6 +21,8 @@ from toolchain import locate
 
 NAMESPACE = f"{PLATFORM}-{NAME}"
 SERVICE = "marketlake/service"
+_RUN = "workflow-run"
+"""The service of the pods that a collection's flow runs in: one each, of a Job."""
 _KUBECTL_S = 120
 _NOTICED_S = 60
 
@@ -29,6 +33,7 @@ class LiveCluster(Platform):
     """A stack in a cluster."""
 
     target = "kubernetes"
+    in_the_middle = (_RUN, *Platform.in_the_middle)
     kubeconfig: ClassVar[Path] = Path(os.environ.get("KUBECONFIG", "/etc/kubernetes/admin.conf"))
 
     @classmethod
@@ -60,10 +65,8 @@ class LiveCluster(Platform):
         """The objects of a kind: in the namespace, of one service, or of the whole cluster."""
         chosen = [f"--selector={SERVICE}={service}"] if service else []
         where = [f"--namespace={namespace}"] if namespace else ["--all-namespaces"]
-        found: list[Object] = json.loads(
-            self.kubectl("get", kind, *where, *chosen, "--output=json", "--ignore-not-found")
-            or '{"items": []}'
-        )["items"]
+        told = self.kubectl("get", kind, *where, *chosen, "--output=json", "--ignore-not-found")
+        found: list[Object] = json.loads(told)["items"] if told else []
         return found
 
     def pods(self, service: str | None = None) -> list[Object]:
@@ -76,15 +79,26 @@ class LiveCluster(Platform):
             and "deletionTimestamp" not in pod["metadata"]
         ]
 
+    def running(self, service: str) -> list[Object]:
+        """The pods of a service whose first container runs."""
+        return [pod for pod in self.pods(service) if _container_ids(pod)]
+
     def kill(self, service: str) -> None:
-        """End the processes of the service's own containers with SIGKILL, from the node."""
-        pods = [pod for pod in self.pods(service) if pod["status"]["phase"] == "Running"]
-        assert pods, f"no pod of {service} runs"
+        """End the processes of the service's own containers with SIGKILL, from the node; of a run, its pods."""
+        eventually(
+            lambda: self.running(service), within_s=_NOTICED_S, telling=lambda: f"no pod of {service} runs"
+        )
+        pods = self.running(service)
+        if service == _RUN:
+            names = [pod["metadata"]["name"] for pod in pods]
+            self.kubectl("delete", "pods", *names, f"--namespace={NAMESPACE}", "--wait=false")
+            return
         before = {container for pod in pods for container in _container_ids(pod)}
         killed = [process for pod in pods for process in processes_of(pod)]
         assert killed, f"no process of {service} is seen on this machine"
         for process in killed:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(killed, timeout=10)
 
         def noticed() -> bool:
@@ -98,7 +112,7 @@ class LiveCluster(Platform):
         deadline = time.monotonic() + seconds
         while lacking := self.lacking():
             assert time.monotonic() < deadline, f"not ready after {seconds} s: {lacking}"
-            time.sleep(1)
+            time.sleep(0.5)
 
     def lacking(self) -> list[str]:
         """Workloads that have not as many ready pods of their last version as they should."""
@@ -173,6 +187,31 @@ class LiveCluster(Platform):
             for volume in self.objects("persistentvolumes", namespace=None)
             if (volume["spec"].get("claimRef") or {}).get("namespace") == NAMESPACE
         ]
+
+    def tamper(self) -> Mapping[str, Callable[[], bool]]:
+        """Remove objects of several kinds, too, and change one."""
+        removed = ("deployment/workflow-worker", "networkpolicy/database", "poddisruptionbudget/event-bus")
+        for item in removed:
+            self.kubectl("delete", item, f"--namespace={NAMESPACE}")
+        self.kubectl("scale", "deployment/collection-worker", "--replicas=1", f"--namespace={NAMESPACE}")
+
+        def is_there(item: str) -> bool:
+            return bool(self.kubectl("get", item, f"--namespace={NAMESPACE}", "--output=name", check=False))
+
+        return {
+            **super().tamper(),
+            **{item.partition("/")[2]: partial(is_there, item) for item in removed},
+            "collection-worker": lambda: self.replicas("collection-worker") == 2,
+        }
+
+    def replicas(self, deployment: str) -> int:
+        """How many pods of it are asked for."""
+        (found,) = (
+            item["spec"]["replicas"]
+            for item in self.objects("deployments", service=deployment)
+            if item["metadata"]["name"] == deployment
+        )
+        return int(found)
 
     def discard(self) -> None:
         self.configure()

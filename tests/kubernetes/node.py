@@ -1,6 +1,8 @@
 """The node's daemons, as the playbooks run them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
@@ -12,9 +14,7 @@ SOCKET = RUN / "supervisor.sock"
 
 def restart_daemons(names: Sequence[str]) -> None:
     """Stop and start daemons of the node, the named ones or all."""
-    proxy = ServerProxy(
-        "http://127.0.0.1", transport=SupervisorTransport(None, None, serverurl=f"unix://{SOCKET}")
-    ).supervisor
+    proxy = _supervisor()
     known = [program["name"] for program in proxy.getAllProcessInfo()]
     chosen = list(names) or known
     assert set(chosen) <= set(known), f"the node runs {known}"
@@ -22,3 +22,19 @@ def restart_daemons(names: Sequence[str]) -> None:
         proxy.stopProcess(name)
     for name in chosen:
         proxy.startProcess(name)
+
+
+@contextmanager
+def stopped_daemon(name: str) -> Iterator[None]:
+    """The node without one of its daemons."""
+    proxy = _supervisor()
+    proxy.stopProcess(name)
+    try:
+        yield
+    finally:
+        proxy.startProcess(name)
+
+
+def _supervisor() -> Any:
+    transport = SupervisorTransport(None, None, serverurl=f"unix://{SOCKET}")
+    return ServerProxy("http://127.0.0.1", transport=transport).supervisor

@@ -19,6 +19,7 @@ from testinfra.host import Host
 
 from playbooks.node import CONTAINERD_SOCKET, DATA, ETC, MEMORY, PODS, PROGRAMS, RUN
 from tests.kubernetes.live import LiveCluster
+from tests.kubernetes.node import stopped_daemon
 from tests.patience import eventually
 from toolchain import locate
 from toolchain.bom import load_bom
@@ -32,7 +33,7 @@ DAEMONS = {
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
-    "kube-router",
+    "kube-network-policies",
 }
 POD_S, POLICY_S = 90, 45
 """How long a pod may take to run, and a policy to hold, beside other work on two cores."""
@@ -288,6 +289,37 @@ def test_a_closed_way_is_closed_and_the_open_one_stays_open(kube: Cluster) -> No
     finally:
         kube.said("delete", "networkpolicy", "web")
     eventually(lambda: kube.reaches("far", web), within_s=POLICY_S, telling=lambda: kube.told)
+
+
+def test_without_the_daemon_that_enforces_policies_pods_are_closed_not_open(
+    node: Host, kube: Cluster
+) -> None:
+    web = f"http://{kube.get('pod', 'web')['status']['podIP']}:8080"
+    assert kube.reaches("near", web), kube.told
+    with stopped_daemon("kube-network-policies"):
+        assert not kube.reaches("near", web), "no policy forbids it, but nobody judges"
+        assert not policies_enforced()
+    eventually(lambda: kube.reaches("near", web), within_s=POLICY_S, telling=lambda: kube.told)
+    eventually(policies_enforced)
+
+
+def test_rules_that_enforce_policies_are_missed_and_written_again(node: Host, kube: Cluster) -> None:
+    assert policies_enforced()
+    node.check_output("iptables --wait 10 --table mangle --flush KUBE-NETWORK-POLICIES")
+    assert not policies_enforced(), "the node must not call itself ready now"
+    eventually(policies_enforced)
+
+
+def policies_enforced() -> bool:
+    """What the daemon says of itself, as `make cluster` asks it."""
+    connection = http.client.HTTPConnection("127.0.0.1", 20244, timeout=10)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except ConnectionRefusedError:
+        return False
+    finally:
+        connection.close()
 
 
 def test_a_claim_is_bound_to_a_folder_that_outlasts_its_pod_and_goes_with_the_claim(kube: Cluster) -> None:

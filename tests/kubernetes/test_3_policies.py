@@ -24,11 +24,12 @@ LASTING = {
 """Services whose volumes outlive their pods."""
 WITH_TOKEN = {"telemetry-collector", "workflow-worker"}
 """Services that ask something of the cluster's API: for logs of pods, and for Jobs."""
+CLUSTER_API = {"cluster-api": "10.96.0.1:443"}
 _PROBE_S = 5
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}$")
 
 
-def probe(name: str, labels: Mapping[str, str], image: str) -> Object:
+def probe(name: str, labels: Mapping[str, str], image: str, command: str = "sleep 600") -> Object:
     """A pod that does nothing until it is asked to, as the restricted standard wants it."""
     return {
         "apiVersion": "v1",
@@ -47,7 +48,7 @@ def probe(name: str, labels: Mapping[str, str], image: str) -> Object:
                     "name": "probe",
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["/bin/sh", "-c", "sleep 600"],
+                    "command": ["/bin/sh", "-c", command],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                     "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}},
                 }
@@ -58,10 +59,15 @@ def probe(name: str, labels: Mapping[str, str], image: str) -> Object:
 
 @contextmanager
 def running(
-    platform: LiveCluster, name: str, *, namespace: str = NAMESPACE, labels: Mapping[str, str] | None = None
+    platform: LiveCluster,
+    name: str,
+    *,
+    namespace: str = NAMESPACE,
+    labels: Mapping[str, str] | None = None,
+    command: str = "sleep 600",
 ) -> Iterator[str]:
     """The name of a pod with a shell that runs."""
-    pod = probe(name, labels or {}, locate("busybox").reference)
+    pod = probe(name, labels or {}, locate("busybox").reference, command)
     where = f"--namespace={namespace}"
     platform.kubectl("apply", where, "--filename=-", stdin=json.dumps(pod))
     try:
@@ -73,13 +79,21 @@ def running(
         )
 
 
-def reaches(platform: LiveCluster, pod: str, address: str, *, namespace: str = NAMESPACE) -> bool:
-    """Whether a pod can open a connection to ``host:port``."""
-    host, _, port = address.rpartition("//")[2].partition("/")[0].rpartition(":")
-    line = f"nc -w {_PROBE_S} {host} {port} </dev/null >/dev/null 2>&1 && echo open || echo closed"
-    told = platform.kubectl("exec", f"--namespace={namespace}", pod, "--", "/bin/sh", "-c", line).strip()
-    assert told in {"open", "closed"}, told
-    return told == "open"
+def reached(
+    platform: LiveCluster, pod: str, addresses: Mapping[str, str], *, namespace: str = NAMESPACE
+) -> set[str]:
+    """The names of those addresses to which a pod can open a connection; they are tried at once."""
+    tries = []
+    for name, address in addresses.items():
+        host, _, port = address.rpartition("//")[2].partition("/")[0].rpartition(":")
+        opened = f"nc -w {_PROBE_S} {host} {port} </dev/null >/dev/null 2>&1"
+        tries.append(f"({opened} && echo {name} open || echo {name} closed) &")
+    script = "\n".join([*tries, "wait"])
+    told = platform.kubectl("exec", f"--namespace={namespace}", pod, "--", "/bin/sh", "-c", script)
+    ways = dict(line.split() for line in told.splitlines())
+    assert set(ways) == set(addresses), told
+    assert set(ways.values()) <= {"open", "closed"}, told
+    return {name for name, way in ways.items() if way == "open"}
 
 
 def targets(platform: LiveCluster) -> dict[str, str]:
@@ -101,28 +115,19 @@ def elsewhere(platform: LiveCluster) -> Iterator[str]:
 def test_a_pod_of_another_namespace_reaches_no_service(platform: LiveCluster, elsewhere: str) -> None:
     labels = {f"marketlake/calls-{name}": "true" for name in SERVICES}
     with running(platform, "stranger", namespace=elsewhere, labels=labels) as pod:
-        assert reaches(platform, pod, "10.96.0.1:443", namespace=elsewhere), (
-            "the probe itself reaches nothing"
-        )
-        reached = {
-            name
-            for name, address in targets(platform).items()
-            if reaches(platform, pod, address, namespace=elsewhere)
-        }
-    assert reached == set()
+        assert reached(platform, pod, CLUSTER_API, namespace=elsewhere), "the probe itself reaches nothing"
+        assert reached(platform, pod, targets(platform), namespace=elsewhere) == set()
 
 
 def test_a_pod_of_the_namespace_without_a_callers_label_reaches_nothing(platform: LiveCluster) -> None:
     with running(platform, "unnamed") as pod:
-        reached = {name for name, address in targets(platform).items() if reaches(platform, pod, address)}
-        assert reached == set()
-        assert not reaches(platform, pod, "10.96.0.1:443"), "nor the cluster's API"
+        assert reached(platform, pod, targets(platform) | CLUSTER_API) == set(), "nor the cluster's API"
 
 
 def test_a_callers_label_opens_the_way_in_only_for_who_has_a_way_out(platform: LiveCluster) -> None:
     labels = {"marketlake/calls-database": "true"}
     with running(platform, "labelled", labels=labels) as pod:
-        assert not reaches(platform, pod, targets(platform)["database"])
+        assert reached(platform, pod, {"database": targets(platform)["database"]}) == set()
 
 
 def test_a_service_reaches_what_it_calls_and_nothing_else(platform: LiveCluster) -> None:
@@ -137,8 +142,7 @@ def test_a_service_reaches_what_it_calls_and_nothing_else(platform: LiveCluster)
         labels = {key: value for key, value in template.items() if key.startswith("marketlake/")}
         # A pod that another service's selector picks would be given requests; it runs for seconds and has no port.
         with running(platform, f"as-{service}", labels=labels) as pod:
-            reached = {name for name, address in addresses.items() if reaches(platform, pod, address)}
-        assert reached - {service} == open_ways, service
+            assert reached(platform, pod, addresses) - {service} == open_ways, service
 
 
 def test_the_ways_that_are_needed_are_open(platform: LiveCluster) -> None:
@@ -175,6 +179,40 @@ def test_the_collector_may_not_reach_the_clusters_credentials(platform: LiveClus
     )
     told = platform.kubectl("exec", f"--namespace={NAMESPACE}", pod, "--", "python3", "-c", line)
     assert told.strip() == "closed"
+
+
+@pytest.mark.parametrize("service", ["collection-worker", "workflow-run"])
+def test_who_reads_a_venue_reaches_nothing_of_the_cluster_but_its_names(
+    platform: LiveCluster, elsewhere: str, service: str
+) -> None:
+    """What a venue publishes is read by these two: whoever breaks into them by it stays where he is."""
+    (policy,) = [item for item in platform.objects("networkpolicies") if item["metadata"]["name"] == service]
+    labels = policy["spec"]["podSelector"]["matchLabels"]
+    node = next(
+        address["address"]
+        for address in platform.objects("nodes", namespace=None)[0]["status"]["addresses"]
+        if address["type"] == "InternalIP"
+    )
+    with (
+        running(platform, "listener", namespace=elsewhere, command="httpd -f -p 8080"),
+        running(platform, "control", namespace=elsewhere) as control,
+        running(platform, f"as-{service}", labels=labels) as reader,
+    ):
+        (listener,) = (
+            pod["status"]["podIP"]
+            for pod in platform.objects("pods", namespace=elsewhere)
+            if pod["metadata"]["name"] == "listener"
+        )
+        closed = {
+            "api-server": "10.96.0.1:443",
+            "api-server-on-its-node": f"{node}:6443",
+            "kubelet": f"{node}:10250",
+            "pod-of-another-namespace": f"{listener}:8080",
+        }
+        open_to_control = reached(platform, control, closed, namespace=elsewhere)
+        assert open_to_control == set(closed), "where nothing is closed, all can be reached"
+        names = {"name-server": "10.96.0.10:53"}
+        assert reached(platform, reader, closed | names) == set(names), "only names are asked for there"
 
 
 @pytest.mark.parametrize(

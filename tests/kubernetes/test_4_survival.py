@@ -1,17 +1,10 @@
 """Whatever breaks, the platform comes back by itself or by the next `up`, and nothing that was committed is lost."""
 
-import os
-import signal
-import time
-from collections.abc import Callable
-
 import pytest
 import yaml
 
-from tests.conformance.change import KilledUpPromises
-from tests.conformance.crashes import Committed, CrashPromises
-from tests.conformance.holdings import SERVICES, counts, publish_trades, whole
-from tests.conformance.platform import NAME
+from tests.conformance.crashes import AftermathPromises, Committed, CrashPromises
+from tests.conformance.holdings import SERVICES
 from tests.kubernetes.live import NAMESPACE, LiveCluster
 from tests.kubernetes.node import restart_daemons
 from tests.patience import eventually
@@ -24,55 +17,21 @@ class TestCrashes(CrashPromises):
     """In a cluster: containers end by SIGKILL."""
 
 
-def _collects(platform: LiveCluster) -> None:
-    platform.wait_until_healthy()
-    platform.marketlake("collect", "--venue", "binance", "--all")
-    assert counts(platform) == whole()
-
-
-def test_every_pod_at_once_is_deleted_and_comes_back(platform: LiveCluster) -> None:
+def test_every_pod_at_once_is_deleted_and_replaced(platform: LiveCluster) -> None:
     before = Committed.of(platform)
+    former = {name: _uids(platform, name) for name in SERVICES}
     platform.kubectl("delete", "pods", "--all", f"--namespace={NAMESPACE}", "--wait=true", "--timeout=110s")
     platform.wait_for_pods()
-    _collects(platform)
+    platform.wait_until_healthy()
+    for name, uids in former.items():
+        now = _uids(platform, name)
+        assert now, name
+        assert not uids & now, name
     assert before.missing_in(Committed.of(platform)) == {}
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_a_deleted_pod_is_replaced(platform: LiveCluster, name: str) -> None:
-    former = {pod["metadata"]["uid"] for pod in platform.pods(name)}
-    platform.kubectl("delete", "pods", f"--selector=marketlake/service={name}", f"--namespace={NAMESPACE}")
-    platform.wait_for_pods()
-    platform.wait_until_healthy()
-    now = {pod["metadata"]["uid"] for pod in platform.pods(name)}
-    assert now
-    assert not former & now
-
-
-def test_the_pod_of_a_run_is_deleted_in_the_middle_of_a_collection(platform: LiveCluster, tmp_path) -> None:
-    selection, rows = publish_trades(platform, "RUNPODUSDT", tmp_path)
-    with platform.start_marketlake("collect", *selection, "--json") as command:
-        try:
-            eventually(lambda: _run_pods(platform), within_s=60)
-            platform.kubectl(
-                "delete", "pods", *_run_pods(platform), f"--namespace={NAMESPACE}", "--wait=false"
-            )
-            command.communicate(timeout=240)
-        finally:
-            command.kill()
-    assert platform.asked("collect", *selection)["failed"] == 0
-    (found,) = platform.sql(
-        "select count(*) as n, count(distinct agg_trade_id) as k from silver.agg_trades where symbol = 'RUNPODUSDT'"
-    )
-    assert found == {"n": rows, "k": rows}
-
-
-def _run_pods(platform: LiveCluster) -> list[str]:
-    return [
-        pod["metadata"]["name"]
-        for pod in platform.pods("workflow-run")
-        if pod["status"]["phase"] == "Running"
-    ]
+def _uids(platform: LiveCluster, service: str) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in platform.pods(service)}
 
 
 @pytest.mark.parametrize(
@@ -81,12 +40,12 @@ def _run_pods(platform: LiveCluster) -> list[str]:
 def test_daemons_of_the_node_are_restarted(platform: LiveCluster, daemons: tuple[str, ...]) -> None:
     """No name means all of them, the control plane and the network with them."""
     before = Committed.of(platform)
-    running = {pod["metadata"]["uid"] for name in SERVICES for pod in platform.pods(name)}
+    running = {uid for name in SERVICES for uid in _uids(platform, name)}
     restart_daemons(daemons)
     eventually(lambda: platform.kubectl("get", "--raw=/readyz", check=False).strip() == "ok", within_s=120)
     eventually(lambda: "True" in _node_ready(platform), within_s=120)
     platform.wait_for_pods()
-    _collects(platform)
+    platform.wait_until_healthy()
     assert {pod["metadata"]["uid"] for pod in platform.pods()} >= running, "pods were replaced for no reason"
     assert before.missing_in(Committed.of(platform)) == {}
 
@@ -114,8 +73,7 @@ def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: Li
     assert _serving(platform) >= serving, "the old pods do not serve on"
     platform.make("up", "--no-collect")
     platform.wait_for_pods()
-    _collects(platform)
-    platform.pulumi("preview", "--expect-no-changes")
+    platform.wait_until_healthy()
     assert before.missing_in(Committed.of(platform)) == {}
 
 
@@ -156,33 +114,7 @@ def test_an_unreachable_cluster_is_told_within_seconds(platform: LiveCluster, tm
             assert platform.timings[command] < 30
     finally:
         platform.configure()
-    platform.pulumi("preview", "--expect-no-changes")
 
 
-class TestKilledUp(KilledUpPromises):
+class TestAftermath(AftermathPromises):
     """In a cluster."""
-
-
-def test_up_killed_while_pods_are_being_rolled_out(platform: LiveCluster) -> None:
-    """Later than above: by then Pulumi waits for the pods of the database and the event bus."""
-    before = Committed.of(platform)
-    platform.configure(database={"memory": 320}, eventBus={"memory": 576})
-    up = platform.start("up", "--no-collect")
-    locks = platform.workspace.lock_folder(NAME)
-    _wait_for(lambda: locks.is_dir() and any(locks.iterdir()), up.poll)
-    time.sleep(14)
-    os.killpg(up.pid, signal.SIGKILL)
-    up.wait()
-    platform.make("up", "--no-collect")
-    platform.wait_for_pods()
-    _collects(platform)
-    platform.pulumi("preview", "--expect-no-changes")
-    assert before.missing_in(Committed.of(platform)) == {}
-
-
-def _wait_for(locked: Callable[[], bool], ended: Callable[[], int | None]) -> None:
-    deadline = time.monotonic() + 120
-    while not locked():
-        assert time.monotonic() < deadline, "up never took the lock"
-        assert ended() is None, "up ended before it could be killed"
-        time.sleep(0.05)

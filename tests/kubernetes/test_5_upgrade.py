@@ -1,8 +1,12 @@
 """Other settings: what they name changes, the rest stays, and no data is lost on the way."""
 
+import os
+import signal
+
 from tests.conformance.crashes import Committed
 from tests.conformance.holdings import counts
 from tests.kubernetes.live import LiveCluster
+from tests.patience import eventually
 
 NEXT = {
     "collection": {"workers": 3, "memory": 896},
@@ -13,12 +17,16 @@ NEXT = {
 }
 
 
-def test_the_next_settings_lose_no_data(platform: LiveCluster) -> None:
-    platform.configure()
-    platform.make("up")
+def test_the_next_settings_lose_no_data_even_if_up_is_killed_on_the_way(platform: LiveCluster) -> None:
+    """It is killed while Pulumi waits for the next pods of a server that holds data."""
     before, rows = Committed.of(platform), counts(platform)
     untouched = {pod["metadata"]["uid"] for pod in platform.pods("trace-store")}
     platform.configure(**NEXT)
+    up = platform.start("up", "--no-collect")
+    eventually(lambda: _is_being_replaced(platform, "database"), within_s=120)
+    assert up.poll() is None, "up ended before it could be killed"
+    os.killpg(up.pid, signal.SIGKILL)
+    up.wait()
     platform.make("up", "--no-collect")
     platform.wait_for_pods()
     platform.wait_until_healthy()
@@ -47,6 +55,10 @@ def test_the_way_back_loses_no_data_either(platform: LiveCluster) -> None:
     assert len(platform.pods("collection-worker")) == 2
     assert counts(platform) == rows
     assert before.missing_in(Committed.of(platform)) == {}
+
+
+def _is_being_replaced(platform: LiveCluster, service: str) -> bool:
+    return any(line.startswith(f"{service}: ") for line in platform.lacking())
 
 
 def _limit(platform: LiveCluster, service: str) -> str:

@@ -93,7 +93,13 @@ def work_pool() -> dict[str, Any]:
 
 def network_policy() -> dict[str, Any]:
     way = {"from": [{"podSelector": {"matchLabels": {"a": "b"}}}], "ports": [{"port": 80}]}
-    return {"metadata": metadata(), "spec": {"podSelector": {"matchLabels": {"x": "y"}}, "ingress": [way]}}
+    world = {
+        "cidr": "0.0.0.0/0",
+        "except": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"],
+    }
+    out = {"to": [{"ipBlock": world}, {"ipBlock": {"cidr": "10.20.0.0/16"}}], "ports": [{"port": 443}]}
+    spec = {"podSelector": {"matchLabels": {"x": "y"}}, "ingress": [way], "egress": [out]}
+    return {"metadata": metadata(), "spec": spec}
 
 
 def closing_policy() -> dict[str, Any]:

@@ -21,6 +21,8 @@ FLOW_RUN = ("base_job_template", "job_configuration", "job_manifest", *POD)
 ONE = (*POD, "containers", 0)
 SECURITY = (*ONE, "securityContext")
 
+WORLD = ("spec", "egress", 0, "to", 0, "ipBlock")
+
 BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("no-privileges", DEPLOYMENT, (*SECURITY, "privileged"), True, "securityContext.privileged"),
     ("no-privileges", DEPLOYMENT, (*SECURITY, "allowPrivilegeEscalation"), ..., "allowPrivilegeEscalation"),
@@ -57,9 +59,9 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
         {"serviceAccountToken": {"path": "token"}}, "projected.sources[1]: mounts a token",
     ),
     ("no-token", "kubernetes:core/v1:ServiceAccount", ("automountServiceAccountToken",), ..., "must be false"),
-    ("labelled", SERVICE, ("metadata", "labels"), ..., "lacks app.kubernetes.io/name, app.kubernetes.io/inst"),
+    ("labelled", SERVICE, ("metadata", "labels"), ..., "app.kubernetes.io/name, app.kubernetes.io/instance"),
     ("labelled", DEPLOYMENT, ("spec", "template", "metadata", "labels"), {}, "spec.template.metadata.labels"),
-    ("labelled", CONFIG_MAP, ("metadata", "labels", "app.kubernetes.io/part-of"), "", "lacks app."),
+    ("labelled", CONFIG_MAP, ("metadata", "labels", "app.kubernetes.io/part-of"), "", "part-of: missing"),
     ("not-exposed", SERVICE, ("spec", "type"), "LoadBalancer", "is LoadBalancer"),
     ("not-exposed", SERVICE, ("spec", "type"), "NodePort", "is NodePort"),
     ("not-exposed", SERVICE, ("spec", "externalIPs"), ["192.0.2.1"], "externalIPs[0]: is 192.0.2.1"),
@@ -69,6 +71,15 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("not-exposed", POLICY, ("spec", "ingress", 0, "from"), ..., "lets everybody in"),
     ("not-exposed", POLICY, ("spec", "ingress", 0, "from", None), {"ipBlock": {"cidr": "::/0"}}, "from[1].ipBlock"),
     ("namespace-restricted", "kubernetes:core/v1:Namespace", ("metadata", "labels"), LABELS, "is None"),
+    ("no-open-egress", POLICY, ("spec", "egress", 0, "to"), ..., "egress[0]: leads everywhere"),
+    ("no-open-egress", POLICY, ("spec", "egress", None), {}, "egress[1]: leads everywhere"),
+    ("no-open-egress", POLICY, ("spec", "egress", 0, "ports"), ..., "to[0]: leads to every port of the world"),
+    ("no-open-egress", POLICY, (*WORLD, "except"), ..., "does not except 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 1"),
+    ("no-open-egress", POLICY, (*WORLD, "except", 0), "10.0.0.0/9", "does not except 10.0.0.0/8, where clusters"),
+    ("no-open-egress", POLICY, (*WORLD, "except", 4), "169.254.169.254/32", "does not except 169.254.0.0/16"),
+    ("no-open-egress", POLICY, WORLD, {"cidr": "8.0.0.0/5"}, "does not except 10.0.0.0/8, where"),
+    ("no-open-egress", POLICY, WORLD, {"cidr": "::/0"}, "does not except fc00::/7, fe80::/10, where"),
+    ("no-open-egress", POLICY, ("spec", "egress", 0, "to", None), {"namespaceSelector": {}}, "leads to every pod"),
     (
         "namespace-restricted", "kubernetes:core/v1:Namespace",
         ("metadata", "labels", "pod-security.kubernetes.io/enforce"), "baseline", "is baseline",
@@ -94,9 +105,9 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("no-public-bucket", "aws:s3/bucketAcl:BucketAcl", ("acl",), "public-read", "is public-read"),
     ("no-public-bucket", BLOCK, ("restrictPublicBuckets",), ..., "restrictPublicBuckets: must be true"),
     ("bucket-versioned", OURS, ("versioning",), ..., "must be true"),
-    ("backup-declared", CLAIM, ("metadata", "annotations"), ..., "lacks marketlake/backup"),
-    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none", "lacks marketlake/backup"),
-    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none: ", "lacks marketlake/backup"),
+    ("backup-declared", CLAIM, ("metadata", "annotations"), ..., "marketlake/backup is missing"),
+    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none", "marketlake/backup is missing"),
+    ("backup-declared", CLAIM, ("metadata", "annotations", marks.BACKUP), "none: ", "marketlake/backup is missing"),
     (
         "backup-declared", STATEFUL_SET, ("spec", "volumeClaimTemplates", 0, "metadata", "annotations"), {},
         "volumeClaimTemplates[0]",
@@ -106,8 +117,8 @@ BREAKS: list[tuple[str, str, tuple[Any, ...], Any, str]] = [
     ("encrypted-at-rest", "aws:ebs/volume:Volume", ("encrypted",), False, "encrypted: must be true"),
     ("encrypted-at-rest", "kubernetes:storage.k8s.io/v1:StorageClass", ("parameters",), ..., "parameters.encrypted"),
     ("no-public-database", RDS, ("publiclyAccessible",), True, "is true"),
-    ("tagged", RDS, ("tags",), ..., "lacks name, instance, part-of, managed-by"),
-    ("tagged", "aws:s3/bucket:Bucket", ("tags", "name"), "", "lacks name"),
+    ("tagged", RDS, ("tags",), ..., "name, instance, part-of, managed-by: missing"),
+    ("tagged", "aws:s3/bucket:Bucket", ("tags", "name"), "", "name: missing"),
 ]  # fmt: skip
 
 
@@ -141,6 +152,7 @@ DECLARED: list[tuple[str, tuple[Any, ...], Any, tuple[Any, ...], str]] = [
     (SERVICE, ("spec", "type"), "LoadBalancer", ("metadata", "annotations"), marks.EXPOSED),
     (DEPLOYMENT, (*POD, "hostNetwork"), True, ("spec", "template", "metadata", "annotations"), marks.EXPOSED),
     (POLICY, ("spec", "ingress", 0, "from"), [], ("metadata", "annotations"), marks.EXPOSED),
+    (POLICY, ("spec", "egress", 0, "to"), [], ("metadata", "annotations"), marks.OPEN_EGRESS),
     (DEPLOYMENT, (*POD, "automountServiceAccountToken"), True, ("metadata", "annotations"), marks.API_ACCESS),
     (STATEFUL_SET, ("spec", "volumeClaimTemplates", 0, "metadata"), {}, ("metadata", "annotations"), marks.BACKUP),
     (OURS, ("access",), "public-read", ("tags",), marks.EXPOSED),

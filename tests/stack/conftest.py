@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance import chaos
 from tests.stack.live import LiveStack
 
 # The files of this folder run in the order of their names: up, drift, kills, down.
@@ -12,6 +13,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/stack" in str(item.path):
             item.add_marker(pytest.mark.stack)
             item.add_marker(pytest.mark.timeout(900))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chaos.draw(metafunc, LiveStack.in_the_middle)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,16 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import psutil
 
 from components.supervision.layout import SERVICE_MARK
-from stacks import leftovers
+from stacks.preflight import leftovers
 from tests.conformance.platform import Platform
+from tests.patience import eventually
 
 
 class LiveStack(Platform):
@@ -32,13 +34,14 @@ class LiveStack(Platform):
         return leftovers.processes(self.folder)
 
     def of_service(self, name: str) -> list[psutil.Process]:
-        return [process for process in self.processes() if process.environ().get(SERVICE_MARK) == name]
+        return [process for process in self.processes() if _service_of(process) == name]
 
     def kill(self, service: str) -> None:
+        eventually(lambda: self.of_service(service), telling=lambda: f"no process is of {service}")
         killed = self.of_service(service)
-        assert killed, f"no process carries the mark of {service}"
         for process in killed:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(killed, timeout=10)
 
     def logs(self) -> Iterator[tuple[str, bytes]]:
@@ -67,3 +70,11 @@ class LiveStack(Platform):
         for path in (self.folder / folder).rglob("*"):
             if path.is_file() and path.parent.name != "programs":
                 yield str(path), path.read_bytes()
+
+
+def _service_of(process: psutil.Process) -> str | None:
+    """The service that a process belongs to, by its mark; None if it has just ended."""
+    try:
+        return process.environ().get(SERVICE_MARK)
+    except psutil.Error:
+        return None

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from toolchain.cache import Cache
-from toolchain.cli import terminable, told
+from toolchain.cli import exit_on_error, terminable
 from toolchain.images.catalogue import CATALOGUE, recipe_of
 from toolchain.images.containerd import SOCKET, Containerd
 from toolchain.images.errors import ImageError, ImageMissingError
@@ -39,7 +39,7 @@ def everything(context: typer.Context, registry: _Registry = None) -> None:
     """Build what has changed, and bring it to this machine's node, or to a registry."""
     if context.invoked_subcommand is not None:
         return
-    with told(), terminable(), progress_for() as progress:
+    with exit_on_error(), terminable(), progress_for() as progress:
         built = _build(progress, None, refresh=False)
         if registry:
             _push(progress, built, registry)
@@ -54,14 +54,14 @@ def everything(context: typer.Context, registry: _Registry = None) -> None:
 @app.command()
 def build(names: _Names = None, refresh: _Refresh = False) -> None:
     """Build images; what has not changed costs nothing."""
-    with told(), terminable(), progress_for() as progress:
+    with exit_on_error(), terminable(), progress_for() as progress:
         _build(progress, names, refresh=refresh)
 
 
 @app.command()
 def load(names: _Names = None, socket: _Socket = SOCKET) -> None:
     """Bring built images to this machine's node."""
-    with told(), terminable(), progress_for() as progress:
+    with exit_on_error(), terminable(), progress_for() as progress:
         _load(progress, _built(names), Containerd(socket))
 
 
@@ -76,14 +76,14 @@ def push(
     names: _Names = None,
 ) -> None:
     """Bring built images to a registry, where the nodes of other machines find them."""
-    with told(), terminable(), progress_for() as progress:
+    with exit_on_error(), terminable(), progress_for() as progress:
         _push(progress, _built(names), registry)
 
 
 @app.command("list")
 def list_images(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show every image: version, size, digest, where it was pushed to."""
-    with told():
+    with exit_on_error():
         built = Store.of(Cache.default()).read().images
     if as_json:
         print(json.dumps({name: asdict(image) for name, image in built.items()}, indent=1))
@@ -103,7 +103,7 @@ def sbom(name: Annotated[str, typer.Argument(help="Of an image.")]) -> None:
     """Print an image's software bill of materials as CycloneDX JSON."""
     from toolchain.images.sbom import bill_of
 
-    with told():
+    with exit_on_error():
         print(json.dumps(bill_of(name, store=Store.of(Cache.default())), indent=1))
 
 
@@ -112,7 +112,7 @@ def path(
     name: Annotated[str | None, typer.Argument(help="An image; none: the folder of all.")] = None,
 ) -> None:
     """Print the OCI image layout that the images lie in; for one image, with its tag as skopeo takes it after oci:."""
-    with told():
+    with exit_on_error():
         store = Store.of(Cache.default())
         print(f"{store.layout}:{name}:{locate(name, store=store).version}" if name else store.layout)
 

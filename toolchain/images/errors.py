@@ -1,4 +1,4 @@
-"""What can go wrong with images; each message says what to do next."""
+"""Errors of images; each message says what to do next."""
 
 from toolchain.errors import ToolchainError
 

@@ -1,4 +1,4 @@
-"""What deployments know of an image, and where they find it."""
+"""An image as deployments see it, and where it is found."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VendorImage:
-    """An image that somebody else builds, to use instead of ours."""
+    """A vendor's image, used instead of ours."""
 
     reference: str
     """``NAME@sha256:…`` or ``NAME:TAG@sha256:…``."""

@@ -1,4 +1,4 @@
-"""Keys of what images are made from: another key makes stale what was built."""
+"""Cache keys of images: a changed key makes a built image stale."""
 
 import hashlib
 import json

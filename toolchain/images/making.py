@@ -1,4 +1,4 @@
-"""From the recipes to where pods find the images: the steps of ``make images``, and of an `up` that needs some."""
+"""The steps of ``make images``, and of an `up` that needs images: build and load."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What an image says of itself: its OCI configuration, its manifest, and what the store's index tells of it."""
+"""An image's OCI configuration and manifest, and its entry in the store's index."""
 
 import json
 import time

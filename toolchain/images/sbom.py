@@ -1,4 +1,4 @@
-"""The bill of an image: every package, distribution and tool that is in it, as CycloneDX 1.6 JSON."""
+"""The software bill of materials of an image: its packages, distributions and tools, as CycloneDX 1.6 JSON."""
 
 import re
 import tarfile

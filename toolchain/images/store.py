@@ -121,6 +121,11 @@ class Store:
         """Make `index` what :meth:`read` gives; the layout's own index follows it."""
         images = {name: asdict(index.images[name]) for name in sorted(index.images)}
         layers = {key: asdict(index.layers[key]) for key in sorted(index.layers)}
+        self.write_layout(self.layout, index.images)
+        write_json(self.folder / "index.json", {"format": _FORMAT, "images": images, "layers": layers})
+
+    def write_layout(self, folder: Path, images: Mapping[str, Built]) -> None:
+        """Make a folder the OCI image layout of some images; the blobs in it are somebody else's affair."""
         manifests = [
             {
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -129,11 +134,10 @@ class Store:
                 "annotations": {"org.opencontainers.image.ref.name": f"{name}:{built.version}"},
                 "platform": {"os": "linux", "architecture": built.architecture},
             }
-            for name, built in sorted(index.images.items())
+            for name, built in sorted(images.items())
         ]
-        write_json(self.layout / "oci-layout", {"imageLayoutVersion": "1.0.0"})
-        write_json(self.layout / "index.json", {"schemaVersion": 2, "manifests": manifests})
-        write_json(self.folder / "index.json", {"format": _FORMAT, "images": images, "layers": layers})
+        write_json(folder / "oci-layout", {"imageLayoutVersion": "1.0.0"})
+        write_json(folder / "index.json", {"schemaVersion": 2, "manifests": manifests})
 
     @contextmanager
     def reserved(self, wait: Callable[[], None]) -> Iterator[None]:

@@ -11,7 +11,7 @@ from toolchain.platforms import Platform
 
 @dataclass(frozen=True)
 class Origin:
-    """What a source gave, for the receipt."""
+    """The origin of a tool, for the receipt."""
 
     location: str
     checksum: str
@@ -25,7 +25,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Workshop:
-    """What a source needs to bring a tool."""
+    """What a source needs to install a tool."""
 
     cache: Cache
     platform: Platform

@@ -1,4 +1,4 @@
-"""Works ahead on later Go builds: neither network nor processor idles while an earlier one is built."""
+"""Builds ahead: later Go builds use the network and processor that an earlier one leaves idle."""
 
 import os
 import signal
@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from toolchain.bom import RECIPES, GoBuild
-from toolchain.sources.gomodule import build_command, list_command
+from toolchain.errors import SourceUnavailableError
+from toolchain.sources.gomodule import build_command, list_command, supply_embedded
 
 
 class WorkAhead:
@@ -61,31 +62,40 @@ class WorkAhead:
             self._work_through(builds, environment)
 
     def _work_through(self, builds: Sequence[GoBuild], environment: Mapping[str, str]) -> None:
+        overlays = []
         for build in builds:
-            self._run(build, list_command(build), environment)
-        for build in reversed(builds):
+            overlays.append(self._overlay(build, environment))
+            self._run(build, list_command(build, overlays[-1]), environment)
+        for build, overlay in reversed(list(zip(builds, overlays, strict=True))):
             for program in build.packages:
-                self._run(
-                    build, ["nice", "-n", "19", *build_command(build, program, os.devnull)], environment
-                )
+                compiling = build_command(build, program, os.devnull, overlay)
+                self._run(build, ["nice", "-n", "19", *compiling], environment)
 
-    def _run(self, build: GoBuild, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def _overlay(self, build: GoBuild, environment: Mapping[str, str]) -> list[str]:
+        try:
+            return supply_embedded(build, environment, lambda command: self._run(build, command, environment))
+        except (SourceUnavailableError, ValueError):  # ValueError: an empty answer, as it was stopped
+            return []
+
+    def _run(self, build: GoBuild, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Run a command and return its standard output; nothing if it fails or is stopped."""
         with self._lock:
             if self._ended or build in self._passed:
-                return
+                return ""
             process = self._process = subprocess.Popen(
                 command,
                 env={**os.environ, **environment},
                 cwd=RECIPES / build.recipe,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
             self._current = build
-        process.wait()
+        output, _ = process.communicate()
         with self._lock:
             self._process = self._current = None
+        return output.decode() if process.returncode == 0 else ""
 
     def _stop(self) -> None:
         if self._process is not None:

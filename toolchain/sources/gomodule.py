@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from toolchain.bom import RECIPES, GoBuild, GoFiles, Tool
@@ -11,6 +11,7 @@ from toolchain.checksums import file_digest
 from toolchain.commands import run
 from toolchain.errors import SourceUnavailableError
 from toolchain.sources import Origin, Workshop
+from toolchain.sources.embedded import Execute, overlay_flags
 
 _NO_DEBUG_INFORMATION = "-gcflags=all=-dwarf=false"
 """The linker drops it anyway (-s -w); not to make it saves the compiler a tenth of its time."""
@@ -40,15 +41,25 @@ def go_environment(workshop: Workshop) -> dict[str, str]:
     }
 
 
-def list_command(build: GoBuild) -> list[str]:
+def supply_embedded(build: GoBuild, environment: Mapping[str, str], execute: Execute) -> list[str]:
+    """Supply the files of modules that a build embeds; returns the flags by which Go finds them.
+
+    Raises:
+        SourceUnavailableError: a module cannot be downloaded, or does not hold the file.
+    """
+    folder = Path(environment["GOPATH"]) / "embedded" / build.recipe
+    return overlay_flags(RECIPES / build.recipe, folder, execute)
+
+
+def list_command(build: GoBuild, overlay: Sequence[str]) -> list[str]:
     """Lists every package of a build, for which it downloads their modules."""
-    return ["go", "list", "-deps", "-tags", build.tags, *build.packages.values()]
+    return ["go", "list", *overlay, "-deps", "-tags", build.tags, *build.packages.values()]
 
 
-def build_command(build: GoBuild, program: str, output: str) -> list[str]:
+def build_command(build: GoBuild, program: str, output: str, overlay: Sequence[str]) -> list[str]:
     """Compiles one program; ``-v`` names each package when it begins to compile it."""
     flags = ["-trimpath", "-buildvcs=false", _NO_DEBUG_INFORMATION, "-tags", build.tags]
-    flags += ["-ldflags", f"-s -w {build.ldflags}".strip()]
+    flags += ["-ldflags", f"-s -w {build.ldflags}".strip(), *overlay]
     return ["go", "build", "-v", *flags, "-o", output, build.packages[program]]
 
 
@@ -63,12 +74,17 @@ def from_go_build(tool: Tool, build: GoBuild, staging: Path, workshop: Workshop)
     recipe = RECIPES / build.recipe
     log = workshop.log(tool.name)
     workshop.step(f"downloading the modules of {tool.name}")
-    listed = run(list_command(build), env=env, cwd=recipe, log=log, on_line=_downloads(workshop))
+
+    def download(command: Sequence[str]) -> str:
+        return run(command, env=env, cwd=recipe, log=log, on_line=_downloads(workshop))
+
+    overlay = supply_embedded(build, env, download)
+    listed = download(list_command(build, overlay))
     workshop.compiling(env)
     (staging / "bin").mkdir()
     for program in build.packages:
         workshop.step(f"compiling {program}")
-        command = build_command(build, program, str(staging / "bin" / program))
+        command = build_command(build, program, str(staging / "bin" / program), overlay)
         run(command, env=env, cwd=recipe, log=log, on_line=_packages(workshop, len(listed.split())))
     return Origin(
         f"Go packages {', '.join(build.packages.values())} of recipes/{build.recipe}",

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from marketlake.archive.model import Frequency
-from marketlake.cli.outcome import reporting
+from marketlake.cli.exit_codes import reporting
+from marketlake.domain.archive import Frequency
 
 PLUG_INS = "marketlake.commands"
 """Entry point group under which other distributions add commands, each a typer application."""
@@ -117,13 +117,13 @@ def collect(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a venue's files in: discover, copy with proof, refine. Files that are in are not copied again."""
+    """Collect a venue's files: discover, copy with proof, refine. Files that are collected are not copied again."""
     from marketlake.cli import collect as command
-    from marketlake.cli.selecting import Wish
+    from marketlake.cli.selection import SelectionOptions
 
-    wish = Wish(venue, market, data_type, interval, symbol or [], frequency, start, end)
+    options = SelectionOptions(venue, market, data_type, interval, symbol or [], frequency, start, end)
     raise typer.Exit(
-        command.run(ctx.obj, wish, everything=everything, venue_endpoint=venue_endpoint, as_json=json)
+        command.run(ctx.obj, options, everything=everything, venue_endpoint=venue_endpoint, as_json=json)
     )
 
 
@@ -198,7 +198,7 @@ def list_archive(
 ) -> None:
     """List what the catalogue knows: files, sizes, days, gaps, collected or not."""
     from marketlake.cli import archive as command
-    from marketlake.cli.selecting import Wish
+    from marketlake.cli.selection import SelectionOptions
 
-    wish = Wish(venue, market, data_type, interval, symbol or [], frequency, start, end)
-    raise typer.Exit(command.run(ctx.obj, wish, files=files, as_json=json))
+    options = SelectionOptions(venue, market, data_type, interval, symbol or [], frequency, start, end)
+    raise typer.Exit(command.run(ctx.obj, options, files=files, as_json=json))

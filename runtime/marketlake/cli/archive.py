@@ -4,24 +4,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from marketlake.archive.catalogue import Catalogue, Holding
-from marketlake.archive.discovery import absent_datasets
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.archive.venue import Venue
-from marketlake.cli.outcome import ExitCode, say
+from marketlake.archive import ledger
+from marketlake.archive.discovery.catalogue import Catalogue, Holding
+from marketlake.archive.discovery.discover import absent_datasets
+from marketlake.cli.exit_codes import ExitCode, say
 from marketlake.cli.output import print_json, print_table, size
-from marketlake.cli.selecting import Wish, select
-from marketlake.database import Postgres, migrate
+from marketlake.cli.selection import SelectionOptions, select
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.domain.venue import Venue
+from marketlake.infrastructure.postgres import Postgres, migrate
+from marketlake.infrastructure.storage.stores import Lake
 from marketlake.settings import Settings
-from marketlake.sync import ledger
-from marketlake.sync.stores import Lake
 
 _SHOWN_GAPS = 3
 
 
-def run(environment: str | None, wish: Wish, *, files: bool, as_json: bool) -> ExitCode:
+def run(environment: str | None, options: SelectionOptions, *, files: bool, as_json: bool) -> ExitCode:
     """Print series, or files, that discoveries have seen."""
-    venue, selection = select(wish)
+    venue, selection = select(options)
     settings = Settings.load(environment)
     catalogue = Catalogue(Lake.of(settings.object_store))
     known = _known(settings, selection)

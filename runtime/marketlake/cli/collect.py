@@ -6,32 +6,37 @@ from uuid import UUID, uuid4
 
 from opentelemetry.trace import SpanKind
 
-from marketlake import telemetry
-from marketlake.archive.model import Selection
-from marketlake.cli.following import Follower, Journey
-from marketlake.cli.outcome import ExitCode, UsageProblem, say
+from marketlake.archive.collection import batches
+from marketlake.archive.collection.plan import selected_datasets
+from marketlake.archive.collection.tasks import selection_to_json
+from marketlake.cli.exit_codes import ExitCode, UsageError, say
+from marketlake.cli.follower import Follower, RunResult
 from marketlake.cli.output import print_json, print_table, size
-from marketlake.cli.selecting import Wish, endpoint_from, select
-from marketlake.cli.workflow_engine import WorkflowClient
-from marketlake.collection import batches
-from marketlake.collection.tasks import selection_to_json
-from marketlake.database import Postgres, migrate
+from marketlake.cli.selection import SelectionOptions, endpoint_from, select
+from marketlake.domain.archive import Selection
+from marketlake.infrastructure import telemetry
+from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.settings import Settings, VenueEndpoint
-from marketlake.workflows import scope
+from marketlake.workflows.engine import WorkflowClient
 
 _SHOWN_FAILURES = 50
 
 
 def run(
-    environment: str | None, wish: Wish, *, everything: bool, venue_endpoint: str | None, as_json: bool
+    environment: str | None,
+    options: SelectionOptions,
+    *,
+    everything: bool,
+    venue_endpoint: str | None,
+    as_json: bool,
 ) -> ExitCode:
-    """Collect what is wished for."""
-    venue, selection = select(wish)
+    """Collect the selected files."""
+    venue, selection = select(options)
     if selection.market is None and selection.data_type is None and not everything:
-        raise UsageProblem(
+        raise UsageError(
             f"this would collect all of {venue.name}: narrow it down with --market or --type, or say --all."
         )
-    scope.datasets(venue, selection)  # refuse what cannot be collected before anything is started
+    selected_datasets(venue, selection)  # refuse what cannot be collected before anything is started
     endpoint = endpoint_from(venue_endpoint, venue.default_endpoint) if venue_endpoint else None
     settings = Settings.load(environment)
     telemetry.configure("marketlake-cli", settings, stream=None)
@@ -47,13 +52,13 @@ def run(
             migrate(postgres)
             flow_run = _start(postgres, engine, batch_id, selection, endpoint)
             trace_id = telemetry.current_trace_id()
-            journey = Follower(postgres, engine, batch_id, flow_run, quiet=as_json).follow()
+            result = Follower(postgres, engine, batch_id, flow_run, quiet=as_json).follow()
             with postgres.transaction() as connection:
                 failures = batches.failures(connection, batch_id)
             page = engine.page(flow_run)
     finally:
         telemetry.flush()
-    summary = _summary(journey, failures) | {
+    summary = _summary(result, failures) | {
         "batch_id": batch_id,
         "flow_run": page,
         "trace_id": trace_id,
@@ -62,7 +67,7 @@ def run(
         print_json(summary)
     else:
         _print(summary)
-    return journey.exit_code
+    return result.exit_code
 
 
 def _start(
@@ -93,10 +98,10 @@ def _start(
     return started.id
 
 
-def _summary(journey: Journey, failures: list[batches.Failure]) -> dict[str, Any]:
-    seen = journey.progress
+def _summary(result: RunResult, failures: list[batches.Failure]) -> dict[str, Any]:
+    seen = result.progress
     return {
-        "complete": journey.exit_code is ExitCode.COMPLETE,
+        "complete": result.exit_code is ExitCode.COMPLETE,
         "state": seen.state,
         "found": seen.found,
         "copied": seen.copied,
@@ -108,7 +113,7 @@ def _summary(journey: Journey, failures: list[batches.Failure]) -> dict[str, Any
         "rows_written": seen.rows,
         "rows_quarantined": seen.quarantined,
         "rows_refined": seen.refined_rows,
-        "seconds": round(journey.seconds, 1),
+        "seconds": round(result.seconds, 1),
         "error": {"code": seen.error_code, "message": seen.error} if seen.error else None,
         "failures": [asdict(failure) for failure in failures],
     }

@@ -6,8 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
-from marketlake.cli.outcome import ExitCode, PlatformUnreachableError
-from marketlake.telemetry.pod_logs import ClusterApi, ClusterApiError, LogFolder, follow
+from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError
+from marketlake.infrastructure.telemetry.pod_logs import ClusterApi, ClusterApiError, LogFolder, follow
 
 
 def run(namespace: str, folder: Path) -> ExitCode:

@@ -11,11 +11,11 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from marketlake.archive.venue import Venue, load_venue
-from marketlake.cli.outcome import ExitCode, TaskFailedError, UsageProblem, say
+from marketlake.cli.exit_codes import ExitCode, TaskFailedError, UsageError, say
 from marketlake.cli.output import print_json, size
+from marketlake.domain.venue import Venue, load_venue
+from marketlake.infrastructure.storage.stores import bucket_store, storage_error
 from marketlake.settings import Settings
-from marketlake.sync.stores import bucket_store, storage_error
 
 UPLOADS_AT_ONCE = 8
 PART = 16 * 1024 * 1024
@@ -39,7 +39,7 @@ def run(environment: str | None, folder: Path, venue_name: str, *, as_json: bool
     settings = Settings.load(environment)
     standin = settings.venues.get(venue.name)
     if standin is None or standin.endpoint != settings.object_store.endpoint:
-        raise UsageProblem(
+        raise UsageError(
             f"environment {settings.environment!r} has no stand-in for {venue.name}: its archive is read at "
             f"{(standin or venue.default_endpoint).endpoint}, where nothing can be published."
         )
@@ -78,13 +78,13 @@ def run(environment: str | None, folder: Path, venue_name: str, *, as_json: bool
 
 
 def read_tree(folder: Path, venue: Venue) -> Tree:
-    """The archive files below a folder; a key is the path from the folder on.
+    """Return the archive files below a folder; a key is the path relative to the folder.
 
     Raises:
-        UsageProblem: it is no folder, or holds no file that the venue could have published.
+        UsageError: it is no folder, or holds no file that the venue could have published.
     """
     if not folder.is_dir():
-        raise UsageProblem(f"{folder} is no folder: name the one that holds the archive tree (DIR/data/…).")
+        raise UsageError(f"{folder} is no folder: name the one that holds the archive tree (DIR/data/…).")
     paths = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
@@ -98,14 +98,14 @@ def read_tree(folder: Path, venue: Venue) -> Tree:
             else f"Keys look like data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip ({len(paths)} "
             "files were looked at); name the folder in which data/ lies."
         )
-        raise UsageProblem(f"{folder} holds no archive file of {venue.name}. {hint}")
+        raise UsageError(f"{folder} holds no archive file of {venue.name}. {hint}")
     # A file becomes visible after its sidecar: whoever lists in between can prove it.
     keys = sorted(sidecars) + sorted(archive)
     return Tree({key: paths[key] for key in keys}, ignored=len(paths) - len(keys))
 
 
 def etag_of(path: Path) -> str:
-    """The ETag that S3 gives the file when it is uploaded as :func:`_put` does."""
+    """Return the ETag that S3 gives the file when it is uploaded as :func:`_put` does."""
     whole, parts = hashlib.md5(usedforsecurity=False), []
     with path.open("rb") as file:
         while chunk := file.read(PART):

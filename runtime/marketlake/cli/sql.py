@@ -1,8 +1,8 @@
 """`marketlake sql`."""
 
-from marketlake.cli.outcome import ExitCode, UsageProblem, say
+from marketlake.cli.exit_codes import ExitCode, UsageError, say
 from marketlake.cli.output import print_json, print_table
-from marketlake.processing.query import SqlError, query
+from marketlake.pipeline.serving.query import SqlError, query
 from marketlake.settings import Settings
 
 
@@ -12,7 +12,7 @@ def run(environment: str | None, statement: str, *, most_rows: int, as_json: boo
     try:
         answer = query(settings, statement)
     except SqlError as error:
-        raise UsageProblem(str(error)) from error
+        raise UsageError(str(error)) from error
     if as_json:
         print_json(answer.to_pylist())
         return ExitCode.COMPLETE

@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from marketlake.cli.outcome import ExitCode, UsageProblem, say
+from marketlake.cli.exit_codes import ExitCode, UsageError, say
+from marketlake.cli.host_target import HostTarget
 from marketlake.cli.output import print_json, print_table, size
-from marketlake.cli.sight import Place, Sight
-from marketlake.cli.supervised import Supervised
+from marketlake.cli.targets import ServiceStatus, Target
 from marketlake.settings import HealthKind, ServiceInfo, Settings, platform_file
 
 TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceStatus:
-    """What was seen of one service."""
+class ServiceReport:
+    """What `marketlake status` reports of one service."""
 
     name: str
     healthy: bool
@@ -38,55 +38,55 @@ class ServiceStatus:
 
 
 def run(environment: str | None, *, as_json: bool) -> ExitCode:
-    """Look at all services at once and print what was seen."""
+    """Check all services at once and print the reports."""
     settings = Settings.load(environment)
     if not settings.services:
-        raise UsageProblem(
+        raise UsageError(
             f"these settings name no services: `marketlake status` needs the platform file "
             f"{platform_file(settings.environment)}, which `pulumi up` writes."
         )
-    place = place_of(settings)
+    target = target_of(settings)
     with ThreadPoolExecutor(len(settings.services)) as pool:
-        seen = list(pool.map(partial(look_at, place=place), settings.services))
+        seen = list(pool.map(partial(report_of, target=target), settings.services))
     if as_json:
         print_json({"environment": settings.environment, "services": [asdict(one) for one in seen]})
     else:
-        _print(settings, place, seen)
+        _print(settings, target, seen)
     if all(one.healthy for one in seen):
         return ExitCode.COMPLETE
     return ExitCode.INCOMPLETE if any(one.healthy for one in seen) else ExitCode.UNREACHABLE
 
 
-def place_of(settings: Settings) -> Place:
-    """Where an environment's services run.
+def target_of(settings: Settings) -> Target:
+    """Return the target that an environment's services run on.
 
     Raises:
         PlatformUnreachableError: they run in a cluster that does not answer.
     """
     if settings.cluster is None:
-        return Supervised()
-    from marketlake.cli.clustered import Clustered
+        return HostTarget()
+    from marketlake.cli.kubernetes_target import KubernetesTarget
 
-    return Clustered.of(settings.cluster)
+    return KubernetesTarget.of(settings.cluster)
 
 
-def look_at(service: ServiceInfo, place: Place) -> ServiceStatus:
-    """Ask a service's health check, and whoever runs it."""
-    sight = place.look(service.control) if service.control is not None else Sight()
+def report_of(service: ServiceInfo, target: Target) -> ServiceReport:
+    """Return the report of a service, from its health check and from its target."""
+    status = target.status(service.control) if service.control is not None else ServiceStatus()
     healthy, state = _health(service)
-    if service.control is not None and (sight.trouble or not sight.running):
-        healthy, state = False, sight.trouble or "not running"
-    return ServiceStatus(
+    if service.control is not None and (status.trouble or not status.running):
+        healthy, state = False, status.trouble or "not running"
+    return ServiceReport(
         name=service.name,
         healthy=healthy,
         state=state,
         version=service.version,
         address=service.address,
         console=service.console,
-        processes=sight.running,
-        memory_bytes=sight.memory_bytes,
-        uptime_s=sight.uptime_s,
-        restarts=sight.restarts,
+        processes=status.running,
+        memory_bytes=status.memory_bytes,
+        uptime_s=status.uptime_s,
+        restarts=status.restarts,
     )
 
 
@@ -127,7 +127,7 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
-def _print(settings: Settings, place: Place, seen: list[ServiceStatus]) -> None:
+def _print(settings: Settings, target: Target, seen: list[ServiceReport]) -> None:
     rows = [
         (
             one.name if one.processes < 2 else f"{one.name} ({one.processes})",
@@ -145,4 +145,4 @@ def _print(settings: Settings, place: Place, seen: list[ServiceStatus]) -> None:
         f"environment {settings.environment}: {well} of {len(seen)} services are well, {size(total)} resident"
     )
     if well < len(seen):
-        say(place.hint)
+        say(target.hint)

@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 
-from marketlake import telemetry
-from marketlake.cli.outcome import ExitCode
+from marketlake.cli.exit_codes import ExitCode
+from marketlake.infrastructure import telemetry
 from marketlake.settings import Settings
 
 _DEFAULTS = {
@@ -25,14 +26,18 @@ def run(environment: str | None) -> ExitCode:
         os.environ.setdefault(name, value)
     settings = Settings.load(environment)
     telemetry.configure("collection-worker", settings)
-    from marketlake.collection.worker import run as work
-    from marketlake.processing.bronze import ingest
+    from marketlake.archive.collection.collector import Collector
+    from marketlake.pipeline.ingest.bronze import ingest
+    from marketlake.pipeline.ingest.zip_member import InflationLimits
     from marketlake.sync.copy import copy_file
+    from marketlake.workers.worker import run as work
 
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
-    unfinished = work(settings, copy=copy_file, ingest=ingest, stop=stop)
+    limits = InflationLimits.of(settings.collection)
+    handler = partial(Collector, copy=copy_file, ingest=partial(ingest, limits=limits))
+    unfinished = work(settings, handler, stop=stop)
     telemetry.flush()
     if unfinished:
         # Threads that are still at work would keep the process alive; their tasks are delivered again.

@@ -1,4 +1,4 @@
-"""Copies one archive file from the venue straight into the landing bucket.
+"""Copy one archive file from the venue straight into the landing bucket.
 
 The bytes stream through memory in pieces and touch no disk. Their sha256 is taken as they pass, and the
 upload is only completed once it equals the one of the venue's checksum file: what is visible in landing is
@@ -15,7 +15,8 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Bucket
 from opentelemetry import trace
 
-from marketlake.archive.model import ArchiveFile
+from marketlake.domain.archive import ArchiveFile
+from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
 from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.errors import (
     ChecksumMismatchError,
@@ -23,10 +24,17 @@ from marketlake.sync.errors import (
     SidecarMissingError,
     TruncatedError,
 )
-from marketlake.sync.passage import Passage, Progress
-from marketlake.sync.sidecar import parse_sidecar
-from marketlake.sync.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
-from marketlake.sync.transport import RetryPolicy, accept, connection_error, object_url, venue_client
+from marketlake.sync.sidecar import LONGEST, parse_sidecar
+from marketlake.sync.transport import (
+    BoundedBody,
+    Timeouts,
+    accept,
+    connection_error,
+    object_url,
+    stream_async,
+    venue_client,
+)
+from marketlake.sync.verification import Progress, VerifiedStream
 
 CHUNK = 256 * 1024
 """Bytes read from the venue at once."""
@@ -55,7 +63,7 @@ class CopiedObject:
 
 
 def landing_key(venue: str, key: str) -> str:
-    """Where a venue's object lies in the landing bucket.
+    """Return the key of a venue's object in the landing bucket.
 
     The venue's key below the venue's name. A leading slash, which would make an empty path segment that
     object stores refuse, is written ``%2F``.
@@ -69,17 +77,17 @@ async def copy_file(
     store: ObjectStore,
     *,
     progress: Progress | None = None,
-    retry: RetryPolicy | None = None,
+    timeouts: Timeouts | None = None,
     client: httpx.AsyncClient | None = None,
 ) -> CopiedObject:
-    """Copy a file into landing, or find it there.
+    """Copy a file into landing, unless landing has it, and return the object.
 
     Args:
         file: as discovered. Its checksum file is looked for under the listed key, else beside it.
         endpoint: where the venue is read.
         store: the platform's object store.
-        progress: see :data:`marketlake.sync.passage.Progress`.
-        retry: how patient to be; the policy's defaults if None.
+        progress: see :data:`marketlake.sync.verification.Progress`.
+        timeouts: how long the venue is waited for; the defaults if None.
         client: from :func:`marketlake.sync.transport.venue_client`, to share connections between copies.
 
     Raises:
@@ -94,7 +102,7 @@ async def copy_file(
     }
     with _tracer.start_as_current_span("copy", attributes=attributes) as span:
         copied = await copy_into(
-            landing_store(store), file, endpoint, progress=progress, retry=retry, client=client
+            landing_store(store), file, endpoint, progress=progress, timeouts=timeouts, client=client
         )
         span.set_attribute("marketlake.bytes", 0 if copied.already_there else copied.size)
         span.set_attribute("marketlake.already_there", copied.already_there)
@@ -107,20 +115,20 @@ async def copy_into(
     endpoint: VenueEndpoint,
     *,
     progress: Progress | None = None,
-    retry: RetryPolicy | None = None,
+    timeouts: Timeouts | None = None,
     client: httpx.AsyncClient | None = None,
 ) -> CopiedObject:
     """:func:`copy_file`, told where landing is."""
-    retry = retry or RetryPolicy()
+    timeouts = timeouts or Timeouts()
     async with contextlib.AsyncExitStack() as stack:
         if client is None:
-            client = await stack.enter_async_context(venue_client(retry))
+            client = await stack.enter_async_context(venue_client(timeouts))
         transfer = _Copy(
             file=file,
             endpoint=endpoint,
             landing=landing,
             client=client,
-            retry=retry,
+            timeouts=timeouts,
             progress=progress or _unwatched,
         )
         return await transfer.run()
@@ -136,7 +144,7 @@ class _Copy:
     endpoint: VenueEndpoint
     landing: Bucket
     client: httpx.AsyncClient
-    retry: RetryPolicy
+    timeouts: Timeouts
     progress: Progress
 
     @property
@@ -144,33 +152,32 @@ class _Copy:
         return landing_key(self.file.venue, self.file.key)
 
     async def run(self) -> CopiedObject:
-        sha256 = await self.retry.run_async(self._sidecar)
+        sha256 = await self._sidecar()
         if found := await self._find(sha256):
             return found
         try:
             return await self._transfer(sha256)
         except ChecksumMismatchError:
             # The venue replaces files in place: the checksum file may be older than the bytes, or newer.
-            return await self._transfer(await self.retry.run_async(self._sidecar))
-
-    async def _transfer(self, sha256: str) -> CopiedObject:
-        return await self.retry.run_async(lambda: self._attempt(sha256))
+            return await self._transfer(await self._sidecar())
 
     async def _sidecar(self) -> str:
         key = self.file.sidecar_key or f"{self.file.key}.CHECKSUM"
         url = object_url(self.endpoint, key)
         try:
-            response = await self.client.get(url)
+            async with stream_async(self.client, "GET", url) as response:
+                accept(response, url)
+                body = await BoundedBody(url, most=LONGEST, within_s=self.timeouts.body_s).read_async(
+                    response
+                )
         except httpx.TransportError as error:
-            raise connection_error(error, url, self.retry) from error
-        try:
-            accept(response, url)
+            raise connection_error(error, url, self.timeouts) from error
         except NotPublishedError as error:
             raise SidecarMissingError(
                 f"{self.file.key} has no checksum file ({url}: HTTP {response.status_code}), so its bytes "
                 "cannot be proven and it was not copied. The venue may add it later: collect again then."
             ) from error
-        return parse_sidecar(response.content, self.file.key)
+        return parse_sidecar(body, self.file.key)
 
     async def _find(self, sha256: str) -> CopiedObject | None:
         try:
@@ -190,11 +197,11 @@ class _Copy:
             already_there=True,
         )
 
-    async def _attempt(self, sha256: str) -> CopiedObject:
+    async def _transfer(self, sha256: str) -> CopiedObject:
         url = object_url(self.endpoint, self.file.key)
-        passed = Passage(file=self.file, sha256=sha256, progress=self.progress)
+        passed = VerifiedStream(file=self.file, sha256=sha256, progress=self.progress)
         try:
-            async with self.client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+            async with stream_async(self.client, "GET", url) as response:
                 accept(response, url)
                 return await self._upload(response, passed)
         except httpx.TransportError as error:
@@ -205,7 +212,7 @@ class _Copy:
                     f"come ({error}). It is tried again by itself; if it persists, the venue's object is "
                     "damaged: report it."
                 ) from error
-            raise connection_error(error, url, self.retry) from error
+            raise connection_error(error, url, self.timeouts) from error
         except BaseError as error:
             passed.take_back()
             raise storage_error(error, f"writing {self.key} to landing") from error
@@ -213,7 +220,7 @@ class _Copy:
             passed.take_back()
             raise
 
-    async def _upload(self, response: httpx.Response, passed: Passage) -> CopiedObject:
+    async def _upload(self, response: httpx.Response, passed: VerifiedStream) -> CopiedObject:
         length = response.headers.get("content-length")
         passed.announced = int(length) if length else self.file.size
         body = passed.proven(response.aiter_raw(CHUNK))

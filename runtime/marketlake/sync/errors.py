@@ -1,105 +1,99 @@
-"""What can go wrong between a venue's archive and the lake, one class per cause.
+"""What goes wrong between a venue's archive and the landing bucket, one class per cause."""
 
-Every message says what happened, with which value, and what to do next. `code` is stable: it is stored in
-the ledger, put on dead letters and counted in metrics. `retriable` says whether the same request may succeed
-later without anybody doing anything.
-"""
-
-from typing import ClassVar
+from marketlake.errors import MarketlakeError
 
 
-class SyncError(Exception):
+class SyncError(MarketlakeError):
     """A file, or a listing, could not be brought in."""
 
-    code: ClassVar[str] = "sync"
-    retriable: ClassVar[bool] = False
+    code = "sync"
 
 
 class VenueError(SyncError):
     """The venue did not serve what was asked for."""
 
-    code: ClassVar[str] = "venue"
+    code = "venue"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds that the venue asked to wait; None if it did not say."""
 
 
 class AccessDeniedError(VenueError):
     """HTTP 401 or 403."""
 
-    code: ClassVar[str] = "access-denied"
+    code = "access-denied"
 
 
 class NotPublishedError(VenueError):
     """HTTP 404 or 410: the venue has no such object."""
 
-    code: ClassVar[str] = "not-published"
+    code = "not-published"
 
 
 class RequestRefusedError(VenueError):
     """Any other HTTP 4xx: asking again the same way cannot help."""
 
-    code: ClassVar[str] = "request-refused"
+    code = "request-refused"
+
+
+class RedirectRefusedError(VenueError):
+    """A redirect leads to another server, or is one too many."""
+
+    code = "redirect-refused"
+
+
+class OversizedAnswerError(VenueError):
+    """A checksum file or a listing page is longer than any can be."""
+
+    code = "oversized-answer"
 
 
 class RateLimitedError(VenueError):
-    """HTTP 429, still after the waits that the venue asked for."""
+    """HTTP 429: too many requests."""
 
-    code: ClassVar[str] = "rate-limited"
-    retriable: ClassVar[bool] = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-        """Seconds that the venue asked to wait; None if it did not say."""
+    code = "rate-limited"
+    transient = True
 
 
 class VenueUnavailableError(VenueError):
-    """HTTP 5xx, still after several attempts."""
+    """HTTP 5xx: the venue failed."""
 
-    code: ClassVar[str] = "venue-unavailable"
-    retriable: ClassVar[bool] = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-        """Seconds that the venue asked to wait; None if it did not say."""
+    code = "venue-unavailable"
+    transient = True
 
 
 class VenueUnreachableError(VenueError):
     """No connection to the venue, or it broke off."""
 
-    code: ClassVar[str] = "venue-unreachable"
-    retriable: ClassVar[bool] = True
+    code = "venue-unreachable"
+    transient = True
 
 
 class StalledError(VenueError):
     """The venue sent nothing for longer than the read time-out."""
 
-    code: ClassVar[str] = "stalled"
-    retriable: ClassVar[bool] = True
-
-
-class ListingError(VenueError):
-    """A listing that is no complete ListObjects document, still after several attempts."""
-
-    code: ClassVar[str] = "listing-broken"
-    retriable: ClassVar[bool] = True
+    code = "stalled"
+    transient = True
 
 
 class SidecarMissingError(SyncError):
     """The venue publishes no checksum for the file."""
 
-    code: ClassVar[str] = "sidecar-missing"
+    code = "sidecar-missing"
 
 
 class SidecarInvalidError(SyncError):
     """The checksum file is not `<sha256>  <name>` of this file."""
 
-    code: ClassVar[str] = "sidecar-invalid"
+    code = "sidecar-invalid"
 
 
 class ChecksumMismatchError(SyncError):
     """The bytes are not those that the venue's checksum names."""
 
-    code: ClassVar[str] = "checksum-mismatch"
+    code = "checksum-mismatch"
 
     def __init__(self, message: str, *, expected: str, got: str) -> None:
         super().__init__(message)
@@ -110,68 +104,23 @@ class ChecksumMismatchError(SyncError):
 class TruncatedError(SyncError):
     """Fewer or more bytes came than the venue announced."""
 
-    code: ClassVar[str] = "truncated"
-    retriable: ClassVar[bool] = True
+    code = "truncated"
+    transient = True
 
 
 class EmptyFileError(SyncError):
     """The object, or the CSV inside it, holds no byte."""
 
-    code: ClassVar[str] = "empty-file"
+    code = "empty-file"
 
 
 class HtmlInsteadOfZipError(SyncError):
     """A web page came where a zip was asked for."""
 
-    code: ClassVar[str] = "html-instead-of-zip"
+    code = "html-instead-of-zip"
 
 
 class NotAZipError(SyncError):
     """The object is no zip archive that can be read."""
 
-    code: ClassVar[str] = "not-a-zip"
-
-
-class MultipleMembersError(SyncError):
-    """The zip does not hold exactly one member."""
-
-    code: ClassVar[str] = "multiple-members"
-
-
-class CorruptZipError(SyncError):
-    """The member does not inflate to what the zip's directory says."""
-
-    code: ClassVar[str] = "corrupt-zip"
-
-
-class SchemaChangedError(SyncError):
-    """No row of the file has the columns that its data type is declared with."""
-
-    code: ClassVar[str] = "schema-changed"
-
-
-class UnsupportedDatasetError(SyncError):
-    """Files of this kind are copied and catalogued, but no parsing is declared for them."""
-
-    code: ClassVar[str] = "unsupported-dataset"
-
-
-class StorageFullError(SyncError):
-    """The object store has no room left."""
-
-    code: ClassVar[str] = "storage-full"
-    retriable: ClassVar[bool] = True
-
-
-class StorageError(SyncError):
-    """The object store failed in some other way."""
-
-    code: ClassVar[str] = "storage"
-    retriable: ClassVar[bool] = True
-
-
-class CommitConflictError(SyncError):
-    """Other writers kept changing the same part of a table."""
-
-    code: ClassVar[str] = "commit-conflict"
-    retriable: ClassVar[bool] = True
+    code = "not-a-zip"

@@ -1,4 +1,4 @@
-"""Checksum files: what the venue says the bytes of an archive file are."""
+"""Parse checksum files: the sha256 that the venue publishes of an archive file."""
 
 import re
 
@@ -6,11 +6,11 @@ from marketlake.sync.errors import SidecarInvalidError
 
 _LINE = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *](?P<name>\S(?:.*\S)?)\s*")
 LONGEST = 4096
-"""Bytes; a checksum file has about a hundred."""
+"""Bytes that are read of a checksum file, which has about a hundred."""
 
 
 def parse_sidecar(body: bytes, key: str) -> str:
-    """The sha256, in lower case, that a checksum file names.
+    """Return the sha256, in lower case, that a checksum file names.
 
     Args:
         body: ``<sha256>  <name>``, with or without a final newline (as `sha256sum` writes it).
@@ -20,7 +20,7 @@ def parse_sidecar(body: bytes, key: str) -> str:
         SidecarInvalidError: it says something else, or speaks of another file.
     """
     name = key.rpartition("/")[2]
-    text = body[:LONGEST].decode("utf-8", "replace")
+    text = body.decode("utf-8", "replace")
     match = _LINE.fullmatch(text)
     if match is None:
         raise SidecarInvalidError(

@@ -1,14 +1,14 @@
-"""Requests to a venue: anonymous, path-style, patient with what passes, clear about what does not."""
+"""Requests to a venue: anonymous, path-style, clear about what fails.
 
-import asyncio
-import logging
-import random
+A venue is not trusted: redirects stay on its server, and what is read into memory is bounded while it comes.
+"""
+
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -17,107 +17,160 @@ from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
     AccessDeniedError,
     NotPublishedError,
+    OversizedAnswerError,
     RateLimitedError,
+    RedirectRefusedError,
     RequestRefusedError,
     StalledError,
-    SyncError,
     VenueError,
     VenueUnavailableError,
     VenueUnreachableError,
 )
-from marketlake.telemetry import metrics
 
 USER_AGENT = "marketlake/0.1"
 """Some venues ban requests without one."""
-
-log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-
-def note_retry(error: SyncError, pause: float) -> None:
-    """Count a repeated attempt, and say why and when it is made."""
-    metrics.retries().add(1, {"code": error.code})
-    log.warning("trying again in %.1f s: %s: %s", pause, error.code, error)
+HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+"""What a venue compresses could inflate to anything."""
+MOST_REDIRECTS = 3
+"""Redirects that are followed for one request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often, and after which pause, a request that may still succeed is made again."""
+class Timeouts:
+    """How long a venue is waited for."""
 
-    attempts: int = 5
-    """Including the first."""
-    first_delay: float = 0.5
-    """Seconds before the second attempt; doubled for each further one; up to a quarter more at random."""
-    longest_delay: float = 30.0
-    """Seconds; also the longest that a venue's Retry-After is honoured within one call."""
-    connect_timeout: float = 10.0
-    """Seconds."""
-    read_timeout: float = 30.0
+    connect_s: float = 10.0
+    read_s: float = 30.0
     """Seconds without a byte after which a connection counts as stalled."""
-    on_retry: Callable[[SyncError, float], None] = note_retry
-    """Told of each failed attempt that is followed by another, and of the pause in seconds."""
+    body_s: float = 60.0
+    """Seconds after which a checksum file or a listing page that still comes counts as stalled."""
 
-    def timeout(self) -> httpx.Timeout:
-        """The same limits in the HTTP client's words."""
-        return httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
-
-    def run(self, attempt: Callable[[], _T]) -> _T:
-        """Call until it succeeds, fails for good, or attempts are used up; the last error is raised then."""
-        for delay in self._delays():
-            try:
-                return attempt()
-            except SyncError as error:
-                pause = self._pause(error, delay)
-                if pause is None:
-                    raise
-                self.on_retry(error, pause)
-                time.sleep(pause)
-        return attempt()
-
-    async def run_async(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """:meth:`run` for coroutines."""
-        for delay in self._delays():
-            try:
-                return await attempt()
-            except SyncError as error:
-                pause = self._pause(error, delay)
-                if pause is None:
-                    raise
-                self.on_retry(error, pause)
-                await asyncio.sleep(pause)
-        return await attempt()
-
-    def _delays(self) -> Iterator[float]:
-        for number in range(self.attempts - 1):
-            yield min(self.first_delay * 2**number, self.longest_delay)
-
-    def _pause(self, error: SyncError, delay: float) -> float | None:
-        if not error.retriable:
-            return None
-        asked = getattr(error, "retry_after", None)
-        if asked is None:
-            return delay * (1 + random.random() / 4)  # noqa: S311 - jitter, not a secret
-        return asked if asked <= self.longest_delay else None
+    def to_httpx(self) -> httpx.Timeout:
+        """Return the same limits in the HTTP client's words."""
+        return httpx.Timeout(self.read_s, connect=self.connect_s, pool=None)
 
 
-def venue_client(retry: RetryPolicy) -> httpx.AsyncClient:
-    """Connections to venues, to be shared by the copies of one event loop; use it as a context manager."""
-    return httpx.AsyncClient(
-        headers={"User-Agent": USER_AGENT}, timeout=retry.timeout(), follow_redirects=True
-    )
+def venue_client(timeouts: Timeouts) -> httpx.AsyncClient:
+    """Return a client for venues, shared by the copies of one event loop; use it as a context manager."""
+    return httpx.AsyncClient(headers=HEADERS, timeout=timeouts.to_httpx())
 
 
 def object_url(endpoint: VenueEndpoint, key: str) -> str:
-    """Path-style URL of an object; each byte that is no plain letter is percent-encoded, slashes are kept."""
+    """Return the path-style URL of an object; bytes other than plain letters and slashes are percent-encoded."""
     return f"{endpoint.endpoint.rstrip('/')}/{endpoint.bucket}/{quote(key, safe='/')}"
 
 
-def connection_error(error: httpx.TransportError, what: str, policy: RetryPolicy) -> VenueError:
-    """What a failed connection means for `what` (a URL)."""
+@contextlib.contextmanager
+def stream(client: httpx.Client, method: str, url: str) -> Iterator[httpx.Response]:
+    """Yield the response to a request, behind redirects within the venue's server; its body is still to be read.
+
+    Raises:
+        RedirectRefusedError: a redirect leads to another server, or there are too many.
+    """
+    request = client.build_request(method, url)
+    for _ in range(MOST_REDIRECTS + 1):
+        with contextlib.closing(client.send(request, stream=True)) as response:
+            following = _redirected(response)
+            if following is None:
+                yield response
+                return
+        request = following
+    raise _too_many_redirects(url, request)
+
+
+@contextlib.asynccontextmanager
+async def stream_async(client: httpx.AsyncClient, method: str, url: str) -> AsyncIterator[httpx.Response]:
+    """:func:`stream` for coroutines."""
+    request = client.build_request(method, url)
+    for _ in range(MOST_REDIRECTS + 1):
+        async with contextlib.aclosing(await client.send(request, stream=True)) as response:
+            following = _redirected(response)
+            if following is None:
+                yield response
+                return
+        request = following
+    raise _too_many_redirects(url, request)
+
+
+def _redirected(response: httpx.Response) -> httpx.Request | None:
+    """The request that a response redirects to, if it does."""
+    following = response.next_request
+    if following is None or _same_server(response.url, following.url):
+        return following
+    raise RedirectRefusedError(
+        f"{response.url}: the venue redirects to {following.url}, which is another server. It was not "
+        "followed: if the archive has moved, name its new endpoint in the venue's settings; else something "
+        "between here and the venue changes its answers."
+    )
+
+
+def _same_server(one: httpx.URL, other: httpx.URL) -> bool:
+    """Scheme, host and port are the same, or differ by the change to https on the usual ports."""
+    upgraded = (one.scheme, other.scheme) == ("http", "https") and one.port is other.port is None
+    return one.host == other.host and (upgraded or (one.scheme, one.port) == (other.scheme, other.port))
+
+
+def _too_many_redirects(url: str, last: httpx.Request) -> RedirectRefusedError:
+    return RedirectRefusedError(
+        f"{url}: the venue redirects more than {MOST_REDIRECTS} times, at last to {last.url}. Check the venue's "
+        "endpoint in the settings."
+    )
+
+
+class BoundedBody:
+    """Holds a short body in memory while it comes, bounded in bytes and in time.
+
+    Args:
+        what: whose body it is (a URL).
+        most: bytes that it may have.
+        within_s: seconds that it may take.
+    """
+
+    def __init__(self, what: str, *, most: int, within_s: float) -> None:
+        self._what = what
+        self._most = most
+        self._within = within_s
+        self._until = time.monotonic() + within_s
+        self._held = bytearray()
+
+    def read(self, response: httpx.Response) -> bytes:
+        """Return all of the response's body.
+
+        Raises:
+            OversizedAnswerError: it is longer; the rest was not read.
+            StalledError: it takes longer.
+            httpx.TransportError: the connection failed.
+        """
+        for chunk in response.iter_raw():
+            self._take(chunk)
+        return bytes(self._held)
+
+    async def read_async(self, response: httpx.Response) -> bytes:
+        """:meth:`read` for coroutines."""
+        async for chunk in response.aiter_raw():
+            self._take(chunk)
+        return bytes(self._held)
+
+    def _take(self, chunk: bytes) -> None:
+        self._held += chunk
+        if len(self._held) > self._most:
+            raise OversizedAnswerError(
+                f"{self._what}: the answer is longer than {self._most} bytes, and none of this kind is. It begins "
+                f"with {bytes(self._held[:60])!r}; the rest was not read. Check the venue's endpoint in the "
+                "settings; if it persists, report it to the venue."
+            )
+        if time.monotonic() > self._until:
+            raise StalledError(
+                f"{self._what}: after {self._within:g} s only {len(self._held)} bytes had come, and not the "
+                "last. It is tried again by itself; if it persists, look at the network or the venue's status page."
+            )
+
+
+def connection_error(error: httpx.TransportError, what: str, timeouts: Timeouts) -> VenueError:
+    """Return the error of a failed connection to `what` (a URL)."""
     if isinstance(error, httpx.ReadTimeout):
         return StalledError(
-            f"{what}: nothing came for {policy.read_timeout:g} s, the connection is stalled. "
+            f"{what}: nothing came for {timeouts.read_s:g} s, the connection is stalled. "
             "It is tried again by itself; if it persists, look at the network or the venue's status page."
         )
     reason = str(error) or type(error).__name__
@@ -128,7 +181,7 @@ def connection_error(error: httpx.TransportError, what: str, policy: RetryPolicy
 
 
 def accept(response: httpx.Response, what: str) -> None:
-    """Let the statuses 200 and 206 pass; raise the error that any other means for `what` (a URL)."""
+    """Raise the error that a status other than 200 and 206 means for `what` (a URL)."""
     status = response.status_code
     if status in (200, 206):
         return

@@ -1,4 +1,4 @@
-"""The flow `collect`: discover, plan, hand out, wait, refine.
+"""The flow `collect`: discover, plan, dispatch, wait, refine.
 
 Prefect shows each step; what counts is kept in PostgreSQL.
 """
@@ -19,36 +19,32 @@ from prefect.client.schemas.objects import State
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Cancelled, Completed, Failed
 
-from marketlake import telemetry
-from marketlake.archive.catalogue import Catalogue
-from marketlake.archive.discovery import discover
-from marketlake.archive.model import ArchiveFile, Selection
-from marketlake.archive.venue import SelectionError, Venue, load_venue
-from marketlake.collection import batches
-from marketlake.collection.batches import BatchState, Failure, Progress
-from marketlake.collection.orchestrator import BatchCancelledError, CollectionStoppedError, Orchestrator
-from marketlake.collection.tasks import selection_from_json
-from marketlake.database import DatabaseUnavailableError, Postgres, migrate
-from marketlake.events.connection import EventBusRefusedError
-from marketlake.events.outbox import Relay
-from marketlake.events.producer import Producer
-from marketlake.processing.silver import refine_series
+from marketlake.archive.collection import batches
+from marketlake.archive.collection import silver_refresh as refinement
+from marketlake.archive.collection.batches import BatchState, Failure, Progress
+from marketlake.archive.collection.orchestrator import (
+    BatchCancelledError,
+    CollectionStoppedError,
+    Orchestrator,
+)
+from marketlake.archive.collection.plan import selected_datasets
+from marketlake.archive.collection.tasks import selection_from_json
+from marketlake.archive.discovery.catalogue import Catalogue
+from marketlake.archive.discovery.discover import discover
+from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.domain.venue import Venue, load_venue
+from marketlake.errors import MarketlakeError
+from marketlake.infrastructure import telemetry
+from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.producer import Producer
+from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
+from marketlake.infrastructure.storage.stores import Lake
+from marketlake.infrastructure.telemetry.redaction import Redaction, RedactionFilter, secrets_of
+from marketlake.pipeline.batch.silver import refine_series
 from marketlake.settings import Settings, VenueEndpoint
-from marketlake.sync.errors import SyncError
-from marketlake.sync.stores import Lake
-from marketlake.telemetry.redaction import Redaction, RedactionFilter, secrets_of
-from marketlake.workflows import refinement, scope
 from marketlake.workflows.summary import markdown
 
 log = logging.getLogger(__name__)
-
-_EXPECTED = (
-    SelectionError,
-    SyncError,
-    CollectionStoppedError,
-    DatabaseUnavailableError,
-    EventBusRefusedError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +71,10 @@ def collect(
     traceparent: str | None = None,
     venue_endpoint: dict[str, str] | None = None,
 ) -> State[Any]:
-    """Bring the selected files in.
+    """Collect the selected files.
 
     Args:
-        selection: fields of a :class:`~marketlake.archive.model.Selection` as JSON values; `venue` at least.
+        selection: fields of a :class:`~marketlake.domain.archive.Selection` as JSON values; `venue` at least.
         batch_id: UUID under which PostgreSQL keeps the state; a new one if None, e.g. when started in the UI.
         traceparent: W3C trace context to continue.
         venue_endpoint: `endpoint` and `bucket` to read instead of the environment's.
@@ -125,11 +121,11 @@ def _collect(
                 endpoint=endpoint,
             )
             run = Run(settings, postgres, orchestrator, batch_id, venue, endpoint)
-            return _steps(run, scope.datasets(venue, selection))
+            return _steps(run, selected_datasets(venue, selection))
         except BatchCancelledError as error:
             return Cancelled(message=str(error))
-        except _EXPECTED as error:
-            _note_failure(postgres, batch_id, getattr(error, "code", type(error).__name__), str(error))
+        except MarketlakeError as error:
+            _note_failure(postgres, batch_id, error.code, str(error))
             return Failed(message=str(error))
         except Exception as error:
             _note_failure(postgres, batch_id, "unexpected", f"{type(error).__name__}: {error}")
@@ -165,7 +161,7 @@ def _step_name(verb: str) -> Any:
 
 @task(task_run_name=_step_name("discover"), cache_policy=NO_CACHE, persist_result=False)
 def discover_and_plan(run: Run, part: Selection) -> int:
-    """List a dataset's files, catalogue them, and hand out those that are not in."""
+    """List a dataset's files, catalogue them, and dispatch those that are missing or changed."""
     catalogue = Catalogue(Lake.of(run.settings.object_store))
 
     def record(files: list[ArchiveFile]) -> None:
@@ -178,7 +174,7 @@ def discover_and_plan(run: Run, part: Selection) -> int:
 
 @task(task_run_name="wait for the workers", cache_policy=NO_CACHE, persist_result=False)
 def wait_for_workers(run: Run) -> None:
-    """Wait until every file is in or given up."""
+    """Wait until every file is collected or has failed."""
     ended = run.orchestrator.wait()
     log.info(
         "%d copied, %d verified, %d failed; %d rows", ended.copied, ended.verified, ended.failed, ended.rows
@@ -187,7 +183,7 @@ def wait_for_workers(run: Run) -> None:
 
 @task(task_run_name=_step_name("refine"), cache_policy=NO_CACHE, persist_result=False)
 def refine_silver(run: Run, part: Selection) -> int:
-    """Rewrite the silver days in which something came in."""
+    """Refine the periods that have newly collected files."""
     refine = partial(refine_series, Lake.of(run.settings.object_store))
     rows = refinement.refine_pending(run.postgres, part, refine, wait=threading.Event().wait)
     with run.postgres.transaction() as connection:
@@ -197,7 +193,7 @@ def refine_silver(run: Run, part: Selection) -> int:
 
 @task(task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
 def report(run: Run) -> tuple[Progress, list[Failure]]:
-    """Show what came out on the run's page."""
+    """Show the result on the run's page."""
     with run.postgres.transaction() as connection:
         progress = batches.progress(connection, run.batch_id)
         failures = batches.failures(connection, run.batch_id)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.report import Preview, report
-from stacks.workspace import PROJECT_FOLDER
+from stacks.engine.workspace import PROJECT_FOLDER
+from stacks.preview.report import Preview, report
 
 GITHUB = PROJECT_FOLDER / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yaml"))

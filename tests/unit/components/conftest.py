@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from marketlake.settings import HealthKind
 
+from components.supervision import reservations
 from components.supervision.layout import StackFolder
 from components.supervision.program import HostProgram
 from components.supervision.sockets import any_free
@@ -24,6 +25,14 @@ import os, sys
 print("cannot work with", os.environ["PASSWORD"], flush=True)
 sys.exit(3)
 """
+
+
+@pytest.fixture(autouse=True)
+def register(tmp_path: Path) -> Iterator[Path]:
+    """Where the stacks of this test have their reservations registered."""
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which would then be undone last
+        patch.setattr(reservations, "register_folder", lambda: tmp_path / "register")
+        yield tmp_path / "register"
 
 
 @pytest.fixture

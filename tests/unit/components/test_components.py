@@ -19,7 +19,7 @@ from components import (
     worker_pool,
     workflow_engine,
 )
-from components.supervision import placing
+from components.supervision import resolution
 from components.target import TargetArgs, TargetKind
 from components.targets import target_of
 from components.targets.host import HostTarget
@@ -72,7 +72,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
             name=name, version="7", root=Path("/tools"), executables=executables, receipt=receipt
         )
 
-    monkeypatch.setattr(placing, "locate", locate)
+    monkeypatch.setattr(resolution, "locate", locate)
     asyncio.set_event_loop(asyncio.new_event_loop())
     recorder = Engine()
     mocks.set_mocks(recorder, project="marketlake", stack="test")

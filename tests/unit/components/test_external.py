@@ -4,6 +4,8 @@ from typing import Any
 
 import pulumi
 import pytest
+from marketlake.settings import Database, SslMode
+from pydantic import SecretStr
 
 from components import data_lake, database, event_bus, object_store, workflow_engine
 from tests.unit.components.test_components import TARGET, Engine, declare, engine, lake, opened, seen
@@ -54,6 +56,8 @@ def test_databases_are_made_in_the_external_server_and_stay_there(
     declare(program)
     inputs = engine.declared["base-one"].inputs
     assert (inputs["host"], inputs["port"], inputs["superuser"]) == ("db.example.com", 5432, "admin")
+    assert inputs["sslmode"] == "verify-full", "unless another is asked for"
+    assert "root_certificate" not in inputs
     assert opened(inputs["superuser_password"]) == "s"
     assert options["base-one"].retain_on_delete
     assert options["base-one"].deleted_with is None
@@ -144,6 +148,50 @@ def test_a_lake_in_external_servers_makes_no_user_and_leaves_its_buckets_and_top
     assert "replication_factor" not in engine.declared["lake-tasks"].inputs, "the cluster's default"
 
 
-def test_a_workflow_engine_may_leave_the_platform_only_for_its_database() -> None:
-    assert not workflow_engine.workflow_engine_service().calls_world
-    assert workflow_engine.workflow_engine_service(calls_world=True).calls_world
+@pytest.mark.parametrize(
+    ("sslmode", "root", "told"),
+    [
+        ("prefer", None, {}),
+        ("require", None, {}),
+        ("verify-full", None, {"ENABLED": "true", "CHECK_HOSTNAME": "true"}),
+        (
+            "verify-full",
+            "PEM",
+            {"ENABLED": "true", "CHECK_HOSTNAME": "true", "CA_FILE": "{file:database-root.crt}"},
+        ),
+        (
+            "verify-ca",
+            "PEM",
+            {"ENABLED": "true", "CHECK_HOSTNAME": "false", "CA_FILE": "{file:database-root.crt}"},
+        ),
+    ],
+)
+def test_the_workflow_engine_verifies_what_the_ledger_verifies(
+    sslmode: str, root: str | None, told: dict[str, str]
+) -> None:
+    mode = SslMode(sslmode)
+    service = workflow_engine.workflow_engine_service(sslmode=mode, root_certificate=root)
+    prefix = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
+    found = {
+        name.removeprefix(prefix): value for name, value in service.environment.items() if prefix in name
+    }
+    assert found == told
+    assert {name: file.text for name, file in service.files.items()} == (
+        {"database-root.crt": root} if root else {}
+    )
+    base = Database(host="h", port=1, name="n", user="u", password=SecretStr("p"), sslmode=mode)
+    query = "?ssl=require" if sslmode == "require" else ""
+    assert workflow_engine.database_url(base) == f"postgresql+asyncpg://u:p@h:1/n{query}"
+
+
+def test_what_is_verified_of_an_external_event_bus_is_handed_on(engine: Engine) -> None:
+    outcome: list[Any] = []
+
+    def program() -> None:
+        bus = event_bus.EventBus(
+            "bus", {"target": TARGET, "external": {"bootstrap_servers": "a:1", "root_certificate": "PEM"}}
+        )
+        bus.root_certificate.apply(outcome.append)
+
+    declare(program)
+    assert outcome == ["PEM"]

@@ -158,7 +158,7 @@ def test_uninstalling_leaves_data_only_if_it_is_to_be_kept(program: Make, folder
     install(web)
     for log in ("web.log", "web.log.1", "web-0.log", "website.log", "web-site.log"):
         (folder / "logs" / log).touch()
-    uninstall(web, keep_data=kept)
+    uninstall(web.stack, web.name, tool_copies=web.tool_copies, keep_data=kept)
     assert (folder / "data" / "web").exists() is kept
     assert not (folder / "services" / "web").exists()
     assert not (folder / "tools" / "t-1").exists()

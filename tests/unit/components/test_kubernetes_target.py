@@ -1,15 +1,16 @@
 """What the kubernetes target asks of a cluster."""
 
 import asyncio
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from pulumi.runtime import mocks
 
 from components import database, event_bus, object_store, observability, worker_pool, workflow_engine
-from components.cluster_space import ClusterSpace
-from components.kubernetes import placing
-from components.target import TargetArgs, TargetKind
+from components.kubernetes import images
+from components.namespace import Namespace
+from components.target import ExternalServerArgs, TargetArgs, TargetKind
 from components.targets import target_of
 from tests.unit.components.test_components import Engine, declare, opened, seen
 from toolchain.images import Image
@@ -49,7 +50,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
             roots={"kafka": "/opt/kafka"},
         )
 
-    monkeypatch.setattr(placing, "locate", locate)
+    monkeypatch.setattr(images, "locate", locate)
     asyncio.set_event_loop(asyncio.new_event_loop())
     recorder = Cluster()
     mocks.set_mocks(recorder, project="marketlake", stack="test")
@@ -191,6 +192,116 @@ def test_operators_are_let_in_beside_the_callers(cluster: Cluster) -> None:
     ]
 
 
+def egress(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    """The ways out of a service, but for those to names and to other services."""
+    (spec,) = [
+        inputs["spec"] for inputs in cluster.of_kind("NetworkPolicy") if inputs["metadata"]["name"] == name
+    ]
+    ways: list[dict[str, Any]] = spec["egress"]
+    return [
+        way
+        for way in ways
+        if not any({"podSelector", "namespaceSelector"} & set(to) for to in way.get("to", ()))
+    ]
+
+
+def workers(*servers: ExternalServerArgs, **networks: Any) -> None:
+    """Both kinds of workers, which read what a venue publishes."""
+    target: TargetArgs = {**TARGET, "kubernetes": {**TARGET["kubernetes"], **networks}}  # type: ignore[typeddict-item]
+    worker_pool.CollectionWorkers(
+        "workers",
+        {"target": target, "environment": "e", "settings": "s", "external_servers": list(servers)},
+    )
+    worker_pool.WorkflowWorker(
+        "runs",
+        {
+            "target": target,
+            "environment": "e",
+            "settings": "s",
+            "work_pool": "p",
+            "worker_type": worker_pool.KUBERNETES,
+            "api_url": "u",
+            "auth_string": "a",
+            "external_servers": list(servers),
+        },
+    )
+
+
+def test_who_reads_a_venue_reaches_nothing_but_services_where_no_server_is_external(cluster: Cluster) -> None:
+    declare(workers)
+    assert egress(cluster, "collection-worker") == []
+    assert egress(cluster, "workflow-run") == []
+
+
+def test_servers_with_names_are_reached_by_their_ports_in_the_world_without_the_clusters_own_networks(
+    cluster: Cluster,
+) -> None:
+    declare(
+        lambda: workers(
+            {"port": 443},
+            {"host": "db.example.com", "port": 5432},
+            {"host": "s3.example.com", "port": 443},
+            closed_networks=["198.51.0.0/16"],
+            external_networks=["10.20.5.0/28"],
+        )
+    )
+    for service in ("collection-worker", "workflow-run"):
+        (way,) = egress(cluster, service)
+        assert way["ports"] == [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 5432}]
+        world, declared = (to["ipBlock"] for to in way["to"])
+        assert declared == {"cidr": "10.20.5.0/28"}
+        assert world["cidr"] == "0.0.0.0/0"
+        closed = [ip_network(network) for network in world["except"]]
+        for inside in (
+            "10.96.0.1", "10.244.0.9", "172.17.0.1", "192.168.1.1", "100.64.0.1",  # services, pods, nodes
+            "169.254.169.254", "192.0.2.10", "198.51.100.7", "198.51.7.7", "127.0.0.1", "224.0.0.1",
+        ):  # fmt: skip
+            assert any(ip_address(inside) in network for network in closed), inside
+        for outside in ("1.1.1.1", "52.219.0.1", "172.32.0.1", "192.169.0.1", "100.128.0.1"):
+            assert not any(ip_address(outside) in network for network in closed), outside
+
+
+def test_a_server_with_an_address_is_reached_there_alone(cluster: Cluster) -> None:
+    declare(lambda: workers({"host": "10.1.2.3", "port": 5432}, {"host": "2001:db8::7", "port": 9092}))
+    assert egress(cluster, "collection-worker") == [
+        {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"protocol": "TCP", "port": 5432}]},
+        {"to": [{"ipBlock": {"cidr": "2001:db8::7/128"}}], "ports": [{"protocol": "TCP", "port": 9092}]},
+    ]
+
+
+def test_the_workflow_engine_leaves_the_platform_for_its_external_database_alone(cluster: Cluster) -> None:
+    database: workflow_engine.StateDatabaseArgs = {
+        "host": "10.1.2.3", "port": 5432, "name": "n", "user": "u", "password": "p",
+    }  # fmt: skip
+    declare(lambda: workflow_engine.WorkflowEngine("own", {"target": TARGET, "database": database}))
+    assert egress(cluster, "workflow-engine") == []
+    cluster.declared.clear()
+    elsewhere: workflow_engine.StateDatabaseArgs = {
+        **database,
+        "external": {"host": "10.1.2.3", "port": 5432},
+    }
+    declare(lambda: workflow_engine.WorkflowEngine("other", {"target": TARGET, "database": elsewhere}))
+    (way,) = egress(cluster, "workflow-engine")
+    assert way["to"] == [{"ipBlock": {"cidr": "10.1.2.3/32"}}]
+
+
+def test_only_who_asks_the_clusters_api_has_a_way_to_it_and_says_so(cluster: Cluster) -> None:
+    declare(everything)
+    asking = {
+        inputs["metadata"]["name"]
+        for inputs in cluster.of_kind("NetworkPolicy")
+        if any("to" not in way for way in inputs["spec"]["egress"])
+    }
+    declared = {
+        inputs["metadata"]["name"]
+        for inputs in cluster.of_kind("NetworkPolicy")
+        if "marketlake/open-egress" in inputs["metadata"]["annotations"]
+    }
+    assert asking == declared
+    assert asking <= {"telemetry-collector", "workflow-worker"}
+    assert "telemetry-collector" in asking
+
+
 def test_the_controller_of_the_event_bus_is_reached_by_itself_alone(cluster: Cluster) -> None:
     declare(lambda: event_bus.EventBus("bus", {"target": TARGET}))
     (service,) = cluster.of_kind("Service")
@@ -309,7 +420,7 @@ def test_the_space_is_closed_and_orders_its_pods(cluster: Cluster) -> None:
     namespaces: list[Any] = []
 
     def program() -> None:
-        space = ClusterSpace("space", {"namespace": "lake", "stack": "test", "kubeconfig": "/k"})
+        space = Namespace("space", {"namespace": "lake", "stack": "test", "kubeconfig": "/k"})
         namespaces.append(seen(space.namespace))
 
     declare(program)

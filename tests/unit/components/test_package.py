@@ -19,7 +19,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 import components
 from components.component import Component
 from components.package import COMPONENTS, NAME, Package
-from stacks.workspace import PROJECT_FOLDER
+from stacks.engine.workspace import PROJECT_FOLDER
 from tests.unit.components.test_components import Engine, declare, engine, opened, seen
 
 __all__ = ["engine"]
@@ -92,8 +92,8 @@ def test_what_a_component_cannot_do_without_is_required(schema: dict[str, Any]) 
         for token, resource in schema["resources"].items()
     }
     assert required == {
-        "HostSpace": {"folder"},
-        "ClusterSpace": {"namespace", "stack", "kubeconfig"},
+        "Host": {"folder"},
+        "Namespace": {"namespace", "stack", "kubeconfig"},
         "Observability": {"target"},
         "Database": {"target", "databases"},
         "ObjectStore": {"target"},
@@ -112,7 +112,7 @@ def test_what_a_component_cannot_do_without_is_required(schema: dict[str, Any]) 
     }
     kinds = schema["types"]["marketlake:index:TargetKind"]["enum"]
     assert [kind["value"] for kind in kinds] == ["host", "kubernetes"]
-    assert schema["types"]["marketlake:index:HostArgs"]["required"] == ["folder", "supervisor"]
+    assert schema["types"]["marketlake:index:HostTargetArgs"]["required"] == ["folder", "supervisor"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_outputs_and_secrets_within_arguments_arrive_as_such(engine: Engine, pac
 
 
 def test_a_place_on_this_machine_says_what_a_target_needs(engine: Engine, package: Package) -> None:
-    outputs = construct(package, "HostSpace", "machine", lambda: {"folder": "/stack", "keepData": True})
+    outputs = construct(package, "Host", "machine", lambda: {"folder": "/stack", "keepData": True})
     assert set(outputs) == {"folder", "supervisor"}
     assert outputs["folder"] == ["/stack"]
     supervisor = engine.declared["machine-supervisor"].inputs

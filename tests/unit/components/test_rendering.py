@@ -7,7 +7,7 @@ import pytest
 from marketlake.settings import HealthKind
 
 from components.rendering import (
-    Placement,
+    PlaceholderValues,
     UnresolvedError,
     console_address,
     fill,
@@ -56,7 +56,7 @@ SERVICE = Service(
     console=("console", "/ui"),
 )
 ADDRESSES = {"api": "10.0.0.1:1", "console": "10.0.0.1:2"}
-PLACEMENT = Placement(
+PLACEMENT = PlaceholderValues(
     bind="10.0.0.1",
     ports={"api": 1, "console": 2},
     addresses=ADDRESSES,

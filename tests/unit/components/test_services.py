@@ -12,9 +12,9 @@ from marketlake.settings import Database
 from components import database, event_bus, object_store, worker_pool, workflow_engine
 from components.observability import collector, stores
 from components.service import Service
-from components.supervision import placing
-from components.supervision.placing import place
+from components.supervision import resolution
 from components.supervision.program import HostProgram
+from components.supervision.resolution import resolve
 
 SERVICES = (
     database.database_service(),
@@ -39,11 +39,11 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> None:
             name=name, version="7", root=Path("/tools"), executables=executables, receipt=receipt
         )
 
-    monkeypatch.setattr(placing, "locate", locate)
+    monkeypatch.setattr(resolution, "locate", locate)
 
 
 def placed(service: Service) -> HostProgram:
-    return place(
+    return resolve(
         service,
         Path("/stack"),
         ports={name: port.preferred for name, port in service.ports.items()},

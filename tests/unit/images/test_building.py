@@ -39,8 +39,9 @@ purpose = "is packed"
 executables = ["{name}"]
 disk_mb = 1
 no_vendor = "a test's"
-[{name}.no-registry]
-reason = "a test's"
+[{name}.go-build]
+recipe = "pause"
+packages = {{ {name} = "." }}
 """
     for name in sorted(TOOLS)
 )

@@ -22,7 +22,7 @@ PROGRAMS = (
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
-    "kube-router",
+    "kube-network-policies",
     "kubectl",
 )
 

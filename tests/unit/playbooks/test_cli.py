@@ -197,7 +197,7 @@ def test_programs_and_images_are_those_of_the_toolchain(monkeypatch) -> None:
 
     monkeypatch.setattr(supplies, "locate_tool", Tool)
     monkeypatch.setattr(supplies, "locate_image", Image)
-    assert supplies.node_programs()["kube-router-program"] == "/cache/kube-router"
+    assert supplies.node_programs()["kube-network-policies-program"] == "/cache/kube-network-policies"
     images = supplies.node_images()
     assert set(images) == set(IMAGES)
     assert images["coredns"] == NodeImage("registry.test/coredns", "/opt/coredns")

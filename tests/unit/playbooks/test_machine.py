@@ -1,5 +1,7 @@
 """Whether a machine can be made a node, and why not."""
 
+import gzip
+import os
 import socket
 import subprocess
 import sys
@@ -77,6 +79,36 @@ def test_a_system_that_does_not_describe_itself_is_refused(tmp_path: Path) -> No
     assert os_release(tmp_path) == {}
     with pytest.raises(MachineError, match="an unknown system"):
         refuse_unfit(tmp_path, user=0)
+
+
+@pytest.mark.parametrize("how", ["proc", "boot"])
+def test_a_kernel_that_cannot_enforce_network_policies_is_refused(tmp_path: Path, how: str) -> None:
+    root = machine(tmp_path)
+    options = "# CONFIG_NETFILTER_XT_TARGET_NFQUEUE is not set\nCONFIG_NETFILTER_NETLINK_QUEUE=y\n"
+    configure(root, how, options)
+    with pytest.raises(
+        MachineError, match=r"built without CONFIG_NETFILTER_XT_TARGET_NFQUEUE, so NetworkPolicies would not"
+    ):
+        refuse_unfit(root, user=0)
+
+
+@pytest.mark.parametrize("value", ["y", "m"])
+def test_a_kernel_that_can_or_does_not_tell_is_taken(tmp_path: Path, value: str) -> None:
+    root = machine(tmp_path)
+    refuse_unfit(root, user=0)
+    configure(
+        root, "proc", f"CONFIG_NETFILTER_XT_TARGET_NFQUEUE={value}\nCONFIG_NETFILTER_NETLINK_QUEUE={value}\n"
+    )
+    refuse_unfit(root, user=0)
+
+
+def configure(root: Path, how: str, options: str) -> None:
+    """Write a kernel's configuration where the running one or Debian has it."""
+    if how == "proc":
+        (root / "proc/config.gz").write_bytes(gzip.compress(options.encode()))
+    else:
+        (root / "boot").mkdir()
+        (root / f"boot/config-{os.uname().release}").write_text(options)
 
 
 def test_all_but_root_are_told_how_to_become_root(tmp_path: Path) -> None:

@@ -221,17 +221,23 @@ def test_every_daemon_listens_on_the_node_only(rendering) -> None:
     for name in ("listen-client-urls", "listen-peer-urls"):
         assert etcd[name].startswith("https://127.0.0.1:")
     assert {etcd["client-cert-auth"], etcd["peer-client-cert-auth"]} == {"true"}
-    router = rendering.arguments("kube-router")
-    assert (router["health-addr"], router["metrics-port"]) == ("127.0.0.1", "0")
+    assert rendering.arguments("kube-network-policies")["health-address"].startswith("127.0.0.1:")
     proxy = yaml.safe_load(rendering.text("daemons", "kube-proxy.yaml"))
     for name in ("healthzBindAddress", "metricsBindAddress"):
         assert proxy[name].startswith("127.0.0.1:")
 
 
-def test_the_network_policies_are_enforced_and_nothing_else_is_done_by_the_router(rendering) -> None:
-    router = rendering.arguments("kube-router")
-    done = {name for name, value in router.items() if name.startswith("run-") and value == "true"}
-    assert done == {"run-firewall"}
+def test_network_policies_are_enforced_on_all_pods_before_the_kubelet_starts_any(rendering, node) -> None:
+    enforcing = rendering.arguments("kube-network-policies")
+    assert (enforcing["node"], enforcing["pods"]) == (node.name, "10.244.0.0/16")
+    priorities = {each["name"]: each["priority"] for each in rendering.variable("daemons")}
+    assert priorities["kube-network-policies"] < priorities["kubelet"]
+
+
+def test_the_node_is_not_ready_while_network_policies_are_not_enforced(rendering) -> None:
+    (enforcing,) = (each for each in rendering.variable("daemons") if each["name"] == "kube-network-policies")
+    address = rendering.arguments("kube-network-policies")["health-address"]
+    assert enforcing["ready"] == {"url": f"http://{address}/healthz"}
 
 
 def test_each_program_of_the_toolchain_runs_as_a_daemon(rendering) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from playbooks.library import settled
-from playbooks.library.settled import UnsettledError, complaints, lacking, settle
+from playbooks.library.settled import UnsettledError, complaints, settle, unmet
 
 KUBECTL = """
 file = Path({answers!r})
@@ -84,12 +84,12 @@ def test_a_cluster_that_does_not_answer_lacks_everything(commands) -> None:
 
 @pytest.mark.parametrize("state", [{"observed": 1}, {"updated": 0}])
 def test_a_deployment_that_still_rolls_out_is_not_ready(state) -> None:
-    assert lacking([deployment(**state)], "deployment", "Available", ["coredns"])
-    assert not lacking([deployment()], "deployment", "Available", ["coredns"])
+    assert unmet([deployment(**state)], "deployment", "Available", ["coredns"])
+    assert not unmet([deployment()], "deployment", "Available", ["coredns"])
 
 
 def test_what_has_said_nothing_yet_is_not_ready() -> None:
-    assert lacking([{"metadata": {"name": "vm"}}], "node", "Ready", ["vm"]) == ["node vm: says nothing yet"]
+    assert unmet([{"metadata": {"name": "vm"}}], "node", "Ready", ["vm"]) == ["node vm: says nothing yet"]
 
 
 def test_a_container_that_runs_complains_of_nothing() -> None:

@@ -5,23 +5,43 @@ from typing import Any
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest
 from pulumi.runtime.rpc import UNKNOWN
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from components.providers.base import RESERVED, Inputs, Provider, ResourceError, UnreachableError
+from components.providers.base import (
+    DRIFT,
+    RESERVED,
+    Inputs,
+    Provider,
+    Record,
+    ResourceError,
+    UnreachableError,
+)
 
 
-class ShelfInputs(Inputs):
+class Room(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    door: str = "front"
+
+
+class ShelfRecord(Record):
     name: str
+    room: Room = Room()
+
+
+class ShelfInputs(ShelfRecord, Inputs):
+    name: str = Field(pattern=r"^[a-z]+$")
     key: str
     boards: int = Field(default=3, ge=1)
     colour: str | None = None
     books: list[str] = Field(default_factory=list)
 
 
-class ShelfProvider(Provider[ShelfInputs]):
+class ShelfProvider(Provider[ShelfInputs, ShelfRecord]):
     """A shelf in a world that is a dictionary."""
 
     model = ShelfInputs
+    record = ShelfRecord
     identity = frozenset({"name"})
 
     def __init__(self) -> None:
@@ -35,13 +55,13 @@ class ShelfProvider(Provider[ShelfInputs]):
         self.world[declared.name] = {"boards": declared.boards, "colour": declared.colour}
         return {"serial": 7}
 
-    def observe(self, declared: ShelfInputs) -> Mapping[str, Any] | None:
+    def observe(self, recorded: ShelfRecord) -> Mapping[str, Any] | None:
         if self.unreachable:
             raise UnreachableError("The room is locked.")
-        return self.world.get(declared.name)
+        return self.world.get(recorded.name)
 
-    def remove(self, declared: ShelfInputs) -> None:
-        self.world.pop(declared.name, None)
+    def remove(self, recorded: ShelfRecord) -> None:
+        self.world.pop(recorded.name, None)
 
     def replaced_by(self, recorded: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
         return ["boards"] if declared["boards"] < recorded["boards"] else []
@@ -60,6 +80,7 @@ def test_a_check_fills_in_defaults(provider: ShelfProvider) -> None:
     assert not result.failures
     assert result.inputs == {
         "name": "a", "key": "s3cret", "version": "1", "boards": 3, "colour": None, "books": [],
+        "room": {"door": "front"},
     }  # fmt: skip
 
 
@@ -167,8 +188,64 @@ def test_a_deletion_takes_what_an_older_version_recorded(provider: ShelfProvider
 
 def test_properties_that_cannot_be_used_are_told_without_their_values(provider: ShelfProvider) -> None:
     with pytest.raises(ResourceError, match="ShelfProvider cannot use its properties: boards: ") as caught:
-        provider.delete("a", NEWS | {"boards": "s3cret"})
+        provider.update("a", dict(NEWS), NEWS | {"boards": "s3cret"})
     assert "s3cret" not in str(caught.value)
+    with pytest.raises(ResourceError, match="ShelfProvider cannot use its properties: name: "):
+        provider.delete("a", {"version": "1"})
+
+
+def test_drift_to_values_that_could_not_be_declared_is_seen_mended_and_taken_away(
+    provider: ShelfProvider,
+) -> None:
+    inputs = provider.check({}, dict(NEWS)).inputs
+    outs = dict(provider.create(inputs).outs or {})
+    provider.world["a"] = {"boards": 0, "colour": 7}
+    assert provider.check({}, inputs | {"boards": 0}).failures, "nobody could declare it"
+
+    for _ in range(2):  # a refresh takes what the one before recorded
+        live = provider.read("a", outs)
+        outs = dict(live.outs or {})
+        assert (live.id, outs["boards"], outs["colour"]) == ("a", 0, 7)
+        assert live.inputs == inputs | {"boards": 0, "colour": 7}
+    assert provider.diff("a", outs, inputs).changes
+    updated = dict(provider.update("a", outs, inputs).outs or {})
+    assert provider.world["a"]["boards"] == 3
+    assert not provider.diff("a", updated, inputs).changes
+
+    provider.delete("a", outs)
+    assert provider.world == {}
+
+
+def test_what_another_version_recorded_is_looked_at_and_taken_away(provider: ShelfProvider) -> None:
+    outs = dict(provider.create(dict(NEWS)).outs or {})
+    del outs["boards"], outs["key"]
+    outs |= {"wheels": 4, "room": {"door": "back", "window": 1}, "books": "none"}
+    live = provider.read("a", outs)
+    assert live.outs == outs | {"boards": 3, "colour": None}
+    assert "wheels" not in (live.inputs or {})
+    provider.delete("a", outs)
+    assert provider.world == {}
+
+
+def test_what_a_resource_is_found_by_stays_as_recorded_whatever_is_observed(provider: ShelfProvider) -> None:
+    outs = dict(provider.create(dict(NEWS)).outs or {})
+    provider.world["a"] = {"name": "b", "boards": 3}
+    live = provider.read("a", outs)
+    assert ((live.outs or {})["name"], (live.inputs or {})["name"]) == ("a", "a")
+
+
+def test_drift_that_no_input_shows_is_a_change_until_it_is_mended(provider: ShelfProvider) -> None:
+    inputs = provider.check({}, dict(NEWS)).inputs
+    outs = dict(provider.create(inputs).outs or {})
+    provider.world["a"] = {DRIFT: "it leans"}
+    drifted = dict(provider.read("a", outs).outs or {})
+    assert drifted[DRIFT] == "it leans"
+    diff = provider.diff("a", drifted, inputs)
+    assert (diff.changes, diff.replaces) == (True, [])
+    assert DRIFT not in (provider.update("a", drifted, inputs).outs or {})
+
+    provider.world["a"] = {}  # somebody straightened it by hand
+    assert not provider.diff("a", dict(provider.read("a", drifted).outs or {}), inputs).changes
 
 
 def test_an_expected_error_is_logged_without_trace_and_a_defect_with_it(provider: ShelfProvider) -> None:
@@ -191,8 +268,9 @@ def test_an_expected_error_is_logged_without_trace_and_a_defect_with_it(provider
 
 
 def test_a_provider_has_to_say_its_verbs() -> None:
-    class Silent(Provider[ShelfInputs]):
+    class Silent(Provider[ShelfInputs, ShelfRecord]):
         model = ShelfInputs
+        record = ShelfRecord
         identity = frozenset()
 
     with pytest.raises(TypeError, match=r"apply.*observe.*remove.*resource_id"):

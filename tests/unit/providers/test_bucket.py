@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from components.providers import bucket, patience
+from components.providers import bucket, waiting
 from components.providers.base import ResourceError, UnreachableError
 from components.providers.bucket import BucketInputs, BucketProvider
 
@@ -41,7 +41,7 @@ class Store:
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
 
     def use(**script: list[Any]) -> Store:
         store = Store(**script)
@@ -76,7 +76,7 @@ def test_a_name_that_somebody_else_has_is_told(use: Any) -> None:
 
 
 def test_a_store_that_stays_away_is_told_with_its_address(use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket, "LOOK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(bucket, "REFRESH_TIMEOUT_S", 0.0)
     use(head_bucket=[EndpointConnectionError(endpoint_url="http://127.0.0.1:1")])
     with pytest.raises(UnreachableError, match=r"object store at http://127\.0\.0\.1:1 did not answer"):
         BucketProvider().observe(DECLARED)

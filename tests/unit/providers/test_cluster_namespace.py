@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.providers.base import ResourceError, UnreachableError
+from components.providers.base import DRIFT, ResourceError, UnreachableError
 from components.providers.cluster_namespace import ClusterNamespaceInputs, ClusterNamespaceProvider
 from components.supervision.layout import KEEP_DATA_VARIABLE
 from tests.cluster_api import ApiServer, api_server, kubeconfig
@@ -41,7 +41,9 @@ def test_a_namespace_is_made_seen_and_removed(server: ApiServer, declared: Clust
 def test_our_own_namespace_is_adopted_and_mended(server: ApiServer, declared: ClusterNamespaceInputs) -> None:
     server.add(LAKE, labels={"app.kubernetes.io/instance": "blue"})
     provider = ClusterNamespaceProvider()
-    assert provider.observe(declared) is None, "it enforces nothing"
+    drifted = provider.observe(declared)
+    assert drifted is not None, "forgotten, it would outlive the stack"
+    assert "pod-security.kubernetes.io/enforce" in drifted[DRIFT]
     provider.apply(declared)
     assert provider.observe(declared) == {}
 
@@ -56,6 +58,7 @@ def test_a_foreign_namespace_is_left_alone(
     server.add(LAKE, labels=dict(labels))
     with pytest.raises(ResourceError, match=f"exists and {whose}.*kubectl label"):
         ClusterNamespaceProvider().apply(declared)
+    assert ClusterNamespaceProvider().observe(declared) is None
     ClusterNamespaceProvider().remove(declared)
     assert server.objects[LAKE]["metadata"]["labels"] == labels
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.providers import flow_deployment, patience
+from components.providers import flow_deployment, waiting
 from components.providers.base import ResourceError, UnreachableError
 from components.providers.connections import WorkflowEngineConnection
 from components.providers.flow_deployment import FlowDeploymentInputs, FlowDeploymentProvider
@@ -60,7 +60,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def api(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrefectApi]:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
     connection = WorkflowEngineConnection(api_url=f"{server.url}/", auth_string="user:pass:word")
     with PrefectApi(connection, 5) as api:
         yield api
@@ -110,7 +110,7 @@ def test_a_refusal_is_told_in_its_own_words(
 
 
 def test_a_server_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
     connection = WorkflowEngineConnection(api_url="http://127.0.0.1:1/api")
     with (
         PrefectApi(connection, 0.05) as api,
@@ -128,7 +128,8 @@ def pool(url: str, **more: Any) -> WorkPoolInputs:
 def test_a_work_pool_of_another_kind_is_replaced(server: Server) -> None:
     server.answers += [(200, {"type": "process"}), (204, ""), (201, {"type": "kubernetes"})]
     template = {"job": {"ttl": 60.0, "share": 0.5, "ports": [{"port": 80.0}]}}
-    WorkPoolProvider().apply(pool(server.url, worker_type="kubernetes", base_job_template=template))
+    declared = pool(server.url, worker_type="kubernetes", base_job_template=template)
+    WorkPoolProvider().create(declared.model_dump(mode="json"))
     assert [request[:2] for request in server.requests] == [
         ("GET", "/api/work_pools/runs"),
         ("DELETE", "/api/work_pools/runs"),

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigSource
 
-from components.providers import patience, topic
+from components.providers import topic, waiting
 from components.providers.base import ResourceError, UnreachableError
 from components.providers.topic import TopicInputs, TopicProvider
 
@@ -80,7 +80,7 @@ def failed(code: int) -> "Future[Any]":
 
 @pytest.fixture(autouse=True)
 def admin(monkeypatch: pytest.MonkeyPatch) -> type[Admin]:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
     monkeypatch.setattr(topic, "AdminClient", Admin)
     monkeypatch.setattr(Admin, "topics", {})
     monkeypatch.setattr(Admin, "errors", [])
@@ -134,7 +134,7 @@ def test_it_waits_for_a_broker_that_starts(admin: type[Admin], code: int) -> Non
 
 
 def test_a_broker_that_stays_away_is_told(admin: type[Admin], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic, "LOOK_PATIENCE_S", 0.01)
+    monkeypatch.setattr(topic, "REFRESH_TIMEOUT_S", 0.01)
     admin.errors += [KafkaException(KafkaError(KafkaError._TRANSPORT))] * 3
     with pytest.raises(UnreachableError, match=r"event bus at 127\.0\.0\.1:1 did not answer within 0\.01 s"):
         TopicProvider().observe(DECLARED)
@@ -197,3 +197,9 @@ def test_sasl_goes_to_the_client() -> None:
 )
 def test_only_fewer_partitions_replace(before: Any, after: Any, replaces: list[str]) -> None:
     assert TopicProvider().replaced_by({"partitions": before}, {"partitions": after}) == replaces
+
+
+def test_fewer_partitions_replace_as_pulumi_hands_numbers_on() -> None:
+    recorded = {**DECLARED.model_dump(mode="json"), "partitions": 4.0}
+    diff = TopicProvider().diff("tasks", recorded, {**recorded, "partitions": 2.0})
+    assert (diff.changes, diff.replaces) == (True, ["partitions"])

@@ -5,39 +5,39 @@ import threading
 
 import pytest
 
-from components.providers import orphan, patience
+from components.providers import orphan, waiting
 from components.providers.base import UnreachableError
-from components.providers.patience import NotYet, patiently
+from components.providers.waiting import NotReady, wait_for
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Time that only passes by sleeping; the pauses."""
     pauses: list[float] = []
-    monkeypatch.setattr(patience.time, "monotonic", lambda: sum(pauses))
-    monkeypatch.setattr(patience.time, "sleep", pauses.append)
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: sum(pauses))
+    monkeypatch.setattr(waiting.time, "sleep", pauses.append)
     return pauses
 
 
 def test_it_tries_again_with_growing_pauses_until_the_server_answers(clock: list[float]) -> None:
-    answers = iter([NotYet("refused"), NotYet("refused"), NotYet("503")])
+    answers = iter([NotReady("refused"), NotReady("refused"), NotReady("503")])
 
     def action() -> str:
         if signal := next(answers, None):
             raise signal
         return "there"
 
-    assert patiently(action, server="S", patience_s=60) == "there"
+    assert wait_for(action, server="S", timeout_s=60) == "there"
     assert clock == pytest.approx([0.1, 0.16, 0.256])
 
 
 def test_it_gives_up_in_time_and_says_what_to_do(clock: list[float]) -> None:
     def action() -> None:
-        raise NotYet("connection refused")
+        raise NotReady("connection refused")
 
     message = r"The store at x did not answer within 5 s \(connection refused\)\. Look at `marketlake status`"
     with pytest.raises(UnreachableError, match=message):
-        patiently(action, server="The store at x", patience_s=5)
+        wait_for(action, server="The store at x", timeout_s=5)
     assert sum(clock) <= 5
     assert max(clock) <= 2
 
@@ -47,7 +47,7 @@ def test_any_other_error_ends_the_waiting(clock: list[float]) -> None:
         raise KeyError("defect")
 
     with pytest.raises(KeyError):
-        patiently(action, server="S", patience_s=5)
+        wait_for(action, server="S", timeout_s=5)
     assert clock == []
 
 

@@ -16,7 +16,9 @@ SECOND = GoBuild("sample", {"second": "example.test/second"})
 COMPILER = f"""#!{sys.executable}
 import os, sys, time
 with open({{log!r}}, "a") as file:
-    file.write(f"{{{{sys.argv[1]}}}} {{{{sys.argv[-1]}}}} {{{{os.getpid()}}}} {{{{os.nice(0)}}}}\\n")
+    print(sys.argv[1], sys.argv[-1], os.getpid(), os.nice(0), "-overlay" in sys.argv, file=file)
+if sys.argv[1] == "mod":
+    print('{{{{"Dir": "%s"}}}}' % os.environ["MODULE"])
 if sys.argv[-1] in os.environ.get("HANG", "") and sys.argv[1] == "build":
     time.sleep(60)
 """
@@ -34,7 +36,7 @@ def log(tmp_path: Path, recipes: Path) -> Path:
 
 
 def environment(tmp_path: Path, hang: str = "") -> dict[str, str]:
-    return {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HANG": hang}
+    return {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HANG": hang, "GOPATH": str(tmp_path / "go")}
 
 
 def rows(log: Path) -> list[list[str]]:
@@ -42,7 +44,7 @@ def rows(log: Path) -> list[list[str]]:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60  # the compiler starts with the lowest priority
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert condition()
@@ -70,6 +72,26 @@ def test_compiling_ahead_yields_to_everything_else(tmp_path: Path, log: Path) ->
         ahead.begin([FIRST], environment(tmp_path))
         wait_until(lambda: len(rows(log)) == 2)
     assert int(rows(log)[1][3]) >= min(19, os.nice(0) + 19)
+
+
+def test_a_build_that_embeds_files_is_compiled_with_them(tmp_path: Path, log: Path, recipes: Path) -> None:
+    (recipes / "sample/embedded.toml").write_text('["a.json"]\nmodule = "example.test/m"\npath = "a.json"\n')
+    (tmp_path / "a.json").write_text("{}")
+    with WorkAhead() as ahead:
+        ahead.begin([FIRST], environment(tmp_path) | {"MODULE": str(tmp_path)})
+        wait_until(lambda: len(rows(log)) == 3)
+    assert [row[0] for row in rows(log)] == ["mod", "list", "build"]
+    assert [row[4] for row in rows(log)] == ["False", "True", "True"], "which of them were given the overlay"
+
+
+def test_a_build_whose_files_cannot_be_had_is_left_for_the_build_to_tell(
+    tmp_path: Path, log: Path, recipes: Path
+) -> None:
+    (recipes / "sample/embedded.toml").write_text('["a.json"]\nmodule = "example.test/m"\npath = "a.json"\n')
+    with WorkAhead() as ahead:
+        ahead.begin([FIRST], environment(tmp_path) | {"MODULE": str(tmp_path)})
+        wait_until(lambda: len(rows(log)) == 3)
+    assert [row[0] for row in rows(log)] == ["mod", "list", "build"]
 
 
 def test_a_build_whose_turn_has_come_is_left_to_the_foreground(tmp_path: Path, log: Path) -> None:

@@ -5,14 +5,16 @@ import re
 from dataclasses import replace
 
 import pytest
+from packaging.version import Version
 
 from tests.unit.toolchain.conftest import sample_bom
+from toolchain import language_host
 from toolchain.bom import (
     RECIPES,
     GoBuild,
     GoFiles,
     MavenJars,
-    NoRegistry,
+    PythonProgram,
     Wheel,
     load_bom,
     parse_bom,
@@ -43,9 +45,9 @@ def test_every_tool_of_the_platform_is_listed() -> None:
         "postgresql",
     )
     assert _names() == {"java", *pulumi, *servers}
-    assert _names("kubernetes") - _names() == {"kubectl", "pulumi-resource-kubernetes"}
+    assert _names("kubernetes") - _names() == {"kubectl", "crane", "pulumi-resource-kubernetes"}
     assert _names("packages") - _names() == {"pulumi-language-yaml"}
-    node = ("kubernetes", "etcd", "kube-router")
+    node = ("kubernetes", "etcd", "kube-network-policies")
     inside = ("coredns", "metrics-server", "local-path-provisioner", "pause")
     assert _names("cluster") - _names() == {*node, *inside}
 
@@ -64,13 +66,12 @@ def _names(*groups: str) -> set[str]:
 @pytest.mark.parametrize("tool", BOM.tools.values(), ids=lambda tool: tool.name)
 def test_every_tool_can_be_brought_from_a_committed_recipe(tool) -> None:
     files = recipe_files(tool.registry)
-    assert bool(files) is not isinstance(tool.registry, NoRegistry)
     match tool.registry:
-        case NoRegistry(reason=reason):
-            assert reason
-            assert tool.vendor, "it could be had from a mirror only"
         case Wheel():
             assert re.search(r"^\S+==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", files[0].read_text())
+        case PythonProgram():
+            assert files[0].name == f"{tool.name}.txt"
+            assert "__main__.py" in {path.name for path in files}
         case GoBuild() | GoFiles():
             assert {"go.mod", "go.sum"} <= {path.name for path in files}
         case MavenJars():
@@ -95,6 +96,20 @@ def test_pulumis_command_line_is_the_version_of_the_python_package() -> None:
     names = ("pulumi", "pulumi-language-python", "pulumi-python-scripts")
     assert {BOM.tool(name).version for name in names} == {installed}
     assert f"version.Version=v{installed}" in BOM.tool("pulumi").registry.ldflags
+    assert installed == language_host.VERSION
+
+
+def test_the_language_host_speaks_by_the_wheels_that_its_tests_ran_with() -> None:
+    requirements = recipe_files(BOM.tool("pulumi-language-python").registry)[0].read_text()
+    pinned = dict(word.split("==") for word in requirements.split() if "==" in word)
+    assert pinned == {name: importlib.metadata.version(name) for name in pinned}
+    assert {"grpcio", "protobuf", "pulumi"} <= set(pinned)
+
+
+def test_pulumis_kubernetes_provider_is_the_version_of_the_python_package() -> None:
+    tool = BOM.tool("pulumi-resource-kubernetes")
+    assert Version(tool.version) == Version(importlib.metadata.version("pulumi-kubernetes"))
+    assert f"version.Version=v{tool.version}" in tool.registry.ldflags
 
 
 def test_an_unknown_tool_is_answered_with_those_that_are_known() -> None:
@@ -107,7 +122,7 @@ def test_an_unknown_tool_is_answered_with_those_that_are_known() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + 'no_vendor = "x"', "exactly one of wheel, go-build, go-files, maven"),
+        (HEAD + 'no_vendor = "x"', "exactly one of wheel, python, go-build, go-files, maven"),
         (
             HEAD + 'no_vendor = "x"\ncolour = "red"\n[sample.maven]\nrecipe = "r"',
             "unexpected keyword argument 'colour'",

@@ -109,6 +109,21 @@ def test_a_package_that_does_not_compile_is_told(
     assert "undefined: thing" in built.log("sample").read_text()
 
 
+def test_what_a_main_package_embeds_is_supplied_to_the_list_and_to_the_build(
+    built: Workshop, staging: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = '["schema.json"]\nmodule = "example.test/sdk"\npath = "schema.json"\n'
+    (recipes / "sample/embedded.toml").write_text(entry)
+    (tmp_path / "schema.json").write_text("{ }")
+    monkeypatch.setenv("MODULE", str(tmp_path))
+    from_go_build(TOOL, BUILD, staging, built)
+    overlay = built.cache.go / "embedded/sample/overlay.json"
+    supplied = {str(recipes / "sample/schema.json"): str(built.cache.go / "embedded/sample/schema.json")}
+    assert json.loads(overlay.read_text()) == {"Replace": supplied}
+    for words, _, _ in asked(built)[1:]:
+        assert words[words.index("-overlay") + 1] == str(overlay)
+
+
 FILES = GoFiles("sample", "example.test/sdk", Layout(pick={"scripts/run": "bin/run"}))
 
 

@@ -365,6 +365,7 @@ def test_later_builds_are_begun_when_the_first_one_compiles(
     ("name", "brings"),
     [
         ("java", "from_wheel"),
+        ("pulumi-language-python", "from_python_program"),
         ("minio", "from_go_build"),
         ("pulumi-python-scripts", "from_go_files"),
         ("kafka", "from_maven"),
@@ -419,16 +420,3 @@ def test_a_mirror_that_was_made_by_another_recipe_is_passed_over(
         InstallError, match="was made by another recipe than the one in the bill of materials"
     ):
         run.install(progress=progress)
-
-
-def test_a_tool_that_no_registry_gives_says_why(cache: Cache, recipes: Path) -> None:
-    tool = load_bom().tool("kube-router")
-    run = Installation(
-        bom=Bom({tool.name: tool}),
-        cache=cache,
-        platform=PLATFORM,
-        environment={},
-        sources={"registry": from_registry},
-    )
-    with pytest.raises(InstallError, match="registry: the module proxy lacks versions of modules"):
-        run.install(["kube-router"], progress=RecordedProgress())

@@ -1,0 +1,178 @@
+"""Discovery: which files of a selection a venue's bucket holds."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from opentelemetry import trace
+from opentelemetry.trace import Status, StatusCode
+
+from marketlake.archive.discovery.listing import BucketListing, ListedObject
+from marketlake.domain.archive import ArchiveFile, Frequency, Selection
+from marketlake.domain.venue import Availability, Dataset, KeyFields, PrefixPattern, Venue
+from marketlake.retry import Backoff
+from marketlake.settings import VenueEndpoint
+from marketlake.sync.errors import AccessDeniedError, VenueError
+from marketlake.sync.transport import Timeouts
+
+PATIENCE = Backoff(attempts=5)
+PROBED_DAYS = 3
+"""Listings have been seen stale: that many latest days of a live series are looked up by key if they are missing."""
+LIVE_WITHIN = timedelta(days=7)
+"""A daily series whose last listed file is older counts as ended (delisted), and is not probed."""
+
+_DAY = timedelta(days=1)
+_tracer = trace.get_tracer("marketlake")
+
+
+def discover(
+    venue: Venue,
+    endpoint: VenueEndpoint,
+    selection: Selection,
+    *,
+    backoff: Backoff = PATIENCE,
+    timeouts: Timeouts | None = None,
+    today: date | None = None,
+) -> Iterator[ArchiveFile]:
+    """Yield the selected files that the bucket holds, each once, folder by folder and in key order.
+
+    A file whose checksum file was not listed comes with `sidecar_key` None. Files that overlap the selected
+    days count as selected, so a monthly file comes for any of its days.
+
+    Args:
+        venue: the plug-in.
+        endpoint: where to list.
+        selection: None and empty tuples mean all; symbols and intervals are then asked of the bucket.
+        backoff: how often a request that may still succeed is made again.
+        timeouts: how long the venue is waited for; the defaults if None.
+        today: for tests; the current UTC day if None.
+
+    Raises:
+        SelectionError: the selection names what the venue does not have.
+        VenueError: the venue refused, or failed more often than `backoff` allows.
+    """
+    patterns = venue.patterns(selection)
+    widened = replace(selection, start=selection.start and selection.start - LIVE_WITHIN)
+    today = today or datetime.now(UTC).date()
+    # Not made the current span: while the caller looks at a file, its own spans would become this one's.
+    span = _tracer.start_span("discover", attributes=_attributes(endpoint, selection))
+    seen: set[str] = set()
+    try:
+        with BucketListing(endpoint, backoff, timeouts or Timeouts()) as listing:
+            for prefix in (prefix for pattern in patterns for prefix in _resolve(listing, pattern)):
+                key_range = venue.key_range(prefix, widened)
+                listed = listing.objects(prefix, marker=key_range.marker, last=key_range.last)
+                series = list(_files(venue, listed))
+                series += _unlisted(venue, listing, series, min(today, (selection.end or today) + _DAY))
+                for file in series:
+                    if file.key not in seen and _selected(file, selection):
+                        seen.add(file.key)
+                        yield file
+    except VenueError as error:
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, error.code))
+        raise
+    finally:
+        span.set_attribute("marketlake.files", len(seen))
+        span.end()
+
+
+def absent_datasets(venue: Venue, selection: Selection) -> tuple[Dataset, ...]:
+    """Return the selected datasets that the venue never published, though others often list them."""
+    return tuple(
+        dataset
+        for dataset in venue.datasets()
+        if dataset.availability is Availability.NEVER_PUBLISHED
+        and selection.market in (None, dataset.market)
+        and selection.data_type in (None, dataset.data_type)
+    )
+
+
+def _attributes(endpoint: VenueEndpoint, selection: Selection) -> dict[str, str]:
+    fields = {
+        "marketlake.venue": selection.venue,
+        "marketlake.market": selection.market,
+        "marketlake.data_type": selection.data_type,
+        "aws.s3.bucket": endpoint.bucket,
+        "url.full": endpoint.endpoint,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _resolve(listing: BucketListing, pattern: PrefixPattern) -> Iterator[str]:
+    prefixes: Iterable[str] = [""]
+    for segment in pattern.segments:
+        prefixes = _extend(listing, prefixes, segment)
+    yield from prefixes
+
+
+def _extend(listing: BucketListing, prefixes: Iterable[str], segment: str | None) -> Iterator[str]:
+    for prefix in prefixes:
+        if segment is None:
+            yield from listing.folders(prefix)
+        else:
+            yield prefix + segment
+
+
+def _files(venue: Venue, listed: Iterable[ListedObject]) -> Iterator[ArchiveFile]:
+    """Pair archive files with their sidecars: a sidecar's key follows its file's, with few keys between."""
+    waiting: dict[str, ArchiveFile] = {}
+    for item in listed:
+        if fields := venue.parse_key(item.key):
+            waiting[venue.sidecar_key(item.key)] = _file(venue, item, fields)
+        elif file := waiting.pop(item.key, None):
+            yield replace(file, sidecar_key=item.key)
+    yield from waiting.values()
+
+
+def _file(venue: Venue, listed: ListedObject, fields: KeyFields) -> ArchiveFile:
+    return ArchiveFile(
+        venue=venue.name,
+        market=fields.market,
+        data_type=fields.data_type,
+        symbol=fields.symbol,
+        interval=fields.interval,
+        frequency=fields.frequency,
+        start=fields.start,
+        end=fields.end,
+        key=listed.key,
+        size=listed.size,
+        etag=listed.etag,
+        last_modified=listed.last_modified,
+    )
+
+
+def _unlisted(
+    venue: Venue, listing: BucketListing, series: list[ArchiveFile], until: date
+) -> Iterator[ArchiveFile]:
+    """Yield files of the last days before `until` that a stale listing does not show, found by their sidecars."""
+    if not series or (newest := max(series, key=lambda file: file.end)).frequency is not Frequency.DAILY:
+        return
+    if until - newest.end > LIVE_WITHIN:
+        return
+    days = (until - timedelta(days=back) for back in range(PROBED_DAYS, 0, -1))
+    for day in (day for day in days if day > newest.end):
+        fields = KeyFields(
+            market=newest.market,
+            data_type=newest.data_type,
+            symbol=newest.symbol,
+            interval=newest.interval,
+            frequency=Frequency.DAILY,
+            start=day,
+            end=day,
+        )
+        key = venue.build_key(fields)
+        sidecar = venue.sidecar_key(key)
+        try:
+            if listing.find(sidecar) and (found := listing.find(key)):
+                yield replace(_file(venue, found, fields), sidecar_key=sidecar)
+        except AccessDeniedError:
+            return  # how some stores say to the anonymous that a key does not exist
+
+
+def _selected(file: ArchiveFile, selection: Selection) -> bool:
+    return (
+        (not selection.symbols or file.symbol in selection.symbols)
+        and (selection.start is None or file.end >= selection.start)
+        and (selection.end is None or file.start <= selection.end)
+    )

@@ -1,0 +1,7 @@
+"""The venue plug-ins that come with the runtime."""
+
+from marketlake.archive.venues.binance import Binance
+
+__all__ = [
+    "Binance",
+]

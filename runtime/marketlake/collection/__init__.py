@@ -1,1 +1,0 @@
-"""The orchestrator and the workers that bring archive files in."""

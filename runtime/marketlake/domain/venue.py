@@ -1,0 +1,166 @@
+"""The protocol of a venue plug-in, and what it says about its archive.
+
+A plug-in is a class without arguments, registered under the entry point group ``marketlake.venues``. It
+knows the venue's datasets and how its object keys are built; it does no input or output. `docs/venues.md`
+shows how to write one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol
+
+from marketlake.domain.archive import Frequency, Selection
+from marketlake.errors import MarketlakeError
+
+if TYPE_CHECKING:  # the command's --help does without pydantic
+    from marketlake.settings import VenueEndpoint
+
+ENTRY_POINT_GROUP = "marketlake.venues"
+
+
+class SelectionError(MarketlakeError):
+    """The selection names something that the venue does not have; the message lists what it has."""
+
+    code = "selection"
+
+
+class UnknownVenueError(SelectionError):
+    """No plug-in of that name is installed; the message lists those that are."""
+
+    code = "unknown-venue"
+
+
+class Availability(StrEnum):
+    """Whether new files of a dataset still appear."""
+
+    LIVE = "live"
+    FROZEN = "frozen"
+    """Still there, but nothing new comes."""
+    WITHDRAWN = "withdrawn"
+    """Taken away from its place; remains are elsewhere."""
+    NEVER_PUBLISHED = "never published"
+    """Often listed by others, never seen. Discovery reports it absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """One (market, data type) pair of a venue."""
+
+    venue: str
+    market: str
+    data_type: str
+    """As the venue writes it, e.g. ``aggTrades``."""
+    frequencies: tuple[Frequency, ...]
+    """Empty for what was never published."""
+    intervals: tuple[str, ...]
+    """Bar lengths as the venue writes them; empty where the type has none."""
+    columns: tuple[str, ...]
+    """Names and order of the columns of its files; names are ours where the venue writes no header."""
+    availability: Availability
+    first_seen: str | None
+    """Day or month of the first known file, as far as known."""
+    last_seen: str | None
+    note: str
+    """What is irregular about it, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFields:
+    """What an object key says about the file."""
+
+    market: str
+    data_type: str
+    symbol: str
+    interval: str | None
+    frequency: Frequency
+    start: date
+    """First UTC day covered."""
+    end: date
+    """Last UTC day covered, inclusive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixPattern:
+    """A family of listing prefixes.
+
+    `segments` are joined to a prefix; None stands for one folder name that has to be asked of the bucket (a
+    listing with delimiter). ``("data/spot/daily/klines/", None, "1m/")`` means the 1m klines of all symbols.
+    """
+
+    segments: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRange:
+    """Where a listing of one folder may begin and end."""
+
+    marker: str | None
+    """Keys up to and including this one are of no interest. None: from the start."""
+    last: str | None
+    """Once a key is greater than this, no later key is of interest. None: to the end."""
+
+
+class Venue(Protocol):
+    """An exchange that publishes an archive."""
+
+    name: str
+    """Lower case, as in selections and object keys of the landing bucket."""
+    default_endpoint: "VenueEndpoint"
+    """The public archive."""
+
+    def datasets(self) -> tuple[Dataset, ...]:
+        """Return all datasets that are known, those never published included."""
+        ...
+
+    def patterns(self, selection: Selection) -> tuple[PrefixPattern, ...]:
+        """Return where the selected files may lie.
+
+        Raises:
+            SelectionError: the selection names a market, data type, interval or frequency that is not there.
+        """
+        ...
+
+    def key_range(self, prefix: str, selection: Selection) -> KeyRange:
+        """Return which part of a folder's listing the selected days need.
+
+        Args:
+            prefix: a prefix that came from a pattern, None segments filled in.
+            selection: its `start` and `end` count.
+        """
+        ...
+
+    def parse_key(self, key: str) -> KeyFields | None:
+        """Return the fields of an archive file's key; None for sidecars and whatever else lies in the bucket."""
+        ...
+
+    def build_key(self, fields: KeyFields) -> str:
+        """Return the regular key of such a file: where to look for one that a listing does not show yet."""
+        ...
+
+    def sidecar_key(self, key: str) -> str:
+        """Return the key of the checksum file that belongs to an archive file's key."""
+        ...
+
+
+def installed_venues() -> Mapping[str, type[Venue]]:
+    """Return names and classes of all installed venue plug-ins."""
+    return {point.name: point.load() for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def load_venue(name: str) -> Venue:
+    """Return the plug-in of that name.
+
+    Raises:
+        UnknownVenueError: none is installed under that name.
+    """
+    points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in points:
+        raise UnknownVenueError(
+            f"there is no venue {name!r}; installed are: {', '.join(sorted(points)) or 'none'}. "
+            f"A further venue is a package with an entry point in {ENTRY_POINT_GROUP!r} (docs/venues.md)."
+        )
+    venue: Venue = points[name].load()()
+    return venue

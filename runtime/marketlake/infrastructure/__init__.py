@@ -1,0 +1,1 @@
+"""The platform's servers, each behind one package."""

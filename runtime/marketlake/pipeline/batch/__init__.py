@@ -1,0 +1,12 @@
+"""From bronze to silver, period by period."""
+
+from marketlake.pipeline.batch.silver import GAPS, Gap, Refined, refine, refine_series, silver_shape
+
+__all__ = [
+    "GAPS",
+    "Gap",
+    "Refined",
+    "refine",
+    "refine_series",
+    "silver_shape",
+]

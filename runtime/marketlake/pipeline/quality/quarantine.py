@@ -1,0 +1,63 @@
+"""Rows that did not become data, each with the reason.
+
+One table, ``quarantine``, for all data types. A scope is what was processed as a whole, a source file on its
+way to bronze or a period on its way to silver, so that processing it again replaces its rows here, too.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import polars as pl
+import pyarrow as pa
+
+from marketlake.infrastructure.storage.delta import Scope, TableShape, replace, write_file
+from marketlake.infrastructure.storage.stores import Lake
+
+QUARANTINE = TableShape(
+    path="quarantine",
+    columns=pa.schema(
+        [
+            ("venue", pa.string()),
+            ("market", pa.string()),
+            ("data_type", pa.string()),
+            ("symbol", pa.string()),
+            ("interval", pa.string()),
+            ("source_key", pa.string()),
+            ("row_number", pa.int64()),
+            ("raw", pa.string()),
+            ("reason", pa.string()),
+            ("quarantined_at", pa.timestamp("us", "UTC")),
+        ]
+    ),
+    constants=("stage", "scope"),
+)
+
+
+def quarantine(
+    lake: Lake, stage: str, bad: Mapping[str, pl.DataFrame], about: Mapping[str, str | None]
+) -> None:
+    """Replace the quarantined rows of some scopes.
+
+    Args:
+        lake: where the table is.
+        stage: ``bronze`` or ``silver``.
+        bad: by scope (it names the source file or the period): `source_key`, `row_number`, `raw`, `reason`;
+            without rows where all is well.
+        about: `venue`, `market`, `data_type`, `symbol`, `interval`.
+    """
+    scopes = {name: Scope(f"{stage}/{name}", {"stage": stage, "scope": name}) for name in bad}
+    told = [pl.lit(value, pl.String()).alias(name) for name, value in about.items()]
+    at = pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")).alias("quarantined_at")
+    files = [
+        file
+        for name, rows in bad.items()
+        if (
+            file := write_file(
+                lake,
+                QUARANTINE,
+                scopes[name],
+                [rows.with_columns(*told, at).select(QUARANTINE.columns.names)],
+            )
+        )
+    ]
+    replace(lake, QUARANTINE, list(scopes.values()), lambda _: files)

@@ -1,1 +1,0 @@
-"""From archive files to Delta tables: bronze, silver, quarantine, and SQL over them."""

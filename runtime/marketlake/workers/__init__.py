@@ -1,0 +1,1 @@
+"""The pool of workers: assignments of tasks, liveness, and the worker process."""

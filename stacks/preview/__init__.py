@@ -1,0 +1,1 @@
+"""What a preview shows: changes, loss of data, a report."""

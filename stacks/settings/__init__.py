@@ -1,0 +1,1 @@
+"""The typed settings of an environment."""

@@ -1,0 +1,64 @@
+"""The parts that the tests consist of: what each runs, how, beside which others, and what it may cost."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Tests that one run of pytest collects."""
+
+    name: str
+    folders: tuple[str, ...]
+    budget_min: float
+    """Minutes that it may take on two cores with warm caches, beside the parts of the other lane."""
+    options: tuple[str, ...] = ()
+    measured: bool = True
+    """Whether `--coverage` measures what it covers."""
+
+    def command(self, *, report: str, seed: int, coverage: bool) -> tuple[str, ...]:
+        """Arguments of Python.
+
+        Args:
+            report: file that gets the outcome and the time of each test (JUnit's format).
+            seed: of the order in which the tests run, where that is shuffled, and of the chaos.
+            coverage: measure what the tests cover.
+        """
+        shuffled = (f"--random-order-seed={seed}",) if "--random-order" in self.options else ()
+        return (
+            *(("-m", "coverage", "run") if coverage and self.measured else ()),
+            *("-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"),
+            *self.options,
+            *shuffled,
+            f"--chaos-seed={seed}",
+            *(f"tests/{folder}" for folder in self.folders),
+        )
+
+
+UNIT = Part(
+    name="unit",
+    folders=("unit", "policies", "golden"),
+    options=("-q", "-n", "logical", "--dist", "worksteal", "--random-order"),
+    budget_min=6,
+)
+INTEGRATION = Part(
+    name="integration",
+    folders=("integration",),
+    # Most of it is waiting for servers. Each worker starts servers of its own.
+    options=("-v", "-n", "3", "--dist", "loadfile"),
+    budget_min=8,
+)
+STACK = Part(name="stack", folders=("stack",), options=("-v",), budget_min=8)
+KUBERNETES = Part(name="kubernetes", folders=("kubernetes",), options=("-v",), budget_min=17)
+
+LANES: tuple[tuple[Part, ...], ...] = ((STACK, INTEGRATION), (UNIT, KUBERNETES))
+"""Lanes run beside each other, and the parts of a lane one after the other.
+
+The stack's goes first, since the goal of the cluster's first collection is a multiple of the host's time.
+"""
+PARTS = {part.name: part for part in (UNIT, INTEGRATION, STACK, KUBERNETES)}
+
+
+def lanes_of(names: frozenset[str]) -> list[list[Part]]:
+    """The lanes with the named parts alone."""
+    chosen = [[part for part in lane if part.name in names] for lane in LANES]
+    return [lane for lane in chosen if lane]

@@ -1,0 +1,29 @@
+from dataclasses import replace
+from datetime import date
+
+from marketlake.archive.collection.silver_refresh import _by_series, _days
+
+from tests.unit.marketlake.archive.samples import archive_file, ledger_entry
+
+
+def test_entries_are_refined_series_by_series() -> None:
+    entries = [
+        ledger_entry(archive_file(day, symbol=symbol)) for day in (2, 1) for symbol in ("ETHUSDT", "BTCUSDT")
+    ]
+    grouped = _by_series([*entries, replace(entries[0], interval=None)])
+    assert [(series.symbol, series.interval, len(group)) for series, group in grouped] == [
+        ("BTCUSDT", "1m", 2),
+        ("ETHUSDT", None, 1),
+        ("ETHUSDT", "1m", 2),
+    ]
+
+
+def test_the_days_are_those_of_the_rows_and_of_what_they_replaced() -> None:
+    first = replace(ledger_entry(archive_file(1)), first_day=date(2020, 1, 1), last_day=date(2020, 1, 3))
+    empty = replace(ledger_entry(archive_file(9)), first_day=None, last_day=None)
+    assert _days([first, empty], [(date(2019, 12, 31), date(2020, 1, 1))]) == [
+        date(2019, 12, 31),
+        date(2020, 1, 1),
+        date(2020, 1, 2),
+        date(2020, 1, 3),
+    ]
