@@ -85,12 +85,12 @@ class _Monitor(mocks.MockMonitor):
         return super().SupportsFeature(request)
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
-        key = f"{request.type} {request.name}"
+        key, fields = f"{request.type} {request.name}", request.object.fields
         self.parents[key] = "" if _STACK in request.parent else request.parent.rpartition("::")[2]
         self.registered[key] = Registered(
             _end(self.make_urn(request.parent, request.type, request.name)),
             frozenset(map(_end, request.aliasURNs)),
-            request.object.fields["__provider"].string_value or None,
+            fields["__provider"].string_value if "__provider" in fields else None,
         )
         return super().RegisterResource(request)
 
