@@ -155,4 +155,6 @@ def node_name(host_name: str) -> str:
 
 
 def _cni_programs() -> list[str]:
-    return [str(CNI_PROGRAMS / program) for program in ("bridge", "host-local", "portmap", "loopback")]
+    return [
+        str(CNI_PROGRAMS / program) for program in ("bridge", "host-local", "tuning", "portmap", "loopback")
+    ]

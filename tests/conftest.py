@@ -1,5 +1,6 @@
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,25 @@ def pytest_runtest_protocol() -> Iterator[None]:
     """Wait while another part of the run times something; before the test's own time begins."""
     with beside():
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[Any]:
+    """A worker of pytest-xdist sends its reports in UTF-8, which a lone surrogate in what a test printed is not."""
+    return encodable((yield))
+
+
+def encodable(value: Any) -> Any:
+    """The same data with what UTF-8 cannot carry as escapes."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {encodable(key): encodable(item) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(map(encodable, value))
+        case _:
+            return value
 
 
 @pytest.fixture(autouse=True)

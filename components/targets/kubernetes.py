@@ -285,7 +285,7 @@ class KubernetesTarget:
             spec["replicas"] = service.replicas
         metadata = self._metadata(workload)
         require(f"kubernetes:apps/v1:{kind.__name__}", {"metadata": metadata, "spec": spec}, name=name)
-        return kind(f"{name}-controller", metadata=metadata, spec=spec, opts=opts)
+        return kind(f"{name}-workload", metadata=metadata, spec=spec, opts=opts)
 
     def _stateful_spec(self, service: Service, template: Known) -> dict[str, Any]:
         return {

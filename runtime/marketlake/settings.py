@@ -103,7 +103,7 @@ class Database(_Part):
 
     @property
     def dsn(self) -> str:
-        """A libpq URI with the password in it: never log it. The root certificate is not in it: see :meth:`tls`."""
+        """The libpq URI, with the password in it: never log it. The root certificate is not in it: see :meth:`tls`."""
         secret = quote(self.password.get_secret_value(), safe="")
         address = f"{quote(self.user, safe='')}:{secret}@{self.host}:{self.port}/{self.name}"
         return f"postgresql://{address}{'' if self.sslmode is SslMode.PREFER else f'?sslmode={self.sslmode}'}"
@@ -141,7 +141,7 @@ class WorkflowEngine(_Part):
 
 
 class Telemetry(_Part):
-    """Where telemetry goes, and where it can be looked at."""
+    """Where telemetry is sent to, and where it is stored."""
 
     otlp_endpoint: str | None = None
     """OTLP over HTTP, without the ``/v1/…`` path. None: telemetry stays in the process."""
@@ -162,7 +162,7 @@ class VenueEndpoint(_Part):
 
 
 class Collection(_Part):
-    """How eagerly a worker collects."""
+    """How many files a worker collects at once, and how often it tries."""
 
     concurrency: int = Field(default=2, ge=1, le=64)
     """Files that one worker process works on at once."""
@@ -177,7 +177,7 @@ class Collection(_Part):
 
 
 class HealthKind(StrEnum):
-    """How a service tells that it is ready."""
+    """How the health of a service is checked."""
 
     HTTP = "http"
     """A GET of `target` answers with a status below 400."""
@@ -202,7 +202,7 @@ class ServiceInfo(_Part):
     control: str | None = None
     """Where its processes are looked up: ``supervisor:<socket path>#<program or group>``, or
     ``kubernetes:<namespace>/<deployment|statefulset>/<name>`` in the settings' `cluster`; None for a server that
-    somebody else runs."""
+    is external."""
 
 
 class Cluster(_Part):
@@ -216,7 +216,7 @@ class Cluster(_Part):
 
 
 class Settings(BaseSettings):
-    """Everything the runtime is told."""
+    """All settings of the runtime."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -264,7 +264,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, environment: str | None = None) -> Self:
-        """Settings from the platform file of an environment, or from environment variables alone.
+        """Return the settings of the platform file of an environment, or of environment variables alone.
 
         Args:
             environment: name of the stack. None: what the process was deployed with
@@ -298,7 +298,7 @@ class Settings(BaseSettings):
 
 
 def platform_home() -> Path:
-    """Folder of all stacks' data on this machine.
+    """Return the folder of all stacks' data on this machine.
 
     ``MARKETLAKE_HOME`` if set; else ``/var/lib/marketlake`` for root, whose home an unprivileged PostgreSQL
     could not enter; else ``$XDG_DATA_HOME/marketlake`` (``~/.local/share`` by default).
@@ -311,7 +311,7 @@ def platform_home() -> Path:
 
 
 def platform_file(environment: str) -> Path:
-    """Where the command line finds the settings of an environment."""
+    """Return the path of the settings of an environment for the command line."""
     if named := os.environ.get(PLATFORM_FILE_VARIABLE):
         return Path(named)
     return platform_home() / environment / "platform.json"

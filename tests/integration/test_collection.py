@@ -421,7 +421,7 @@ def test_the_pauses_of_a_locked_file_double_up_to_a_limit(platform: Platform) ->
         task = FileTask.of(platform.files()[0], platform.exchange.endpoint, batch_id)
         batches.add(connection, batch_id, [task], topic=topic, traceparent=None)
         for locked_s in (0.0, 1.0, 2.0, 4.0, 1000.0):
-            assignments.defer(connection, task, locked_s, topic=topic, traceparent=None)
+            assignments.defer(connection, task.id, task.requested(None), locked_s, topic=topic)
             row = connection.execute(
                 "select extract(epoch from due_at - now())::float as pause from outbox order by id desc limit 1"
             ).fetchone()

@@ -246,7 +246,7 @@ def test_a_database_is_made_seen_changed_and_dropped(postgres_server: servers.Po
     assert provider.observe(declared) is None
     result = provider.create(declared.model_dump())
     assert result.id == declared.name
-    assert provider.observe(declared) == {"owner": declared.owner}
+    assert provider.observe(declared) == {}, "nothing drifted"
     rotated = declared.model_copy(update={"owner_password": "second"})
     provider.apply(rotated)
     with connect(reached(rotated)) as used:

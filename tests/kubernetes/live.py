@@ -38,8 +38,17 @@ class LiveCluster(Platform):
 
     @classmethod
     def somewhere(cls) -> Self:
-        """One whose state lies in a folder of its own."""
-        return cls(Path(tempfile.mkdtemp(prefix="mlk-")))
+        """One whose state lies in a folder of its own, in a namespace that no other run is using."""
+        stack = cls(Path(tempfile.mkdtemp(prefix="mlk-")))
+        eventually(
+            lambda: not stack.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found"),
+            within_s=_NOTICED_S,
+            telling=lambda: (
+                f"the namespace {NAMESPACE} exists: another run uses this cluster, or one was killed; then "
+                f"`kubectl delete namespace {NAMESPACE}`"
+            ),
+        )
+        return stack
 
     @property
     def own_settings(self) -> dict[str, Any]:

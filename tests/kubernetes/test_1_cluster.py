@@ -253,6 +253,13 @@ def test_a_pod_gets_an_address_and_its_logs_and_shell_can_be_had(kube: Cluster) 
     assert kube.said("exec", "web", "--", "id", "-u") == "65532\n"
 
 
+def test_a_pod_has_no_address_on_which_no_policy_holds(kube: Cluster) -> None:
+    links = {
+        line.split()[-1] for line in kube.said("exec", "web", "--", "cat", "/proc/net/if_inet6").splitlines()
+    }
+    assert links <= {"lo"}, "pods would reach each other by IPv6, whatever NetworkPolicies say"
+
+
 def test_a_service_answers_by_name_to_pods_and_to_itself_and_by_address_to_the_node(kube: Cluster) -> None:
     name = f"http://web.{kube.namespace}.svc.cluster.local"
     eventually(lambda: kube.reaches("near", name), within_s=POLICY_S, telling=lambda: kube.told)

@@ -45,7 +45,7 @@ INTEGRATION = Part(
     folders=("integration",),
     # Most of it is waiting for servers. Each worker starts servers of its own.
     options=("-v", "-n", "3", "--dist", "loadfile"),
-    budget_min=8,
+    budget_min=10,
 )
 STACK = Part(name="stack", folders=("stack",), options=("-v",), budget_min=8)
 KUBERNETES = Part(name="kubernetes", folders=("kubernetes",), options=("-v",), budget_min=17)

@@ -135,7 +135,9 @@ class Planning:
     def _planned(self) -> dict[Base, list[Package]]:
         """The packages of each base; remembered, so that an image changes when its user asks for it."""
         key = key_of({base: list(names) for base, names in PACKAGES.items()}, distribution())
-        planned = None if self._refresh else self._remembered(key)
+        if not self._refresh and (remembered := _remembered(self._store, key)) is not None:
+            return remembered
+        planned = None if self._refresh or self._mirror is None else _remembered(self._mirror, key)
         if planned is None:
             if self._refresh:
                 self._packages.update()
@@ -147,18 +149,18 @@ class Planning:
         write_json(self._store.packages, {"key": key, "packages": entries})
         return planned
 
-    def _remembered(self, key: str) -> dict[Base, list[Package]] | None:
-        """The packages that the store remembers, else those that the mirror does; None: ask apt."""
-        for store in filter(None, (self._store, self._mirror)):
-            try:
-                told = json.loads(store.packages.read_text())
-                if told["key"] == key:
-                    return {
-                        Base(base): [Package(**entry) for entry in entries]
-                        for base, entries in told["packages"].items()
-                    }
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+
+def _remembered(store: Store, key: str) -> dict[Base, list[Package]] | None:
+    """Return the packages that a store remembers under `key`; None: none, or others."""
+    try:
+        memory = json.loads(store.packages.read_text())
+        if memory["key"] != key:
+            return None
+        return {
+            Base(base): [Package(**entry) for entry in entries]
+            for base, entries in memory["packages"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -56,7 +56,8 @@ class MirrorFolder:
             except BlockingIOError:
                 wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            (path / SUMS).touch()
+            if not (path / SUMS).exists():
+                (path / SUMS).touch()
             shutil.rmtree(path / _STAGING, ignore_errors=True)
             (path / _STAGING).mkdir()
             try:

@@ -78,7 +78,7 @@ def _read(mirror: MirrorFolder, record: str, heading: str) -> list[str] | None:
 
 
 def _batches(requirements: str) -> Iterator[str]:
-    entries = [entry for entry in _ENTRY.split(requirements) if not entry.startswith("#")]
+    entries = [entry for entry in _ENTRY.split(requirements) if entry and not entry.startswith("#")]
     for first in range(0, len(entries), _TOGETHER):
         yield "\n".join(entries[first : first + _TOGETHER]) + "\n"
 

@@ -1,1 +1,1 @@
-"""What venues publish: venue plug-ins, discovery by listing, and the catalogue of what was seen."""
+"""The archives of venues: plug-ins, discovery, the ledger of what is collected, and the collection itself."""

@@ -1,4 +1,4 @@
-"""The ledger: which version of which archive file is in, with its checksum and what came out of it.
+"""The ledger: which version of each archive file is collected, with its checksum and its result.
 
 A file that the venue replaced is a new version and a recorded conflict; nothing is overwritten silently. Who
 works on a file holds :func:`file_lock`.
@@ -54,13 +54,13 @@ class LedgerEntry:
     """When silver took it in; None: it is still to be refined."""
 
     def is_of(self, file: ArchiveFile) -> bool:
-        """Whether the venue still shows the file that was collected."""
+        """Return whether the venue still lists the file that was collected."""
         return self.etag == file.etag and self.size == file.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """A file that was there already came with another checksum."""
+    """A file that was collected before came with another checksum."""
 
     venue: str
     key: str
@@ -75,7 +75,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What came out of bringing a file in."""
+    """The result of collecting a file."""
 
     sha256: str
     header: bool
@@ -93,7 +93,7 @@ _CURRENT = f"select distinct on (venue, key) {_COLUMNS} from ledger"  # noqa: S6
 
 
 def current(connection: Connection, venue: str, keys: Sequence[str]) -> dict[str, LedgerEntry]:
-    """The newest entry of each of these files that has one, by key."""
+    """Return the newest entry of each of these files that has one, by key."""
     rows = connection.execute(
         f"{_CURRENT} where venue = %s and key = any(%s) order by venue, key, version desc",
         [venue, list(keys)],
@@ -102,7 +102,7 @@ def current(connection: Connection, venue: str, keys: Sequence[str]) -> dict[str
 
 
 def collected_keys(connection: Connection, venue: str, *, market: str | None = None) -> set[str]:
-    """Keys of all files of a venue, or of one of its markets, that are in."""
+    """Return the keys of all collected files of a venue, or of one of its markets."""
     rows = connection.execute(
         "select distinct key from ledger where venue = %(venue)s"
         " and (%(market)s::text is null or market = %(market)s)",
@@ -112,7 +112,7 @@ def collected_keys(connection: Connection, venue: str, *, market: str | None = N
 
 
 def record(connection: Connection, file: ArchiveFile, receipt: Receipt, *, batch_id: UUID) -> LedgerEntry:
-    """Write what came in, within the caller's transaction; the caller holds the file's lock.
+    """Record a collected file, within the caller's transaction; the caller holds the file's lock.
 
     The same checksum again renews the entry; another one is the next version, and a conflict is recorded.
 
@@ -171,7 +171,7 @@ def record(connection: Connection, file: ArchiveFile, receipt: Receipt, *, batch
 
 
 def touch(connection: Connection, file: ArchiveFile, entry: LedgerEntry) -> None:
-    """Note how the venue shows a file now whose bytes are those of `entry`: the rows are in already."""
+    """Update how the venue lists a file whose bytes are those of `entry`: its rows are in the lake already."""
     connection.execute(
         "update ledger set etag = %s, size = %s, last_modified = %s"
         " where venue = %s and key = %s and version = %s",
@@ -180,7 +180,7 @@ def touch(connection: Connection, file: ArchiveFile, entry: LedgerEntry) -> None
 
 
 def conflicts(connection: Connection, venue: str, *, keys: Sequence[str] | None = None) -> list[Conflict]:
-    """Recorded conflicts, oldest first; of these files, or of all."""
+    """Return the recorded conflicts, oldest first; of these files, or of all."""
     rows = connection.execute(
         "select venue, key, version, former_version, former_sha256, sha256, former_etag, etag, found_at"
         " from ledger_conflict where venue = %(venue)s and (%(keys)s::text[] is null or key = any(%(keys)s))"
@@ -191,7 +191,7 @@ def conflicts(connection: Connection, venue: str, *, keys: Sequence[str] | None 
 
 
 def unrefined(connection: Connection, selection: Selection) -> list[LedgerEntry]:
-    """Newest entries of the selected datasets and symbols that silver has not taken in, of whatever days."""
+    """Return the newest entries of the selected datasets and symbols that are not refined, of whatever days."""
     rows = connection.execute(
         f"select * from ({_CURRENT} order by venue, key, version desc) newest"  # noqa: S608 - as above
         " where refined_at is null and venue = %(venue)s"
@@ -211,7 +211,7 @@ def unrefined(connection: Connection, selection: Selection) -> list[LedgerEntry]
 
 
 def former_days(connection: Connection, entries: Iterable[LedgerEntry]) -> list[tuple[date, date]]:
-    """First and last day of the versions that these entries replaced: silver must look at those, too."""
+    """Return first and last day of the versions that these entries replaced: silver has to rewrite those, too."""
     replaced = [(entry.venue, entry.key, entry.version) for entry in entries if entry.version > 1]
     ranges: list[tuple[date, date]] = []
     for venue, key, version in replaced:
@@ -225,7 +225,7 @@ def former_days(connection: Connection, entries: Iterable[LedgerEntry]) -> list[
 
 
 def mark_refined(connection: Connection, entries: Iterable[LedgerEntry]) -> int:
-    """Note that silver took these in; one that was renewed meanwhile stays unrefined. Returns how many."""
+    """Mark these entries as refined, except those renewed meanwhile; return how many."""
     marked = 0
     for entry in entries:
         marked += connection.execute(

@@ -117,7 +117,7 @@ def collect(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring a venue's files in: discover, copy with proof, refine. Files that are in are not copied again."""
+    """Collect a venue's files: discover, copy with proof, refine. Files that are collected are not copied again."""
     from marketlake.cli import collect as command
     from marketlake.cli.selection import SelectionOptions
 

@@ -30,7 +30,7 @@ def run(
     venue_endpoint: str | None,
     as_json: bool,
 ) -> ExitCode:
-    """Collect what is wished for."""
+    """Collect the selected files."""
     venue, selection = select(options)
     if selection.market is None and selection.data_type is None and not everything:
         raise UsageError(

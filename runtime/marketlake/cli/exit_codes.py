@@ -1,4 +1,4 @@
-"""Exit codes, and how errors are told: one paragraph on stderr, no stack trace for what is no defect."""
+"""Exit codes, and how errors are reported: one paragraph on stderr; only a defect shows its stack trace."""
 
 import os
 import sys
@@ -73,12 +73,12 @@ def reporting(command: Callable[Parameters, Result]) -> Callable[Parameters, Res
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal, beside the command's output."""
+    """Print a message on stderr, beside the command's output."""
     typer.echo(text, err=True)
 
 
 def _code_of(error: Exception) -> ExitCode | None:
-    """The exit code of an expected error; None for a defect."""
+    """Return the exit code of an expected error; None for a defect."""
     if isinstance(error, typer.Exit | typer.Abort):
         return None
     from marketlake.domain.venue import SelectionError

@@ -1,15 +1,15 @@
-"""Following a batch that others carry out, and cancelling it."""
+"""Follow a batch that workers carry out, and cancel it."""
 
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
 from uuid import UUID
 
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress
 from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError, say
+from marketlake.cli.progress import ProgressBar, ProgressDisplay, Silence
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
 from marketlake.workflows.engine import FlowRun, WorkflowClient
 
@@ -17,7 +17,7 @@ _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0
 _ASK_ENGINE_EVERY_S = 1.0
 PATIENCE_S = 60.0
-"""How long a database that is away, or a run that nobody begins, is waited for."""
+"""How long a database that is away, or a run that no worker begins, is waited for."""
 _UNATTENDED_S = 30.0
 """How long a batch may be without its run; a run that lives through an outage of the database is back sooner."""
 _AFTERMATH_S = 3.0
@@ -26,19 +26,11 @@ _AFTERMATH_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """How a batch ended, or was left."""
+    """How a batch ended."""
 
     progress: Progress
     exit_code: ExitCode
     seconds: float
-
-
-class ProgressDisplay(Protocol):
-    """Shows how far it is."""
-
-    def show(self, progress: Progress | None, run: FlowRun | None) -> None:
-        """Show this state of things."""
-        ...
 
 
 class Follower:
@@ -67,7 +59,7 @@ class Follower:
         self._unattended = _Lapse()
 
     def follow(self) -> RunResult:
-        """Wait for the end.
+        """Wait for the end of the batch, and return how it ended.
 
         Raises:
             PlatformUnreachableError: the database was away for too long, or no workflow worker took the run.
@@ -117,7 +109,7 @@ class Follower:
             self._sleep(min(max(_POLL_S, 10 * took), _LONGEST_POLL_S))
 
     def _cause_of_death(self, progress: Progress, run: FlowRun, now: float) -> str | None:
-        """Why nothing more will come of a run that left its batch open; None while there is hope."""
+        """Return why a run that left its batch open has died; None while it may live."""
         if self._over.lasting(run.ended, now) > _AFTERMATH_S:
             cause = f"the run ended as {run.state_type.lower()} before the collection did"
             return f"{cause} ({run.message})" if run.message else cause
@@ -128,7 +120,7 @@ class Follower:
         return None
 
     def _require_worker(self) -> None:
-        """A run that waits for its turn is fine; one that waits for a worker that is not there is not."""
+        """Cancel a run that waits for a worker while no worker is online."""
         if self._engine.has_worker():
             return
         self._cancel()
@@ -148,7 +140,7 @@ class Follower:
         return progress, ""
 
     def _orphaned(self, progress: Progress, cause: str) -> Progress:
-        """The run died and left the batch open: write that down."""
+        """Record that the run died and left the batch open."""
         message = f"{cause}. Run the same command again: what is in is not copied again."
         with self._postgres.transaction() as connection:
             batches.fail(connection, self._batch_id, "run-died", message)
@@ -166,11 +158,11 @@ class Follower:
             self._engine.cancel(self._flow_run)
 
     def _display(self) -> AbstractContextManager[ProgressDisplay]:
-        return nullcontext(_Silence()) if self._quiet else _Bar()
+        return nullcontext(Silence()) if self._quiet else ProgressBar()
 
 
 class _Lapse:
-    """How long something has been so without a break."""
+    """Measures how long a condition has held without a break."""
 
     def __init__(self) -> None:
         self._began: float | None = None
@@ -183,68 +175,3 @@ class _Lapse:
         if self._began is None:
             self._began = now
         return now - self._began
-
-
-class _Silence:
-    def show(self, progress: Progress | None, run: FlowRun | None) -> None:
-        """Show nothing."""
-
-
-class _Bar:
-    """A progress bar on a terminal; a line for each new phase elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-
-        from marketlake.cli.output import console
-
-        self._console = console(stderr=True)
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task: Any = self._bars.add_task("starting", total=None, detail="")
-        self._phase = ""
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def show(self, progress: Progress | None, run: FlowRun | None) -> None:
-        """Show phase, files and rows."""
-        phase = _phase(progress, run)
-        if progress is None:
-            self._bars.update(self._task, description=phase)
-        else:
-            wanted = progress.verified + progress.failed + progress.cancelled + progress.open
-            done = wanted - progress.open
-            self._bars.update(
-                self._task,
-                description=phase,
-                total=wanted or None,
-                completed=done,
-                detail=f"{progress.rows:,} rows" + (f", {progress.failed} failed" if progress.failed else ""),
-            )
-        if phase != self._phase:
-            self._phase = phase
-            if not self._console.is_terminal:
-                say(phase)
-
-
-def _phase(progress: Progress | None, run: FlowRun | None) -> str:
-    if progress is None:
-        return "the database does not answer, waiting"
-    if progress.state is BatchState.PLANNING and not progress.found:
-        return "discovering" if run is not None and not run.waiting else "waiting for a workflow worker"
-    if progress.state is BatchState.PLANNING:
-        return "discovering and collecting"
-    return progress.state.value

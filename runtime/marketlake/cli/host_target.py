@@ -19,7 +19,7 @@ class HostTarget:
     hint = "`make up` starts what was stopped; the logs lie in the environment's data folder"
 
     def status(self, control: str) -> ServiceStatus:
-        """See the processes of `supervisor:<socket path>#<program or group>`."""
+        """Return the status of the processes of `supervisor:<socket path>#<program or group>`."""
         processes, trouble = _processes(control)
         members = [member for process in processes for member in _family(process)]
         return ServiceStatus(
@@ -31,7 +31,7 @@ class HostTarget:
 
 
 def _processes(control: str) -> tuple[list[psutil.Process], str | None]:
-    """Live processes of a program or group, and what the supervisor says about those that do not run."""
+    """Return the live processes of a program or group, and what the supervisor says about those that do not run."""
     path, _, name = control.removeprefix("supervisor:").partition("#")
     try:
         with ServerProxy("http://supervisor", transport=_UnixTransport(path)) as supervisor:

@@ -33,7 +33,7 @@ class KubernetesTarget:
 
     @classmethod
     def of(cls, cluster: Cluster) -> Self:
-        """Look at a namespace once, for all services.
+        """Read a namespace once, for all services.
 
         Raises:
             PlatformUnreachableError: the cluster does not answer, or refuses.
@@ -60,7 +60,7 @@ class KubernetesTarget:
         return cls(cluster.namespace, workloads, pods, _metrics(api))
 
     def status(self, control: str) -> ServiceStatus:
-        """See the pods of `kubernetes:<namespace>/<deployment|statefulset>/<name>`."""
+        """Return the status of the pods of `kubernetes:<namespace>/<deployment|statefulset>/<name>`."""
         _, _, path = control.partition("/")
         name = path.rpartition("/")[2]
         workload = self._workloads.get(path)
@@ -91,9 +91,9 @@ def _listed(api: Any, kind: str) -> list[Object]:
 
 
 def _metrics(api: Any) -> list[Object]:
-    """What metrics-server measured; nothing where there is none."""
+    """Return what metrics-server measured; nothing where it is missing."""
     try:
-        # where nobody serves metrics, kr8s takes the kind for plain pods
+        # where no server has metrics, kr8s takes the kind for plain pods
         return [one for one in _listed(api, "pods.metrics.k8s.io") if "containers" in one]
     except Exception:  # noqa: BLE001 - whatever it is, memory is not what a person looks here for first
         return []
@@ -112,7 +112,7 @@ def _is_ready(pod: Object) -> bool:
 
 
 def _trouble(pod: Object) -> str | None:
-    """The pod's own words: why it was not placed, or why a container does not run."""
+    """Return why the pod is not scheduled, or why a container does not run, as Kubernetes reports it."""
     for one in pod.get("status", {}).get("conditions", ()):
         if one["type"] == "PodScheduled" and one["status"] == "False":
             return f"pending: {one.get('message') or one.get('reason', '')}"
@@ -137,7 +137,7 @@ def _memory(metrics: Object) -> int:
 
 
 def quantity(text: str) -> int:
-    """Bytes of a Kubernetes quantity such as ``123456Ki``."""
+    """Return the bytes of a Kubernetes quantity such as ``123456Ki``."""
     for unit, factor in _UNITS.items():
         if text.endswith(unit):
             return int(float(text.removesuffix(unit)) * factor)

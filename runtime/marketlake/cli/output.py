@@ -21,10 +21,10 @@ def print_json(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 - one case per type
-    """The value as JSON knows it.
+    """Return the value as JSON knows it.
 
     Times are ISO 8601 in UTC with microseconds; decimals are strings, so that no digit is lost; intervals are
-    seconds; bytes are base64; NaN and infinities, which JSON lacks, are null.
+    seconds; bytes are base64; NaN and infinities, which JSON does not know, are null.
     """
     match value:
         case None | bool() | int() | str():
@@ -51,7 +51,7 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one case per type
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A terminal; lines are not cut when the output goes into a file or a pipe."""
+    """Return a terminal; lines are not cut when the output goes into a file or a pipe."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -81,7 +81,7 @@ def print_table(
 
 
 def text(value: Any) -> str:
-    """A value in a cell."""
+    """Return the text of a value in a cell."""
     match value:
         case None:
             return ""
@@ -96,7 +96,7 @@ def text(value: Any) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that people read."""
+    """Return a number of bytes in a readable unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -78,7 +78,7 @@ def run(environment: str | None, folder: Path, venue_name: str, *, as_json: bool
 
 
 def read_tree(folder: Path, venue: Venue) -> Tree:
-    """The archive files below a folder; a key is the path from the folder on.
+    """Return the archive files below a folder; a key is the path relative to the folder.
 
     Raises:
         UsageError: it is no folder, or holds no file that the venue could have published.
@@ -105,7 +105,7 @@ def read_tree(folder: Path, venue: Venue) -> Tree:
 
 
 def etag_of(path: Path) -> str:
-    """The ETag that S3 gives the file when it is uploaded as :func:`_put` does."""
+    """Return the ETag that S3 gives the file when it is uploaded as :func:`_put` does."""
     whole, parts = hashlib.md5(usedforsecurity=False), []
     with path.open("rb") as file:
         while chunk := file.read(PART):

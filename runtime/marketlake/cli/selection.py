@@ -1,4 +1,4 @@
-"""From what a person typed to a selection: names are checked before anything is started."""
+"""Turn the options of a command into a selection; names are checked before anything is started."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class SelectionOptions:
 
 
 def select(options: SelectionOptions) -> tuple[Venue, Selection]:
-    """The venue and the selection that a person means.
+    """Return the venue and the selection that the options mean.
 
     Raises:
         UnknownVenueError: no such venue.
@@ -65,7 +65,7 @@ def select(options: SelectionOptions) -> tuple[Venue, Selection]:
 
 
 def endpoint_from(url: str, usual: VenueEndpoint) -> VenueEndpoint:
-    """The endpoint that `--venue-endpoint` means: ``http(s)://host[:port][/bucket]``.
+    """Return the endpoint that `--venue-endpoint` means: ``http(s)://host[:port][/bucket]``.
 
     Args:
         url: as typed.

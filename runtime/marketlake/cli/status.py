@@ -18,7 +18,7 @@ TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceReport:
-    """What was seen of one service."""
+    """What `marketlake status` reports of one service."""
 
     name: str
     healthy: bool
@@ -38,7 +38,7 @@ class ServiceReport:
 
 
 def run(environment: str | None, *, as_json: bool) -> ExitCode:
-    """Look at all services at once and print what was seen."""
+    """Check all services at once and print the reports."""
     settings = Settings.load(environment)
     if not settings.services:
         raise UsageError(
@@ -58,7 +58,7 @@ def run(environment: str | None, *, as_json: bool) -> ExitCode:
 
 
 def target_of(settings: Settings) -> Target:
-    """Where an environment's services run.
+    """Return the target that an environment's services run on.
 
     Raises:
         PlatformUnreachableError: they run in a cluster that does not answer.
@@ -71,7 +71,7 @@ def target_of(settings: Settings) -> Target:
 
 
 def report_of(service: ServiceInfo, target: Target) -> ServiceReport:
-    """Ask a service's health check, and whoever runs it."""
+    """Return the report of a service, from its health check and from its target."""
     status = target.status(service.control) if service.control is not None else ServiceStatus()
     healthy, state = _health(service)
     if service.control is not None and (status.trouble or not status.running):

@@ -1,4 +1,4 @@
-"""What can be seen of a service from where it runs, whoever runs it there."""
+"""What a target reports of a service that runs on it."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    """What runs of a service."""
+    """What a target reports of one service."""
 
     running: int = 0
     """Live processes, or ready pods."""
@@ -16,7 +16,7 @@ class ServiceStatus:
     uptime_s: float | None = None
     """Seconds since the youngest of them started."""
     restarts: int | None = None
-    """How often it was started anew; None where nobody counts."""
+    """How often it was started anew; None where it is not counted."""
 
 
 class Target(Protocol):
@@ -26,5 +26,5 @@ class Target(Protocol):
     """Where a person finds their logs."""
 
     def status(self, control: str) -> ServiceStatus:
-        """See what `control` names (:attr:`marketlake.settings.ServiceInfo.control`)."""
+        """Return the status of what `control` names (:attr:`marketlake.settings.ServiceInfo.control`)."""
         ...

@@ -1,4 +1,4 @@
-"""Periods: the calendar units in which silver is written."""
+"""Periods: the calendar units that silver is written in."""
 
 import calendar
 from datetime import UTC, date, datetime, timedelta
@@ -17,12 +17,12 @@ _NAME_LENGTH = {Period.DAY: 10, Period.MONTH: 7, Period.YEAR: 4}
 
 
 def period_name(day: date, period: Period) -> str:
-    """The period that a UTC day lies in, e.g. ``2026-05`` for a month."""
+    """Return the period that a UTC day lies in, e.g. ``2026-05`` for a month."""
     return day.isoformat()[: _NAME_LENGTH[period]]
 
 
 def period_bounds(name: str) -> tuple[datetime, datetime]:
-    """First moment of a period, and of the one after it (UTC)."""
+    """Return the first moment of a period, and of the one after it (UTC)."""
     year, *rest = (int(part) for part in name.split("-"))
     start = datetime(year, rest[0] if rest else 1, rest[1] if len(rest) > 1 else 1, tzinfo=UTC)
     if len(rest) == 2:

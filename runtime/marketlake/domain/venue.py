@@ -1,4 +1,4 @@
-"""What a venue plug-in tells about its archive.
+"""The protocol of a venue plug-in, and what it says about its archive.
 
 A plug-in is a class without arguments, registered under the entry point group ``marketlake.venues``. It
 knows the venue's datasets and how its object keys are built; it does no input or output. `docs/venues.md`
@@ -112,11 +112,11 @@ class Venue(Protocol):
     """The public archive."""
 
     def datasets(self) -> tuple[Dataset, ...]:
-        """All datasets that are known, those never published included."""
+        """Return all datasets that are known, those never published included."""
         ...
 
     def patterns(self, selection: Selection) -> tuple[PrefixPattern, ...]:
-        """Where the selected files may lie.
+        """Return where the selected files may lie.
 
         Raises:
             SelectionError: the selection names a market, data type, interval or frequency that is not there.
@@ -124,7 +124,7 @@ class Venue(Protocol):
         ...
 
     def key_range(self, prefix: str, selection: Selection) -> KeyRange:
-        """Which part of a folder's listing the selected days need.
+        """Return which part of a folder's listing the selected days need.
 
         Args:
             prefix: a prefix that came from a pattern, None segments filled in.
@@ -133,25 +133,25 @@ class Venue(Protocol):
         ...
 
     def parse_key(self, key: str) -> KeyFields | None:
-        """The fields of an archive file's key; None for sidecars and whatever else lies in the bucket."""
+        """Return the fields of an archive file's key; None for sidecars and whatever else lies in the bucket."""
         ...
 
     def build_key(self, fields: KeyFields) -> str:
-        """The regular key of such a file: where to look for one that a listing does not show yet."""
+        """Return the regular key of such a file: where to look for one that a listing does not show yet."""
         ...
 
     def sidecar_key(self, key: str) -> str:
-        """Key of the checksum file that belongs to an archive file's key."""
+        """Return the key of the checksum file that belongs to an archive file's key."""
         ...
 
 
 def installed_venues() -> Mapping[str, type[Venue]]:
-    """Names and classes of all venue plug-ins on this interpreter's path."""
+    """Return names and classes of all installed venue plug-ins."""
     return {point.name: point.load() for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def load_venue(name: str) -> Venue:
-    """The plug-in of that name.
+    """Return the plug-in of that name.
 
     Raises:
         UnknownVenueError: none is installed under that name.

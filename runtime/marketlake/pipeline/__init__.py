@@ -1,1 +1,1 @@
-"""From archive files to Delta tables: bronze, silver, quarantine, and SQL over them."""
+"""From archive files to Delta tables: contracts, ingestion, silver, gaps and quarantine, and SQL over them."""

@@ -1,4 +1,4 @@
-"""Copies one archive file from the venue straight into the landing bucket.
+"""Copy one archive file from the venue straight into the landing bucket.
 
 The bytes stream through memory in pieces and touch no disk. Their sha256 is taken as they pass, and the
 upload is only completed once it equals the one of the venue's checksum file: what is visible in landing is
@@ -63,7 +63,7 @@ class CopiedObject:
 
 
 def landing_key(venue: str, key: str) -> str:
-    """Where a venue's object lies in the landing bucket.
+    """Return the key of a venue's object in the landing bucket.
 
     The venue's key below the venue's name. A leading slash, which would make an empty path segment that
     object stores refuse, is written ``%2F``.
@@ -80,7 +80,7 @@ async def copy_file(
     timeouts: Timeouts | None = None,
     client: httpx.AsyncClient | None = None,
 ) -> CopiedObject:
-    """Copy a file into landing, or find it there.
+    """Copy a file into landing, unless landing has it, and return the object.
 
     Args:
         file: as discovered. Its checksum file is looked for under the listed key, else beside it.

@@ -1,4 +1,4 @@
-"""How fast a venue's host is asked."""
+"""Limit the rate of requests to a venue's host."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ class HostLimiter:
         self._next: dict[str, float] = {}
 
     def reserve(self, host: str) -> float:
-        """Take the next free moment at this host; returns the seconds until then."""
+        """Reserve the next free moment at this host; return the seconds until then."""
         with self._lock:
             now = self._clock()
             moment = max(now, self._next.get(host, 0.0))

@@ -1,4 +1,4 @@
-"""Checksum files: what the venue says the bytes of an archive file are."""
+"""Parse checksum files: the sha256 that the venue publishes of an archive file."""
 
 import re
 
@@ -10,7 +10,7 @@ LONGEST = 4096
 
 
 def parse_sidecar(body: bytes, key: str) -> str:
-    """The sha256, in lower case, that a checksum file names.
+    """Return the sha256, in lower case, that a checksum file names.
 
     Args:
         body: ``<sha256>  <name>``, with or without a final newline (as `sha256sum` writes it).

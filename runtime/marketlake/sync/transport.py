@@ -51,12 +51,12 @@ class Timeouts:
 
 
 def venue_client(timeouts: Timeouts) -> httpx.AsyncClient:
-    """Connections to venues, to be shared by the copies of one event loop; use it as a context manager."""
+    """Return a client for venues, shared by the copies of one event loop; use it as a context manager."""
     return httpx.AsyncClient(headers=HEADERS, timeout=timeouts.to_httpx())
 
 
 def object_url(endpoint: VenueEndpoint, key: str) -> str:
-    """Path-style URL of an object; each byte that is no plain letter is percent-encoded, slashes are kept."""
+    """Return the path-style URL of an object; bytes other than plain letters and slashes are percent-encoded."""
     return f"{endpoint.endpoint.rstrip('/')}/{endpoint.bucket}/{quote(key, safe='/')}"
 
 
@@ -167,7 +167,7 @@ class BoundedBody:
 
 
 def connection_error(error: httpx.TransportError, what: str, timeouts: Timeouts) -> VenueError:
-    """What a failed connection means for `what` (a URL)."""
+    """Return the error of a failed connection to `what` (a URL)."""
     if isinstance(error, httpx.ReadTimeout):
         return StalledError(
             f"{what}: nothing came for {timeouts.read_s:g} s, the connection is stalled. "
@@ -181,7 +181,7 @@ def connection_error(error: httpx.TransportError, what: str, timeouts: Timeouts)
 
 
 def accept(response: httpx.Response, what: str) -> None:
-    """Let the statuses 200 and 206 pass; raise the error that any other means for `what` (a URL)."""
+    """Raise the error that a status other than 200 and 206 means for `what` (a URL)."""
     status = response.status_code
     if status in (200, 206):
         return

@@ -1,4 +1,4 @@
-"""The bytes of one file on their way from the venue, looked at as they pass."""
+"""Verify the bytes of a file while they stream from the venue."""
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True, kw_only=True)
 class VerifiedStream:
-    """The bytes of one attempt, looked at as they pass."""
+    """The bytes of one attempt, verified while they stream."""
 
     file: ArchiveFile
     sha256: str
@@ -31,7 +31,7 @@ class VerifiedStream:
     """Bytes that have passed."""
 
     async def proven(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Pass the chunks on, and fail instead of ending unless they are what the checksum names."""
+        """Yield the chunks, and raise instead of ending unless they have the checksum."""
         digest = hashlib.sha256()
         async for chunk in chunks:
             if not self.size:
@@ -48,7 +48,7 @@ class VerifiedStream:
         self._prove(digest.hexdigest())
 
     def take_back(self) -> None:
-        """Tell the progress that the bytes so far do not count."""
+        """Subtract the bytes so far from the progress."""
         self.progress(-self.size)
 
     def _sniff(self, head: bytes) -> None:

@@ -1,1 +1,1 @@
-"""The pool that works on tasks: who holds which one, and who is alive."""
+"""The pool of workers: assignments of tasks, liveness, and the worker process."""

@@ -1,4 +1,4 @@
-"""Who works on which task: claims, results, heartbeats, and tasks whose worker went silent."""
+"""Assignments of tasks to workers: claims, results, heartbeats, and tasks whose worker went silent."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ LONGEST_DEFERRAL_S = 30.0
 
 
 class Claim(StrEnum):
-    """What became of the wish to work on a task."""
+    """The answer to a claim of a task."""
 
     GRANTED = "granted"
     ENDED = "ended"
@@ -33,7 +33,7 @@ class Claim(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How a task ended well."""
+    """The result of a task that succeeded."""
 
     outcome: str
     """``copied``, ``verified`` (the proven bytes were there already) or ``present``."""
@@ -42,7 +42,7 @@ class Result:
 
 
 def claim(connection: Connection, task_id: UUID, worker: str) -> Claim:
-    """Take a task over. The caller holds the file's lock, so whoever had it before is gone."""
+    """Assign a task to a worker. The caller holds the file's lock, so any former worker is gone."""
     row = connection.execute(
         "select t.state, b.state as batch from task t join batch b on b.id = t.batch_id where t.id = %s",
         [task_id],
@@ -91,7 +91,7 @@ def defer(connection: Connection, task_id: UUID, event: Event, locked_s: float, 
 
 
 def attempt_failed(connection: Connection, task_id: UUID, code: str, message: str) -> None:
-    """Note an attempt that will be repeated, so that a person who follows can see why it takes long."""
+    """Record an attempt that will be repeated, so that a person who follows can see why it takes long."""
     connection.execute(
         "update task set attempts = attempts + 1, error_code = %s, error = %s where id = %s",
         [code, message, task_id],
@@ -99,7 +99,7 @@ def attempt_failed(connection: Connection, task_id: UUID, code: str, message: st
 
 
 def succeed(connection: Connection, task_id: UUID, result: Result) -> None:
-    """End a task well."""
+    """Record that a task succeeded."""
     connection.execute(
         "update task set state = 'done', outcome = %s, rows = %s, quarantined = %s, error_code = null,"
         " error = null, attempts = attempts + 1, finished_at = now() where id = %s",
@@ -119,7 +119,7 @@ def give_up(connection: Connection, task_id: UUID, worker: str, code: str, messa
 
 
 def beat(connection: Connection, worker: str, *, host: str, pid: int, concurrency: int) -> None:
-    """Show that a worker is alive."""
+    """Record the heartbeat of a worker."""
     connection.execute(
         "insert into worker (id, host, pid, concurrency) values (%s, %s, %s, %s)"
         " on conflict (id) do update set heartbeat_at = now()",
@@ -128,14 +128,14 @@ def beat(connection: Connection, worker: str, *, host: str, pid: int, concurrenc
 
 
 def leave(connection: Connection, worker: str) -> None:
-    """Take a worker off the list, and with it those that were silent for a day."""
+    """Remove a worker, and those that were silent for a day."""
     connection.execute(
         "delete from worker where id = %s or heartbeat_at < now() - interval '1 day'", [worker]
     )
 
 
 def live_workers(connection: Connection) -> int:
-    """How many workers gave a sign of life lately."""
+    """Return how many workers have a recent heartbeat."""
     row = connection.execute(
         "select count(*) as live from worker where heartbeat_at > now() - make_interval(secs => %s)",
         [LAPSED_AFTER_S],
@@ -144,7 +144,7 @@ def live_workers(connection: Connection) -> int:
 
 
 def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, event_of: EventOf) -> int:
-    """Ask again for running tasks whose worker went silent; returns how many."""
+    """Request running tasks again whose worker went silent; return how many."""
     rows = connection.execute(
         "update task t set state = 'queued', worker = null, dispatched_at = now()"
         " where batch_id = %s and state = 'running' and not exists (select from worker w"
@@ -157,7 +157,10 @@ def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, eve
 def redispatch_queued(
     connection: Connection, batch_id: UUID, *, topic: str, event_of: EventOf, older_than_s: float
 ) -> int:
-    """Ask again for tasks that nobody took for so long: the bus may have lost them. Returns how many."""
+    """Request queued tasks again that no worker claimed for that long; return how many.
+
+    The event bus may have lost them.
+    """
     rows = connection.execute(
         "update task set dispatched_at = now() where batch_id = %s and state = 'queued'"
         " and dispatched_at < now() - make_interval(secs => %s) returning payload",

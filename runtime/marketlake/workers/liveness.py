@@ -1,4 +1,4 @@
-"""A sign of life for whoever starts the process again when it hangs: a file whose time of change is recent."""
+"""Liveness of a process: a file that its main loop touches, for a probe that restarts it when it hangs."""
 
 import logging
 import os
@@ -10,13 +10,13 @@ from typing import Self
 log = logging.getLogger(__name__)
 
 FILE_VARIABLE = "MARKETLAKE_HEARTBEAT_FILE"
-"""Names the file; where it is not set, nobody looks."""
+"""Names the file; where it is not set, there is no probe."""
 BEAT_EVERY_S = 2.0
 """Seconds between two touches, at least; the main loop comes by more often."""
 
 
 class Liveness:
-    """Touches a file. Belongs into a main loop: a thread beside it would beat on while the loop hangs."""
+    """Touches a file. Call it in the main loop: a thread beside it would go on while the loop hangs."""
 
     def __init__(self, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = file
@@ -25,12 +25,12 @@ class Liveness:
 
     @classmethod
     def of_process(cls) -> Self:
-        """The liveness that this process was told to have."""
+        """Return the liveness that the environment of this process configures."""
         named = os.environ.get(FILE_VARIABLE)
         return cls(Path(named) if named else None)
 
     def beat(self) -> None:
-        """Say that the loop goes round; a file that cannot be written is told once and stops nothing."""
+        """Touch the file; one that cannot be written is logged once and stops nothing."""
         now = self._clock()
         if self._file is None or now - self._beaten_at < BEAT_EVERY_S:
             return

@@ -123,7 +123,7 @@ def limit_arenas() -> None:
 
 
 def _migrated(postgres: Postgres, stop: threading.Event, liveness: Liveness) -> bool:
-    """Bring the schema up to date, waiting for the database; False when the process ends before that."""
+    """Migrate the schema, waiting for the database; return False when the process ends before that."""
 
     def attempt() -> None:
         liveness.beat()  # waiting is no hanging: starting again would not bring the database back

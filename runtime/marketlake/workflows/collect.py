@@ -1,4 +1,4 @@
-"""The flow `collect`: discover, plan, hand out, wait, refine.
+"""The flow `collect`: discover, plan, dispatch, wait, refine.
 
 Prefect shows each step; what counts is kept in PostgreSQL.
 """
@@ -71,7 +71,7 @@ def collect(
     traceparent: str | None = None,
     venue_endpoint: dict[str, str] | None = None,
 ) -> State[Any]:
-    """Bring the selected files in.
+    """Collect the selected files.
 
     Args:
         selection: fields of a :class:`~marketlake.domain.archive.Selection` as JSON values; `venue` at least.
@@ -161,7 +161,7 @@ def _step_name(verb: str) -> Any:
 
 @task(task_run_name=_step_name("discover"), cache_policy=NO_CACHE, persist_result=False)
 def discover_and_plan(run: Run, part: Selection) -> int:
-    """List a dataset's files, catalogue them, and hand out those that are not in."""
+    """List a dataset's files, catalogue them, and dispatch those that are missing or changed."""
     catalogue = Catalogue(Lake.of(run.settings.object_store))
 
     def record(files: list[ArchiveFile]) -> None:
@@ -174,7 +174,7 @@ def discover_and_plan(run: Run, part: Selection) -> int:
 
 @task(task_run_name="wait for the workers", cache_policy=NO_CACHE, persist_result=False)
 def wait_for_workers(run: Run) -> None:
-    """Wait until every file is in or given up."""
+    """Wait until every file is collected or has failed."""
     ended = run.orchestrator.wait()
     log.info(
         "%d copied, %d verified, %d failed; %d rows", ended.copied, ended.verified, ended.failed, ended.rows
@@ -183,7 +183,7 @@ def wait_for_workers(run: Run) -> None:
 
 @task(task_run_name=_step_name("refine"), cache_policy=NO_CACHE, persist_result=False)
 def refine_silver(run: Run, part: Selection) -> int:
-    """Rewrite the silver days in which something came in."""
+    """Refine the periods that have newly collected files."""
     refine = partial(refine_series, Lake.of(run.settings.object_store))
     rows = refinement.refine_pending(run.postgres, part, refine, wait=threading.Event().wait)
     with run.postgres.transaction() as connection:
@@ -193,7 +193,7 @@ def refine_silver(run: Run, part: Selection) -> int:
 
 @task(task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
 def report(run: Run) -> tuple[Progress, list[Failure]]:
-    """Show what came out on the run's page."""
+    """Show the result on the run's page."""
     with run.postgres.transaction() as connection:
         progress = batches.progress(connection, run.batch_id)
         failures = batches.failures(connection, run.batch_id)

@@ -1,4 +1,4 @@
-"""The little of Prefect's REST API that starting and following a run needs; importing Prefect takes seconds.
+"""A client of Prefect's REST API for starting and following a run; importing Prefect itself takes seconds.
 
 Source: the OpenAPI document of Prefect 3.8 (``/deployments``, ``/flow_runs``).
 """
@@ -47,7 +47,7 @@ class FlowRun:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether the state is final."""
         return self.state_type in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
@@ -104,14 +104,14 @@ class WorkflowClient:
         return _flow_run(self._accepted(run))
 
     def look(self, run_id: str) -> FlowRun | None:
-        """The run as it is now; None if the server does not answer now."""
+        """Return the run as it is now; None if the server does not answer now."""
         try:
             return _flow_run(self._http.get(f"/flow_runs/{run_id}").raise_for_status().json())
         except (httpx.HTTPError, ValueError, KeyError):
             return None
 
     def has_worker(self) -> bool:
-        """Whether a worker of the work pool gave a sign of life lately."""
+        """Return whether a worker of the work pool is online."""
         path = f"/work_pools/{quote(self._engine.work_pool, safe='')}/workers/filter"
         try:
             workers = self._http.post(path, json={}).raise_for_status().json()
@@ -120,17 +120,17 @@ class WorkflowClient:
         return any(worker.get("status") == "ONLINE" for worker in workers)
 
     def cancel(self, run_id: str) -> bool:
-        """Cancel a run that has not begun; returns whether the server took it."""
+        """Cancel a run that has not begun; return whether the server accepted it."""
         return self._put(run_id, {"type": "CANCELLED", "message": "cancelled by marketlake collect"})
 
     def mark_crashed(self, run_id: str) -> bool:
-        """Have a run that was killed, worker and all, count as crashed; returns whether the server took it."""
+        """Mark a run as crashed whose process was killed with its worker; return whether the server accepted it."""
         return self._put(
             run_id, {"type": "CRASHED", "message": "killed: it gave no sign of life"}, force=True
         )
 
     def page(self, run_id: str) -> str:
-        """Address of the run's page for people."""
+        """Return the URL of the run's page."""
         return f"{self._engine.ui_url.rstrip('/')}/runs/flow-run/{run_id}"
 
     def _put(self, run_id: str, state: dict[str, str], *, force: bool = False) -> bool:

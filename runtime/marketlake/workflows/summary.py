@@ -1,4 +1,4 @@
-"""What the run's page in Prefect shows."""
+"""The summary on the run's page in Prefect."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -9,7 +9,7 @@ _SHOWN = 100
 
 
 def markdown(batch_id: UUID, progress: Progress, failures: Sequence[Failure]) -> str:
-    """Counts as a table, and the files that failed with what to do about each."""
+    """Return the counts as a table, and the files that failed with what to do about each."""
     counts = (
         ("files found", progress.found),
         ("copied", progress.copied),

@@ -105,6 +105,18 @@ def test_what_lasts_is_a_stateful_set_and_everything_else_a_deployment(cluster: 
     assert stateless == {"workflow-engine", "workflow-worker", "collection-worker"}
 
 
+def test_workloads_keep_the_names_under_which_states_know_them(cluster: Cluster) -> None:
+    """Under another one `up` would declare the object once more, and then delete it as the former."""
+    declare(everything)
+    kinds = ("kubernetes:apps/v1:StatefulSet", "kubernetes:apps/v1:Deployment")
+    names = {args.name for args in cluster.declared.values() if args.typ in kinds}
+    observability = {
+        f"observability-{part}" for part in ("metrics-store", "log-store", "trace-store", "collector")
+    }
+    services = {"database", "store", "bus", "engine", "worker", "workers", *observability}
+    assert names == {f"{service}-workload" for service in services}
+
+
 def test_a_volume_outlives_its_workload_and_has_the_class_that_was_asked_for(cluster: Cluster) -> None:
     declare(lambda: object_store.ObjectStore("store", {"target": TARGET, "volume_mib": 777}))
     (stateful,) = cluster.of_kind("StatefulSet")

@@ -112,7 +112,7 @@ def test_what_a_component_cannot_do_without_is_required(schema: dict[str, Any]) 
     }
     kinds = schema["types"]["marketlake:index:TargetKind"]["enum"]
     assert [kind["value"] for kind in kinds] == ["host", "kubernetes"]
-    assert schema["types"]["marketlake:index:HostArgs"]["required"] == ["folder", "supervisor"]
+    assert schema["types"]["marketlake:index:HostTargetArgs"]["required"] == ["folder", "supervisor"]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_machine_without_a_packet_filter_has_no_rules(commands, monkeypatch) -
 
 
 def test_a_table_with_a_rule_is_not_empty(commands) -> None:
-    Filter(commands, tables={"ip filter": [{"chain": {"name": "INPUT"}}, {"rule": {}}]}, sets=[])
+    Filter(commands, tables={"ip filter": [{"chain": {"name": "INPUT"}}, {"rule": {}}]})
     assert is_empty("ip filter") is False
 
 

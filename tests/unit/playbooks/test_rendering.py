@@ -173,6 +173,13 @@ def test_a_pod_reaches_itself_through_its_service(rendering) -> None:
     assert bridge["ipam"]["ranges"] == [[{"subnet": "10.244.0.0/24"}]]
 
 
+def test_a_pod_has_no_address_on_which_no_policy_holds(rendering) -> None:
+    """The kernel gives every link an IPv6 address of its own accord, and NetworkPolicies here are about IPv4."""
+    network = json.loads(rendering.text("daemons", "cni.conflist"))
+    tuning = next(each for each in network["plugins"] if each["type"] == "tuning")
+    assert tuning["sysctl"] == {"net.ipv6.conf.eth0.disable_ipv6": "1"}
+
+
 def test_secrets_are_encrypted_before_they_are_written_and_each_cluster_has_its_key(rendering) -> None:
     def key() -> str:
         (entry,) = yaml.safe_load(rendering.text("daemons", "encryption.yaml"))["resources"]

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from components.providers import bucket, patience
+from components.providers import bucket, waiting
 from components.providers.base import ResourceError, UnreachableError
 from components.providers.bucket import BucketInputs, BucketProvider
 
@@ -41,7 +41,7 @@ class Store:
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
 
     def use(**script: list[Any]) -> Store:
         store = Store(**script)

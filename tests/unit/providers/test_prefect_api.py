@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.providers import flow_deployment, patience
+from components.providers import flow_deployment, waiting
 from components.providers.base import ResourceError, UnreachableError
 from components.providers.connections import WorkflowEngineConnection
 from components.providers.flow_deployment import FlowDeploymentInputs, FlowDeploymentProvider
@@ -60,7 +60,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def api(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrefectApi]:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
     connection = WorkflowEngineConnection(api_url=f"{server.url}/", auth_string="user:pass:word")
     with PrefectApi(connection, 5) as api:
         yield api
@@ -110,7 +110,7 @@ def test_a_refusal_is_told_in_its_own_words(
 
 
 def test_a_server_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
     connection = WorkflowEngineConnection(api_url="http://127.0.0.1:1/api")
     with (
         PrefectApi(connection, 0.05) as api,

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigSource
 
-from components.providers import patience, topic
+from components.providers import topic, waiting
 from components.providers.base import ResourceError, UnreachableError
 from components.providers.topic import TopicInputs, TopicProvider
 
@@ -80,7 +80,7 @@ def failed(code: int) -> "Future[Any]":
 
 @pytest.fixture(autouse=True)
 def admin(monkeypatch: pytest.MonkeyPatch) -> type[Admin]:
-    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda _: None)
     monkeypatch.setattr(topic, "AdminClient", Admin)
     monkeypatch.setattr(Admin, "topics", {})
     monkeypatch.setattr(Admin, "errors", [])

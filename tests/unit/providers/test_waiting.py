@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from components.providers import orphan, patience
+from components.providers import orphan, waiting
 from components.providers.base import UnreachableError
 from components.providers.waiting import NotReady, wait_for
 
@@ -14,8 +14,8 @@ from components.providers.waiting import NotReady, wait_for
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Time that only passes by sleeping; the pauses."""
     pauses: list[float] = []
-    monkeypatch.setattr(patience.time, "monotonic", lambda: sum(pauses))
-    monkeypatch.setattr(patience.time, "sleep", pauses.append)
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: sum(pauses))
+    monkeypatch.setattr(waiting.time, "sleep", pauses.append)
     return pauses
 
 

@@ -9,7 +9,8 @@ from marketlake.settings import SettingsError
 from typer.testing import CliRunner
 
 from stacks import cli
-from stacks.commands.stack import LeftoverError, LockedError, Stack
+from stacks.commands.down import LeftoverError
+from stacks.commands.stack import LockedError, Stack
 from stacks.engine.process import InterruptError, ProgramError
 from stacks.engine.workspace import PassphraseLostError
 from stacks.preflight.capacity import CapacityError
@@ -33,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, Any
         def record(stack: Stack, command: str = command, **options: Any) -> None:
             calls.append((command, stack.name, options))
 
-        monkeypatch.setattr(Stack, command, record)
+        monkeypatch.setattr(cli, f"run_{command}", record)
     return calls
 
 
@@ -59,7 +60,7 @@ def test_each_command_acts_on_the_environment_that_is_named(invoke: Invoke, call
 def test_a_name_that_could_be_a_path_is_refused(invoke: Invoke, calls: list[Any], name: str) -> None:
     result = invoke("up", f"--env={name}")
     assert result.exit_code == cli.USAGE
-    assert "is no name of an environment" in result.output
+    assert "is not a name of an environment" in result.output
     assert calls == []
 
 
@@ -84,7 +85,7 @@ def test_what_can_go_wrong_is_one_message_and_an_exit_code(
     def fail(_: Stack) -> None:
         raise error
 
-    monkeypatch.setattr(Stack, "preview", fail)
+    monkeypatch.setattr(cli, "run_preview", fail)
     result = invoke("preview")
     assert result.exit_code == code
     assert message in result.output
@@ -118,5 +119,6 @@ def test_the_reference_is_written_where_it_is_committed(
 ) -> None:
     answers = iter([True, False])
     monkeypatch.setattr(cli, "write_reference", lambda: next(answers))
+    monkeypatch.setattr(cli, "write_page", lambda *_: False)
     assert "docs/reference/settings.md: written" in invoke("reference").output
     assert "docs/reference/settings.md: up to date" in invoke("reference").output

@@ -38,6 +38,9 @@ const (
 // a name as long as this, so all kernels behave in one way.
 var noTable = strings.Repeat("none", 100)
 
+// How the kernel's answer to that begins.
+const refused = "conn.Receive: netlink receive: numerical result out of range"
+
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "file that says how the API server is reached")
 	node := flag.String("node", "", "name of this node")
@@ -138,8 +141,17 @@ func serve(ctx context.Context, address string, checks checks) error {
 type withoutTable struct{ slog.Handler }
 
 func (h withoutTable) Handle(ctx context.Context, record slog.Record) error {
+	about := false
 	switch record.Message {
 	case "Syncing nftables rules", "syncing nftables rules", "syncing", "Dropping out of the queue":
+		about = true
+	case "Unhandled Error":
+		record.Attrs(func(attribute slog.Attr) bool {
+			about = attribute.Key == "err" && strings.HasPrefix(attribute.Value.String(), refused)
+			return !about
+		})
+	}
+	if about {
 		return nil
 	}
 	return h.Handler.Handle(ctx, record)

@@ -1,1 +1,1 @@
-"""The orchestrator and the workers that bring archive files in."""
+"""Collecting archive files: the plan, the batch and its orchestrator, and the collector that works on its tasks."""

@@ -1,4 +1,4 @@
-"""A batch: what one run of `collect` found, and how far it has come."""
+"""A batch in PostgreSQL: what one run of `collect` found, and its progress."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from marketlake.infrastructure.postgres import Connection
 
 
 class BatchState(StrEnum):
-    """Where a batch stands; the last three are its ends."""
+    """The states of a batch; the last three are final."""
 
     PLANNING = "planning"
     COLLECTING = "collecting"
@@ -26,7 +26,7 @@ class BatchState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens to the batch."""
+        """Whether the state is final."""
         return self in {BatchState.DONE, BatchState.FAILED, BatchState.CANCELLED}
 
 
@@ -62,18 +62,18 @@ class Progress:
 
     @property
     def open(self) -> int:
-        """Files that are still to come to an end."""
+        """Files that have not ended."""
         return self.queued + self.running
 
     @property
     def complete(self) -> bool:
-        """Whether all that was found is in."""
+        """Whether all files that were found are collected."""
         return self.state is BatchState.DONE and not (self.failed or self.cancelled or self.open)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A file that was given up."""
+    """A file that failed."""
 
     key: str
     code: str
@@ -82,14 +82,14 @@ class Failure:
 
 
 def application_of(batch_id: UUID) -> str:
-    """The name under which the run of a batch connects to PostgreSQL, which ends a killed client's session at once."""
+    """Return the name of a run's PostgreSQL sessions, which end at once when the run is killed."""
     return f"collect {batch_id}"
 
 
 def create(
     connection: Connection, batch_id: UUID, selection: dict[str, Any], traceparent: str | None
 ) -> None:
-    """Begin a batch; a batch that is there already begins again with planning, unless it was cancelled."""
+    """Create a batch; one that exists begins again with planning, unless it was cancelled."""
     connection.execute(
         "insert into batch (id, selection, state, traceparent) values (%s, %s, 'planning', %s)"
         " on conflict (id) do update set state = 'planning', found = 0, skipped = 0, error = null,"
@@ -101,7 +101,7 @@ def create(
 def add(
     connection: Connection, batch_id: UUID, tasks: Sequence[FileTask], *, topic: str, traceparent: str | None
 ) -> int:
-    """Write tasks and the events that ask for them, within the caller's transaction; what is there is kept.
+    """Write tasks and the events that request them, within the caller's transaction; tasks that exist are kept.
 
     Returns:
         How many were new.
@@ -132,7 +132,7 @@ def add(
 
 
 def count(connection: Connection, batch_id: UUID, *, found: int, skipped: int) -> bool:
-    """Add to what was found and to what was in already; False if the batch was cancelled meanwhile."""
+    """Add to the counts of found and skipped files; return False if the batch was cancelled meanwhile."""
     return bool(
         connection.execute(
             "update batch set found = found + %s, skipped = skipped + %s where id = %s and state <> 'cancelled'",
@@ -142,7 +142,7 @@ def count(connection: Connection, batch_id: UUID, *, found: int, skipped: int) -
 
 
 def enter(connection: Connection, batch_id: UUID, state: BatchState) -> bool:
-    """Go on to a state; False if the batch was cancelled meanwhile and stays so."""
+    """Enter a state; return False if the batch was cancelled meanwhile and stays so."""
     return bool(
         connection.execute(
             "update batch set state = %s, finished_at = case when %s then now() end"
@@ -153,7 +153,7 @@ def enter(connection: Connection, batch_id: UUID, state: BatchState) -> bool:
 
 
 def count_refined(connection: Connection, batch_id: UUID, rows: int) -> None:
-    """Add to the rows of silver that were rewritten."""
+    """Add to the count of rewritten silver rows."""
     connection.execute("update batch set refined_rows = refined_rows + %s where id = %s", [rows, batch_id])
 
 
@@ -167,7 +167,7 @@ def fail(connection: Connection, batch_id: UUID, code: str, message: str) -> Non
 
 
 def cancel(connection: Connection, batch_id: UUID) -> bool:
-    """End a batch that nobody wants any more: workers finish the files in their hands and drop the rest.
+    """Cancel a batch: workers finish the files that they work on and drop the rest.
 
     Returns:
         False if it had ended already, or never began.
@@ -186,7 +186,7 @@ def cancel(connection: Connection, batch_id: UUID) -> bool:
 
 
 def progress(connection: Connection, batch_id: UUID) -> Progress | None:
-    """How far a batch has come; None if it has not begun."""
+    """Return the progress of a batch; None if it does not exist."""
     row = connection.execute(
         "select b.state, b.found, b.refined_rows, b.error_code, b.error, b.finished_at,"
         " b.skipped + count(t.id) filter (where t.outcome = 'present') as skipped,"
@@ -207,7 +207,7 @@ def progress(connection: Connection, batch_id: UUID) -> Progress | None:
 
 
 def failures(connection: Connection, batch_id: UUID) -> list[Failure]:
-    """The files of a batch that were given up, in the order of their keys."""
+    """Return the files of a batch that failed, in the order of their keys."""
     rows = connection.execute(
         "select key, error_code as code, error as message, attempts from task"
         " where batch_id = %s and state = 'failed' order by key",

@@ -1,4 +1,4 @@
-"""Bringing one file in: lock, look into the ledger, copy, ingest, and write down what came out."""
+"""Collect one file: lock it, look it up in the ledger, copy it, ingest it, and record the result."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ from marketlake.workers.assignments import Claim, Result
 log = logging.getLogger(__name__)
 
 UNEXPECTED = "unexpected"
-"""Code of an error that nobody foresaw."""
+"""Code of an unforeseen error."""
 _NOT_THE_FILE = (RetryLaterError, psycopg.Error)
 """Errors of the platform: the consumer tries the task again."""
 LOCKED_AT_MOST_S = 3600.0
@@ -188,7 +188,7 @@ class Collector:
         metrics.duration().record(time.monotonic() - began, {**labels, "outcome": outcome})
 
     def _attempts(self, session: Connection, task: FileTask) -> str:
-        """Try until the file is in or given up; returns the outcome."""
+        """Try until the file is collected or has failed; return the outcome."""
         file = task.file
         former = ledger.current(session, file.venue, [file.key]).get(file.key)
         if former is not None and former.is_of(file):
@@ -239,7 +239,7 @@ class Collector:
     def _write_down(
         self, session: Connection, task: FileTask, copied: CopiedObject, ingested: Ingested, outcome: str
     ) -> None:
-        """Ledger entry, end of the task and event, all or nothing; fails if the lock was lost."""
+        """Write the ledger entry, the end of the task and the event in one transaction; fail if the lock was lost."""
         receipt = Receipt(
             sha256=copied.sha256,
             header=ingested.header,
@@ -310,7 +310,7 @@ def _text(error: Exception) -> str:
 
 
 def _diagnosis(error: Exception) -> tuple[str, bool]:
-    """Code, and whether another attempt may help. What nobody foresaw may be an outage: it is tried again."""
+    """Return the code, and whether another attempt may help; an unforeseen error may be an outage."""
     return (error.code, error.transient) if isinstance(error, MarketlakeError) else (UNEXPECTED, True)
 
 

@@ -1,4 +1,4 @@
-"""One batch from what was discovered to the end of its last file.
+"""Carry a batch from the discovered files to the end of the last one.
 
 What must survive lies in PostgreSQL: whoever calls these functions may die at any moment, and calling them
 again for the same batch, or for a new one over the same files, goes on from there.
@@ -52,7 +52,7 @@ class CollectionStoppedError(MarketlakeError):
 
 
 class BatchCancelledError(MarketlakeError):
-    """Somebody cancelled the batch."""
+    """The batch was cancelled."""
 
     code = "batch-cancelled"
 
@@ -91,7 +91,9 @@ class Orchestrator:
         self._troubled_since: float | None = None
 
     def dispatch(self, files: Iterable[ArchiveFile], *, see: Callable[[list[ArchiveFile]], None]) -> int:
-        """Plan files as they come and ask for those not in; workers begin before the last is planned.
+        """Plan files as they are discovered, and request those that are missing or changed.
+
+        Workers begin before the last file is planned.
 
         Args:
             files: as discovered.
@@ -113,7 +115,7 @@ class Orchestrator:
         return asked
 
     def wait(self) -> Progress:
-        """Wait until every task of the batch has ended; tasks of silent workers are asked for again.
+        """Wait until every task of the batch has ended; tasks of silent workers are requested again.
 
         Raises:
             CollectionStoppedError: the database, the event bus or all workers were away for too long.
@@ -174,7 +176,7 @@ class Orchestrator:
         return seen
 
     def _look_after(self, idle_s: float, running: int) -> None:
-        """Ask again for what a dead worker held or the event bus lost."""
+        """Request again what a dead worker held or the event bus lost."""
         batch, topic = self._batch_id, self._topic
         event_of = partial(FileTask.asked_again, traceparent=telemetry.current_traceparent())
         with self._postgres.transaction() as connection:
@@ -207,7 +209,7 @@ class Orchestrator:
             raise self._out_of_patience(str(error)) from error
 
     def _bear(self, trouble: str) -> None:
-        """Put up with an outage for a while."""
+        """Tolerate an outage for a while."""
         now = time.monotonic()
         if self._troubled_since is None:
             self._troubled_since = now

@@ -11,7 +11,7 @@ from marketlake.pipeline.contracts.tables import is_supported
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Files by what is to be done with them, each in the order of the listing."""
+    """Files by what has to be done with them, each in the order of the listing."""
 
     missing: tuple[ArchiveFile, ...]
     """Never collected."""
@@ -22,12 +22,12 @@ class Plan:
 
     @property
     def wanted(self) -> tuple[ArchiveFile, ...]:
-        """What has to be brought in."""
+        """The files to collect."""
         return self.missing + self.changed
 
 
 def plan(files: Iterable[ArchiveFile], ledger: Mapping[str, LedgerEntry]) -> Plan:
-    """Compare what is shown with what is in.
+    """Compare the listed files with the ledger.
 
     Args:
         files: as discovered, of one venue; a key that is listed twice counts once, as it was shown last.

@@ -1,4 +1,4 @@
-"""Bringing silver up to date with what came in, whichever batch brought it."""
+"""Refresh silver with the files that were collected, whichever batch collected them."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ Refine = Callable[[Series, Iterable[date]], Refined]
 def refine_pending(
     postgres: Postgres, selection: Selection, refine: Refine, *, wait: Callable[[float], bool]
 ) -> int:
-    """Refine all series of the selection in which files came in since; returns the rows written.
+    """Refine all series of the selection that have files collected since the last time; return the rows written.
 
     An entry counts as refined only after its days were rewritten, so a run that is killed leaves the rest to
     the next one. Two runs take turns on a series.

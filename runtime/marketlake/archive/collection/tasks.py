@@ -1,4 +1,4 @@
-"""What is asked of a worker, and what it tells afterwards, as events."""
+"""The task of collecting a file, and the events that request it and tell its result."""
 
 from typing import Any
 from uuid import UUID, uuid5
@@ -19,7 +19,7 @@ _SELECTIONS = TypeAdapter(Selection)
 
 
 class FileTask(BaseModel):
-    """Bring one archive file in."""
+    """The task to collect one archive file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +31,7 @@ class FileTask(BaseModel):
 
     @classmethod
     def of(cls, file: ArchiveFile, endpoint: VenueEndpoint, batch_id: UUID) -> "FileTask":
-        """The task of a file in a batch; the same again has the same id."""
+        """Return the task of a file in a batch; the same file has the same id."""
         return cls(
             id=uuid5(batch_id, f"{file.venue}/{file.key}"), batch_id=batch_id, file=file, endpoint=endpoint
         )
@@ -42,7 +42,7 @@ class FileTask(BaseModel):
         return cls.model_validate(payload).requested(traceparent)
 
     def requested(self, traceparent: str | None) -> Event:
-        """The event that asks for it. Tasks of the same file keep their order."""
+        """Return the event that requests it. Tasks of the same file keep their order."""
         return Event(
             source=SOURCE,
             type=FILE_REQUESTED,
@@ -53,7 +53,7 @@ class FileTask(BaseModel):
         )
 
     def collected(self, entry: LedgerEntry, outcome: str, traceparent: str | None) -> Event:
-        """The event that tells that the file is in."""
+        """Return the event that tells that the file is collected."""
         return self._told(
             FILE_COLLECTED,
             traceparent,
@@ -71,7 +71,7 @@ class FileTask(BaseModel):
         )
 
     def failed(self, code: str, message: str, traceparent: str | None) -> Event:
-        """The event that tells that the file was given up, with what is needed to ask for it again."""
+        """Return the event that tells that the file failed, with what is needed to request it again."""
         return self._told(
             FILE_FAILED, traceparent, {"code": code, "message": message, "task": self.model_dump(mode="json")}
         )
@@ -100,13 +100,13 @@ class FileTask(BaseModel):
 
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:
-    """The selection's fields as JSON values."""
+    """Return the selection's fields as JSON values."""
     fields: dict[str, Any] = _SELECTIONS.dump_python(selection, mode="json")
     return fields
 
 
 def selection_from_json(fields: dict[str, Any]) -> Selection:
-    """The selection of :func:`selection_to_json`.
+    """Return the selection of :func:`selection_to_json`.
 
     Raises:
         pydantic.ValidationError: it is none.

@@ -1,4 +1,4 @@
-"""The catalogue: what discovery has seen of the venues' archives, as a Delta table in the lake."""
+"""The catalogue: every archive file that discovery has listed, as a Delta table in the lake."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -30,7 +30,7 @@ _tracer = trace.get_tracer("marketlake")
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a discovery brought to the catalogue."""
+    """What a discovery changed in the catalogue."""
 
     new: int
     changed: int
@@ -113,12 +113,12 @@ class Catalogue:
             return recorded
 
     def query(self, selection: Selection) -> list[ArchiveFile]:
-        """The selected files, ordered by series and time."""
+        """Return the selected files, ordered by series and time."""
         rows = self._selected(selection)
         return [_file(row) for row in rows.drop("seen_at").iter_rows(named=True)]
 
     def holdings(self, selection: Selection) -> list[Holding]:
-        """One for each series that has selected files."""
+        """Return one holding for each series that has selected files."""
         files = self.query(selection)
         return [_holding(list(group)) for _, group in groupby(files, key=_series)]
 

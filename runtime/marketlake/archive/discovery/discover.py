@@ -17,7 +17,7 @@ from marketlake.sync.transport import Timeouts
 
 PATIENCE = Backoff(attempts=5)
 PROBED_DAYS = 3
-"""Listings have been seen stale: so many latest days are looked up by key if a live series lacks them."""
+"""Listings have been seen stale: that many latest days of a live series are looked up by key if they are missing."""
 LIVE_WITHIN = timedelta(days=7)
 """A daily series whose last listed file is older counts as ended (delisted), and is not probed."""
 
@@ -34,7 +34,7 @@ def discover(
     timeouts: Timeouts | None = None,
     today: date | None = None,
 ) -> Iterator[ArchiveFile]:
-    """The selected files that the bucket holds, each once, folder by folder and in key order.
+    """Yield the selected files that the bucket holds, each once, folder by folder and in key order.
 
     A file whose checksum file was not listed comes with `sidecar_key` None. Files that overlap the selected
     days count as selected, so a monthly file comes for any of its days.
@@ -78,7 +78,7 @@ def discover(
 
 
 def absent_datasets(venue: Venue, selection: Selection) -> tuple[Dataset, ...]:
-    """Selected datasets that the venue never published, though they are often listed elsewhere."""
+    """Return the selected datasets that the venue never published, though others often list them."""
     return tuple(
         dataset
         for dataset in venue.datasets()
@@ -145,7 +145,7 @@ def _file(venue: Venue, listed: ListedObject, fields: KeyFields) -> ArchiveFile:
 def _unlisted(
     venue: Venue, listing: BucketListing, series: list[ArchiveFile], until: date
 ) -> Iterator[ArchiveFile]:
-    """Files of the last days before `until` that a stale listing does not show, found by their sidecars."""
+    """Yield files of the last days before `until` that a stale listing does not show, found by their sidecars."""
     if not series or (newest := max(series, key=lambda file: file.end)).frequency is not Frequency.DAILY:
         return
     if until - newest.end > LIVE_WITHIN:

@@ -1,4 +1,4 @@
-"""ListObjects version 1, anonymous and path-style: how the venues' buckets are read.
+"""Read the venues' buckets by ListObjects version 1, anonymous and path-style.
 
 Protocol: the S3 API reference, ListObjects. `NextMarker` comes only with a delimiter; otherwise the last key
 is the next marker. At most 1000 keys come at once.
@@ -89,7 +89,7 @@ class BucketListing:
     def objects(
         self, prefix: str, *, marker: str | None = None, last: str | None = None
     ) -> Iterator[ListedObject]:
-        """Objects whose keys begin with `prefix`, in key order.
+        """Yield the objects whose keys begin with `prefix`, in key order.
 
         Args:
             prefix: as in S3.
@@ -109,12 +109,12 @@ class BucketListing:
                     yield listed
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """The prefixes one level below `prefix`, with their final slash."""
+        """Yield the prefixes one level below `prefix`, with their final slash."""
         for page in self._pages(prefix, None, "/"):
             yield from (folder for folder in page.folders if folder.startswith(prefix))
 
     def find(self, key: str) -> ListedObject | None:
-        """What a HEAD request says about one key; None if there is no such object."""
+        """Return what a HEAD request says about one key; None if there is no such object."""
         url = object_url(self._endpoint, key)
         try:
             headers = retry(lambda: self._head(url), backoff=self._backoff, tell=_tell)
@@ -169,7 +169,7 @@ def _tell(failed: FailedAttempt) -> None:
 
 
 def parse_page(body: bytes, url: str) -> ListingPage:
-    """One ListBucketResult document.
+    """Return the page of one ListBucketResult document.
 
     Raises:
         ListingError: the document is cut off, or is something else.
@@ -216,5 +216,5 @@ def _texts(element: Element) -> dict[str, str]:
 
 
 def _local(element: Element) -> str:
-    """The tag without its namespace: S3 and its imitators differ in it."""
+    """Return the tag without its namespace, in which S3 and compatible stores differ."""
     return element.tag.rpartition("}")[2]

@@ -1,4 +1,4 @@
-"""How a client of the event bus is configured, and what its errors mean."""
+"""The configuration of clients of the event bus, and the meaning of their errors."""
 
 import logging
 import time
@@ -40,7 +40,7 @@ _LASTING = frozenset(
 
 
 def client_configuration(bus: EventBus, *, client_id: str) -> dict[str, Any]:
-    """What every librdkafka client of the platform is told."""
+    """Return the configuration of every librdkafka client of the platform."""
     identity = {
         "sasl.mechanism": bus.sasl_mechanism,
         "sasl.username": bus.username,
@@ -71,7 +71,7 @@ def _tls(bus: EventBus) -> dict[str, Any]:
 
 
 class ErrorLog:
-    """Logs what a client complains about beside its calls, the same at most once in `every_s` seconds."""
+    """Logs errors that a client reports outside of its calls, the same one at most once in `every_s` seconds."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class ErrorLog:
         self._told: dict[int, float] = {}
 
     def __call__(self, error: KafkaError) -> None:
-        """Hear a complaint."""
+        """Log an error of the client."""
         code = error.code()
         now = self._clock()
         if now - self._told.get(code, float("-inf")) >= self._every_s:
@@ -97,12 +97,12 @@ class ErrorLog:
 
 
 def is_lasting(error: KafkaError) -> bool:
-    """Whether repeating what failed so cannot help."""
+    """Return whether repeating what failed so cannot help."""
     return error.code() in _LASTING
 
 
 def named(error: KafkaError | KafkaException, *, bus: EventBus, doing: str) -> Exception:
-    """The platform's exception for a client's error."""
+    """Return the platform's exception for a client's error."""
     cause = error.args[0] if isinstance(error, KafkaException) else error
     text = f"{doing}: the event bus at {bus.bootstrap_servers} says {cause.name()}: {cause.str()}"
     if is_lasting(cause):

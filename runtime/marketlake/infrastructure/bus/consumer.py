@@ -1,4 +1,4 @@
-"""Consuming with long work: the position moves only after the work, and polling never stops meanwhile.
+"""Consume with long work: the position moves only after the work, and polling never stops meanwhile.
 
 One thread polls and keeps the group's membership alive; others work. A message counts as consumed when its
 work ended or it lies among the dead letters; the position that is committed never passes a message that is
@@ -177,7 +177,7 @@ class Consumer:
                 self._positions.end(delivery.partition, delivery.offset)
 
     def _consumed(self, delivery: Delivery) -> bool:
-        """Work until the message is done or dead; False when the member stops before that."""
+        """Work until the message is done or a dead letter; return False when the member stops before that."""
         try:
             retry(
                 partial(self._done_or_dead_letter, delivery),

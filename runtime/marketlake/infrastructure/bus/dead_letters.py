@@ -1,4 +1,4 @@
-"""Where messages go that nobody can work on, with the reason: a person can look, and send them again."""
+"""Keep messages that cannot be processed, with the reason, for a person to inspect and send again."""
 
 from marketlake.infrastructure.bus.connection import EventBusRefusedError, EventBusUnavailableError
 from marketlake.infrastructure.bus.consumer import Delivery, RetryLaterError

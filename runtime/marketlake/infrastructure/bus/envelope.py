@@ -1,4 +1,4 @@
-"""The envelope of everything that travels over the event bus: CloudEvents 1.0, binary content mode on Kafka.
+"""The envelope of every event on the event bus: CloudEvents 1.0, binary content mode on Kafka.
 
 Binary mode is written, both modes are read. The W3C trace context travels as the distributed-tracing
 extension (`traceparent`) and, for consumers that know nothing of CloudEvents, as a header of the same name.
@@ -30,14 +30,14 @@ class EnvelopeError(MarketlakeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is put on, or was taken from, a Kafka topic."""
+    """A Kafka message, sent or received."""
 
     key: str | None
     value: bytes
     headers: tuple[tuple[str, bytes], ...] = ()
 
     def header(self, name: str) -> str | None:
-        """The last header of that name, as text."""
+        """Return the last header of that name, as text."""
         values = [value for header, value in self.headers if header == name and value is not None]
         return values[-1].decode("utf-8", "replace") if values else None
 
@@ -62,7 +62,7 @@ class Event(BaseModel):
     data: dict[str, Any]
 
     def to_message(self) -> Message:
-        """The Kafka message in binary content mode."""
+        """Return the Kafka message in binary content mode."""
         attributes = {
             "id": self.id,
             "source": self.source,
@@ -83,7 +83,7 @@ class Event(BaseModel):
 
     @classmethod
     def from_message(cls, message: Message) -> Self:
-        """The event in a Kafka message of either content mode.
+        """Return the event in a Kafka message of either content mode.
 
         Raises:
             EnvelopeError: it is none.

@@ -1,4 +1,4 @@
-"""The transactional outbox: an event is written with the rows that it tells of, and published afterwards.
+"""The transactional outbox: an event is written with the rows that it describes, and published afterwards.
 
 Either both are there or neither. The relay publishes what is due in the order of writing and forgets an event
 only when the brokers have confirmed it; killed in between, it publishes the event once more, with the same id.

@@ -1,4 +1,4 @@
-"""How far a consumer has come when messages end in another order than they began."""
+"""Offsets to commit when messages end in another order than they began."""
 
 import threading
 
@@ -42,7 +42,7 @@ class Positions:
             return offset in self._open.get(partition, ())
 
     def open_count(self) -> int:
-        """How many messages are open."""
+        """Return how many messages are open."""
         with self._lock:
             return sum(map(len, self._open.values()))
 

@@ -1,4 +1,4 @@
-"""Publishing with confirmation: a call returns when the brokers have what was sent."""
+"""Publish with confirmation: a call returns when the brokers have what was sent."""
 
 import threading
 import time

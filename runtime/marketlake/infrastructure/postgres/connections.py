@@ -78,7 +78,7 @@ class Postgres:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A connection in a transaction: committed at the end, rolled back when anything is raised.
+        """Yield a connection in a transaction: committed at the end, rolled back when anything is raised.
 
         Raises:
             DatabaseUnavailableError: no connection could be had, or it broke.
@@ -93,7 +93,7 @@ class Postgres:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A connection of its own in autocommit mode, for as long as the context lasts.
+        """Yield a connection of its own in autocommit mode, for as long as the context lasts.
 
         What it holds (advisory locks) is released the moment the process dies, however it dies.
 
@@ -115,7 +115,7 @@ class Postgres:
         return connection
 
     def _take(self) -> Connection:
-        """An idle connection that still answers, or a new one."""
+        """Return an idle connection that still answers, or a new one."""
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None

@@ -19,7 +19,7 @@ def do_not_wait(_: float) -> bool:
 
 
 class LockGivenUpError(MarketlakeError):
-    """Somebody else holds the lock, and the waiting was ended."""
+    """Another session holds the lock, and the wait was ended."""
 
     code = "locked"
     transient = True

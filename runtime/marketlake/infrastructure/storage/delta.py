@@ -43,7 +43,7 @@ _CONFIGURATION: Mapping[str, str | None] = {
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
-    """A table's place and columns.
+    """A table's path and columns.
 
     Tables are not partitioned: what is constant in a data file stands in it as a column that costs nothing,
     and the log's minimum and maximum of it let readers pass over files as partitions would. So any reader of
@@ -92,7 +92,7 @@ class DataFile:
 
 
 def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
-    """The table at its newest version, created if it is not there."""
+    """Return the table at its newest version, created if it is missing."""
     uri = lake.uri(shape.path)
     try:
         with contextlib.suppress(TableNotFoundError):
@@ -114,7 +114,7 @@ def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
 
 
 def data_files(table: DeltaTable) -> pl.DataFrame:
-    """The data files of a table's version.
+    """Return the data files of a table's version.
 
     Returns:
         columns `path` (below the table's folder), `size_bytes`, `num_records`, `min.*`, `max.*`; no rows, and

@@ -1,4 +1,4 @@
-"""Typed rows → one Parquet file, as a stream of bytes with the statistics that a Delta table keeps of it.
+"""Encode typed rows as one Parquet file, streamed, with the statistics that a Delta table keeps of it.
 
 PyArrow writes, not Polars, because it can be told each column's encoding. Whole numbers and times are nearly
 sequences: DELTA_BINARY_PACKED leaves little of them, and is faster than compressing them plain. Doubles are
@@ -36,7 +36,7 @@ class FileStatistics:
     nulls: dict[str, int]
 
     def to_json(self) -> str:
-        """As Delta's protocol wants it: times as ISO 8601 text with microseconds."""
+        """Return the JSON of Delta's protocol: times as ISO 8601 text with microseconds."""
         return json.dumps(
             {
                 "numRecords": self.rows,
@@ -63,7 +63,7 @@ class ParquetStream:
         self._nulls = dict.fromkeys([*constants, *columns.names], 0)
 
     def encode(self, frames: Iterable[pl.DataFrame]) -> Iterator[bytes]:
-        """The file's bytes, piece by piece. No frames with rows: still a valid file, of no rows."""
+        """Yield the file's bytes, chunk by chunk. Without any rows it is still a valid file."""
         spool = _Spool()
         text = pa.dictionary(pa.int32(), pa.string())
         fixed = [pa.field(name, text, nullable=False) for name in self._constants]
@@ -98,7 +98,7 @@ class ParquetStream:
         return pa.Table.from_arrays([*fixed, *rows.columns], schema=schema)
 
     def statistics(self) -> FileStatistics:
-        """Of the finished file."""
+        """Return the statistics of the finished file."""
         (metadata,) = self._metadata
         minimum: dict[str, Any] = dict(self._constants)
         maximum: dict[str, Any] = dict(self._constants)

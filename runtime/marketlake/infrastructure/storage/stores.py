@@ -45,7 +45,7 @@ class Lake:
 
     @classmethod
     def of(cls, store: ObjectStore) -> Self:
-        """The lake bucket of an object store."""
+        """Return the lake of an object store."""
         return cls(
             root=f"s3://{store.lake_bucket}",
             bucket=bucket_store(store, store.lake_bucket),
@@ -61,7 +61,7 @@ class Lake:
         )
 
     def uri(self, table: str) -> str:
-        """URI of a table, e.g. ``bronze/klines``."""
+        """Return the URI of a table, e.g. ``bronze/klines``."""
         return f"{self.root}/{table}"
 
     def put(self, key: str, pieces: Iterable[bytes], *, wanted: Callable[[], bool]) -> int:
@@ -152,12 +152,12 @@ class _Sized:
 
 
 def landing_store(store: ObjectStore) -> S3Store:
-    """The bucket that holds the archive files as the venues published them."""
+    """Return the bucket that holds the archive files as the venues published them."""
     return bucket_store(store, store.landing_bucket)
 
 
 def bucket_store(store: ObjectStore, bucket: str) -> S3Store:
-    """A bucket of the platform's own object store, path-style.
+    """Return a bucket of the platform's own object store, path-style.
 
     Retries within 30 s, long enough for the store's restart; a longer absence is for the caller to wait out.
     """
@@ -181,7 +181,7 @@ def bucket_store(store: ObjectStore, bucket: str) -> S3Store:
 
 
 def storage_error(error: Exception, what: str) -> StorageError | StorageFullError:
-    """What a failure of the object store means for `what` (a bucket's or table's part)."""
+    """Return the platform's error for a failure of the object store while doing `what`."""
     text = str(error)
     if any(sign in text for sign in _FULL):
         return StorageFullError(

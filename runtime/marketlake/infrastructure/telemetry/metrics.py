@@ -1,4 +1,4 @@
-"""What the platform counts. Labels are few and bounded: venue, market, data type, outcome, error code."""
+"""The platform's metrics. Labels are few and bounded: venue, market, data type, outcome, error code."""
 
 from functools import cache
 
@@ -32,13 +32,13 @@ def retries() -> Counter:
 
 @cache
 def failures() -> Counter:
-    """Files that were given up; labels venue, code."""
+    """Files that failed; labels venue, code."""
     return _meter().create_counter("marketlake.failures", unit="{file}", description="Files given up")
 
 
 @cache
 def duration() -> Histogram:
-    """Seconds from a task's begin to its end; labels venue, market, data_type, outcome."""
+    """Seconds from the start of a task to its end; labels venue, market, data_type, outcome."""
     return _meter().create_histogram(
         "marketlake.file.duration", unit="s", description="Time to bring a file in"
     )

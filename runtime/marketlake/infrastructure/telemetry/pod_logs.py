@@ -1,4 +1,4 @@
-"""The logs of a namespace's pods as files, one for each service, for a collector that reads files.
+"""Write the logs of a namespace's pods to files, one for each service, for a collector that reads files.
 
 A node's own log files belong to root and lie outside of every volume that an unprivileged pod may have. The
 Kubernetes API gives the same lines to whoever may read the logs of a namespace's pods.
@@ -161,7 +161,7 @@ class LogFolder:
             return self._positions.get(container.key)
 
     def append(self, container: Container, moment: str, text: str) -> None:
-        """Add a line, unless it is here already."""
+        """Append a line, unless it was written already."""
         with self._lock:
             if moment <= self._positions.get(container.key, ""):
                 return

@@ -1,4 +1,4 @@
-"""Keeping secrets out of log records and spans, whoever writes them."""
+"""Keep secrets out of log records and spans, whoever writes them."""
 
 import logging
 import re
@@ -75,7 +75,7 @@ class RedactionFilter(logging.Filter):
 
 
 def secrets_of(model: BaseModel) -> list[str]:
-    """All secret values within settings."""
+    """Return all secret values within settings."""
     found: list[str] = []
     for _, value in model:
         found += _secrets_in(value)

@@ -1,4 +1,4 @@
-"""Setting telemetry up in a process, so that a collector that is down costs nothing but the telemetry."""
+"""Set telemetry up in a process, so that a collector that is down costs nothing but the telemetry."""
 
 import logging
 import socket
@@ -96,7 +96,7 @@ def flush(timeout_s: float = 5.0) -> None:
 
 
 def _answers(endpoint: str, timeout_s: float) -> bool:
-    """Whether somebody takes connections there."""
+    """Return whether a server accepts connections there."""
     parts = urlsplit(endpoint)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:

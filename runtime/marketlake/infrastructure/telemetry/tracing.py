@@ -22,7 +22,7 @@ def span(
     traceparent: str | None = None,
     **attributes: str | float | bool,
 ) -> Iterator[Span]:
-    """A span around a piece of work; an exception that leaves it makes it a failed one.
+    """Yield a span; an exception that leaves it marks it as failed.
 
     Args:
         name: what is done, without the value it is done to.
@@ -49,14 +49,14 @@ def span(
 
 
 def current_traceparent() -> str | None:
-    """The current span as a W3C ``traceparent``; None outside any span."""
+    """Return the current span as a W3C ``traceparent``; None outside any span."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent")
 
 
 def current_trace_id() -> str | None:
-    """The current trace's id, 32 hexadecimal digits; None outside any span."""
+    """Return the current trace's id, 32 hexadecimal digits; None outside any span."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 

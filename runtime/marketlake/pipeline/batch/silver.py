@@ -59,17 +59,17 @@ _tracer = trace.get_tracer("marketlake")
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Rows that a series lacks; what `first` and `last` are, see :mod:`marketlake.pipeline.quality.gaps`."""
+    """Rows that are missing in a series; for `first` and `last` see :mod:`marketlake.pipeline.quality.gaps`."""
 
     first: datetime
     last: datetime
     missing: int
-    """How many rows lack."""
+    """How many rows are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refined:
-    """What the rewritten periods of a silver table hold."""
+    """What the rewritten periods of a silver table contain."""
 
     table: str
     """As it is queried, e.g. ``silver.klines``."""
@@ -105,7 +105,7 @@ def refine(
     interval: str | None,
     days: Iterable[date],
 ) -> Refined:
-    """Make the periods of a silver table that have one of these days what bronze says they are.
+    """Rewrite the periods of a silver table that contain one of these days from bronze.
 
     Safe to repeat, and safe to run at the same time as itself: whoever commits later has read bronze later.
 
@@ -169,7 +169,7 @@ class _Rewriting:
         self._rows = 0
 
     def run(self) -> int | None:
-        """Commit; the table's version. None if further periods, then in `touching`, have to go along."""
+        """Commit, and return the table's version; None if further periods (`touching`) have to be rewritten too."""
         shape = silver_shape(self._declared)
         scopes = [self._scope(period) for period in self._periods]
         try:

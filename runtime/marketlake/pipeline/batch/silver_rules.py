@@ -1,4 +1,4 @@
-"""What makes rows of bronze rows of silver; no input or output."""
+"""The rules by which rows of bronze become rows of silver; no input or output."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _ORIGIN = ("source_key", ROW_NUMBER)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement:
-    """Rows of bronze, judged. Each frame has a column `period`."""
+    """Rows of bronze, judged by the rules. Each frame has a column `period`."""
 
     rows: pl.DataFrame
     """Columns of silver, `source_key` and `row_number`: what is kept, in order of time and key."""
@@ -29,7 +29,7 @@ class Refinement:
 
 
 def refine_rows(bronze: pl.DataFrame, declared: TableType, series: Series) -> Refinement:
-    """Judge rows of one series: promises first, then one row per key, then order.
+    """Judge rows of one series: checks first, then one row per key, then order.
 
     Of several rows with one key the earliest is kept, so that an aggregated trade that two days' files hold
     stays in the first; among rows of the same time the monthly file's, which the venue publishes last; then

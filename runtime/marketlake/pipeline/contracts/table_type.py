@@ -60,18 +60,18 @@ class Column:
 
     @property
     def polars(self) -> pl.DataType:
-        """Its type in a data frame."""
+        """The type in a data frame."""
         return _POLARS[self.kind]
 
     @property
     def arrow(self) -> pa.Field:
-        """Its type in a file."""
+        """The type in a file."""
         return pa.field(self.name, _ARROW[self.kind], nullable=self.optional)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A promise of a silver table: rows for which `broken` is true go to quarantine."""
+    """A check of a silver table: rows for which `broken` is true go to quarantine."""
 
     reason: str
     broken: pl.Expr
@@ -79,7 +79,7 @@ class Check:
 
 MissingRows = Callable[[pl.DataFrame, str | None], pl.DataFrame]
 """(rows of one period in order, interval) → columns `first`, `last` (UTC), `first_id`, `last_id` (null where
-rows have no numbers) and `missing` (how many rows lack)."""
+rows have no numbers) and `missing` (how many rows are missing)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class TableType:
     """Silver columns that identify a row within its series."""
     checks: tuple[Check, ...]
     missing: MissingRows
-    """Finds what lacks in a series."""
+    """Finds the rows that are missing in a series."""
 
     @property
     def series_columns(self) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ TABLE_TYPES: Mapping[str, TableType] = {
 
 
 def table_type(data_type: str) -> TableType:
-    """The declaration of a data type.
+    """Return the declaration of a data type.
 
     Raises:
         UnsupportedDatasetError: there is none yet.
@@ -156,12 +156,12 @@ def table_type(data_type: str) -> TableType:
 
 
 def is_supported(data_type: str) -> bool:
-    """Whether files of a data type can be parsed."""
+    """Return whether files of a data type can be parsed."""
     return data_type in TABLE_TYPES
 
 
 def file_columns(file: ArchiveFile) -> tuple[str, ...]:
-    """Names of the columns in an archive file, in order, from its venue's catalogue."""
+    """Return the names of the columns in an archive file, in order, from its venue's datasets."""
     for dataset in load_venue(file.venue).datasets():
         if (dataset.market, dataset.data_type) == (file.market, file.data_type):
             return dataset.columns

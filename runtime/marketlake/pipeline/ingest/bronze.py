@@ -30,7 +30,7 @@ _tracer = trace.get_tracer("marketlake")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingested:
-    """What became of a file's rows."""
+    """The result of ingesting a file."""
 
     rows: int
     """In bronze."""
@@ -48,7 +48,7 @@ class Ingested:
 
 
 def bronze_shape(declared: TableType) -> TableShape:
-    """The bronze table of a data type: one data file per source file, rows in the source's order."""
+    """Return the bronze table of a data type: one data file per source file, rows in the source's order."""
     fields = [
         pa.field(ROW_NUMBER, pa.int64(), nullable=False),
         *(column.arrow for column in declared.columns),
@@ -63,7 +63,7 @@ def bronze_shape(declared: TableType) -> TableShape:
 def ingest(
     file: ArchiveFile, copied: CopiedObject, store: ObjectStore, *, limits: InflationLimits
 ) -> Ingested:
-    """Make bronze hold exactly the rows of this file's copy in landing, instead of what it brought before.
+    """Replace the rows of this file in bronze by those of its copy in landing.
 
     Safe to repeat, and safe to run at the same time as itself; uses one processor for a second per about 170
     MB of CSV, and memory for a few batches, whatever the file's size.

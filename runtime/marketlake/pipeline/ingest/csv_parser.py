@@ -1,4 +1,4 @@
-"""CSV text of an archive file → typed rows, and the rows that cannot be typed with the reason.
+"""Parse the CSV text of an archive file into typed rows, and rows that cannot be typed with the reason.
 
 A batch is read by Polars with the declared types at once. Only if something in it does not fit is it read
 again, line by line, to find out which rows are bad and why; so good files pay nothing for the care.
@@ -46,7 +46,7 @@ class Batch:
 
 
 def sniff_header(first: bytes) -> bool:
-    """Whether a file begins with a header: with a letter, where data begins with a digit (or a sign).
+    """Return whether a file begins with a header: with a letter, where data begins with a digit (or a sign).
 
     Binance wrote headers to some files and not to others; the first byte is the only sign (ARCHIVE facts of
     the
@@ -104,7 +104,7 @@ class CsvParser:
         """Whether the file has a header; None before the first batch."""
 
     def parse(self, text: bytes) -> Batch:
-        """The rows of the next batch.
+        """Return the rows of the next batch.
 
         Raises:
             SchemaChangedError: the header, or every row of the first batch, differs from what is declared.

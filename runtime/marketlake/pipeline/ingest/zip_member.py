@@ -1,4 +1,4 @@
-"""The one member of a zip in the landing bucket, inflated as a stream.
+"""Inflate the one member of a zip in the landing bucket as a stream.
 
 The zip's directory is read by ranges, the member's bytes as one stream; memory stays bounded whatever the
 size, and so does what comes out of it: a zip is what a venue, or whoever speaks in its name, made it.
@@ -133,7 +133,7 @@ class Member:
 
 
 def open_member(bucket: Bucket, key: str, limits: InflationLimits) -> Member:
-    """The one member of a zip.
+    """Return the one member of a zip.
 
     Raises:
         NotAZipError: there is no readable zip directory, or the member needs what is not supported.

@@ -1,7 +1,7 @@
-"""Finds the rows that a series lacks, so that gaps are known before somebody stumbles over them.
+"""Find the rows that are missing in a series, so that gaps are known.
 
 Each function takes the rows of one period, in order, and gives one row per gap: `first` and `last` (UTC),
-`first_id` and `last_id` (null where rows have no numbers), `missing` (how many rows lack).
+`first_id` and `last_id` (null where rows have no numbers), `missing` (how many rows are missing).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _LONG_INTERVALS = ("1d", "3d", "1w", "1mo")
 
 
 def missing_bars(rows: pl.DataFrame, interval: str | None) -> pl.DataFrame:
-    """Bars that lack between the first and the last one; bars within a day are expected for whole UTC days.
+    """Return the bars that are missing; bars within a day are expected for whole UTC days.
 
     `first` and `last` are the open times of the first and last missing bar of a gap.
     """
@@ -37,9 +37,9 @@ def missing_bars(rows: pl.DataFrame, interval: str | None) -> pl.DataFrame:
     return (
         expected.join(times.with_columns(there=True), left_on="time", right_on="open_time", how="left")
         .sort("time")
-        .with_columns(lacks=pl.col("there").is_null())
-        .with_columns(run=pl.col("lacks").rle_id())
-        .filter("lacks")
+        .with_columns(absent=pl.col("there").is_null())
+        .with_columns(run=pl.col("absent").rle_id())
+        .filter("absent")
         .group_by("run", maintain_order=True)
         .agg(first=pl.col("time").first(), last=pl.col("time").last(), missing=pl.len().cast(pl.Int64))
         .with_columns(*_NO_ID)
@@ -48,7 +48,7 @@ def missing_bars(rows: pl.DataFrame, interval: str | None) -> pl.DataFrame:
 
 
 def missing_ids(number: str, time: str) -> Callable[[pl.DataFrame, str | None], pl.DataFrame]:
-    """For rows that are numbered without holes: numbers that lack between the first and the last one.
+    """Return a function that finds the missing numbers of rows that are numbered without gaps.
 
     `first` and `last` are the times of the rows around a gap, `first_id` and `last_id` the missing numbers.
     """
@@ -71,7 +71,7 @@ def missing_ids(number: str, time: str) -> Callable[[pl.DataFrame, str | None], 
 
 
 def missing_fundings(rows: pl.DataFrame, interval: str | None) -> pl.DataFrame:  # noqa: ARG001 - each row has its own
-    """Fundings that lack between two rows, by the longer of the two rows' own intervals (1, 4 or 8 hours).
+    """Return the fundings that are missing between two rows, by the longer of their own intervals (1, 4 or 8 hours).
 
     `first` and `last` are the times at which the first and the last missing funding was due.
     """

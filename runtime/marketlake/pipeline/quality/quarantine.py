@@ -36,7 +36,7 @@ QUARANTINE = TableShape(
 def quarantine(
     lake: Lake, stage: str, bad: Mapping[str, pl.DataFrame], about: Mapping[str, str | None]
 ) -> None:
-    """Make these the quarantined rows of some scopes, instead of those that they had.
+    """Replace the quarantined rows of some scopes.
 
     Args:
         lake: where the table is.

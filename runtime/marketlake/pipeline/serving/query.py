@@ -44,7 +44,7 @@ class SqlError(MarketlakeError):
 
 
 def tables() -> dict[str, str]:
-    """Names of all tables that can exist, as they are queried, and their paths below the lake's root."""
+    """Return the names of all tables that can exist, as they are queried, and their paths below the lake's root."""
     layers = {
         f"{layer}.{declared.name}": f"{layer}/{declared.name}"
         for layer in ("silver", "bronze")
@@ -54,7 +54,7 @@ def tables() -> dict[str, str]:
 
 
 def query(settings: Settings, sql: str) -> pa.Table:
-    """The answer to one SELECT statement over the lake's tables, each at its newest version.
+    """Return the answer to one SELECT statement over the lake's tables, each at its newest version.
 
     Args:
         settings: the environment.

@@ -6,7 +6,7 @@ from marketlake.cli import collect
 from marketlake.cli.exit_codes import ExitCode
 from marketlake.cli.follower import RunResult
 
-from tests.unit.marketlake.cli.test_following import DONE
+from tests.unit.marketlake.cli.test_follower import DONE
 
 
 def told(

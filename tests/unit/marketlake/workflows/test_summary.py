@@ -4,7 +4,7 @@ from uuid import UUID
 from marketlake.archive.collection.batches import Failure
 from marketlake.workflows.summary import markdown
 
-from tests.unit.marketlake.cli.test_following import DONE
+from tests.unit.marketlake.cli.test_follower import DONE
 
 
 def test_the_page_shows_counts() -> None:

@@ -19,7 +19,7 @@ AMPLE = Survey(
     storage_classes={"local": True, "fast": False},
     owner=None,
     allocatable=Room(cpu_millis=64_000, memory_mib=256_000),
-    taken=Room(cpu_millis=100, memory_mib=100),
+    requested=Room(cpu_millis=100, memory_mib=100),
     has_metrics=True,
 )
 
@@ -73,7 +73,7 @@ def test_a_server_whose_name_leads_where_no_pod_is_let_is_told_with_what_to_do()
 
 
 def test_what_may_not_be_seen_is_not_missed() -> None:
-    blind = replace(AMPLE, storage_classes=None, allocatable=None, taken=None, has_metrics=None)
+    blind = replace(AMPLE, storage_classes=None, allocatable=None, requested=None, has_metrics=None)
     assert checked(blind, collection={"maxWorkers": 4}) == []
 
 

@@ -69,8 +69,8 @@ def test_a_survey_tells_version_room_classes_and_whose_the_namespace_is(
     assert (seen.version, seen.storage_classes, seen.owner) == ((1, 33), {"local": True}, "blue")
     assert seen.allocatable
     assert (seen.allocatable.cpu_millis, seen.allocatable.memory_mib) == (8000, 32768)
-    assert seen.taken
-    assert (seen.taken.cpu_millis, seen.taken.memory_mib) == (500, 1024)
+    assert seen.requested
+    assert (seen.requested.cpu_millis, seen.requested.memory_mib) == (500, 1024)
     assert seen.has_metrics is False
     assert access.images() == frozenset()
 
@@ -90,28 +90,30 @@ def test_what_is_left_of_a_stack_is_named_and_removed(server: ApiServer, stack: 
     server.add("/api/v1/persistentvolumes/v", labels=OURS, spec={"claimRef": {"namespace": "lake"}})
     named = ["namespace lake", "priorityclass marketlake-blue-data", "persistentvolume v"]
     assert stack.access.remains("blue") == named
-    assert stack.clear(keep_data=False) == [f"deleted what was still there: {name}" for name in named[:2]]
+    assert stack.remove_leftovers(keep_data=False) == [
+        f"deleted what was still there: {name}" for name in named[:2]
+    ]
     assert f"{SCHEDULING}/of-others" in server.objects
     del server.objects["/api/v1/persistentvolumes/v"]
-    assert stack.left(keep_data=False) == []
-    assert "is gone" in stack.fate(keep_data=False)
+    assert stack.leftovers(keep_data=False) == []
+    assert "is gone" in stack.after_removal(keep_data=False)
 
 
 def test_kept_data_keeps_the_namespace_and_no_pod(
     server: ApiServer, stack: KubernetesPreflight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "_GONE_S", 0.0)
+    monkeypatch.setattr(preflight, "_DELETION_S", 0.0)
     server.add("/api/v1/namespaces/lake", labels=OURS)
     jobs = "/apis/batch/v1/namespaces/lake/jobs"
     of_prefect = {"app.kubernetes.io/part-of": "prefect", "app.kubernetes.io/instance": "a-run"}
     server.add(f"{jobs}/run", labels={**of_prefect, "marketlake/stack": "blue"})
     server.add(f"{jobs}/of-others", labels=of_prefect)
-    assert stack.clear(keep_data=True) == ["deleted what was still there: job run"]
+    assert stack.remove_leftovers(keep_data=True) == ["deleted what was still there: job run"]
     assert f"{jobs}/of-others" in server.objects
-    assert stack.left(keep_data=True) == []
+    assert stack.leftovers(keep_data=True) == []
     server.add("/api/v1/namespaces/lake/pods/p", labels=OURS)
-    assert stack.left(keep_data=True) == ["pod p is still in the cluster"]
-    assert "its volumes are kept" in stack.fate(keep_data=True)
+    assert stack.leftovers(keep_data=True) == ["pod p is still in the cluster"]
+    assert "its volumes are kept" in stack.after_removal(keep_data=True)
 
 
 def test_what_a_killed_command_created_makes_room(server: ApiServer, stack: KubernetesPreflight) -> None:
@@ -170,9 +172,9 @@ def test_our_images_are_built_and_brought_to_the_node_that_this_machine_is(
 ) -> None:
     vendor = {"kafka": {"reference": f"else/kafka@sha256:{'0' * 64}"}}
     stack = configured(stack, vendor=vendor)
-    stack.supply(bring=False)
+    stack.supply(load=False)
     assert supply.loaded == []
-    stack.supply(bring=True)
+    stack.supply(load=True)
     assert supply.built[0] == supply.built[1] == supply.loaded[0]
     assert {"marketlake", "minio", "postgresql"} < set(supply.loaded[0])
     assert "kafka" not in supply.loaded[0]
@@ -181,7 +183,7 @@ def test_our_images_are_built_and_brought_to_the_node_that_this_machine_is(
 def test_images_in_a_registry_are_neither_built_nor_loaded(
     stack: KubernetesPreflight, supply: Supply
 ) -> None:
-    configured(stack, registry="registry.example.com/lake").supply(bring=True)
+    configured(stack, registry="registry.example.com/lake").supply(load=True)
     assert (supply.built, supply.loaded) == ([], [])
 
 
@@ -193,12 +195,12 @@ def test_images_that_the_nodes_lack_are_told_before_anything_is_created(
     status = server.objects["/api/v1/nodes/n"]["status"]
     status["images"] = [{"names": [name]} for name in everything[1:]]
     with pytest.raises(CapacityError, match=r"here/marketlake@sha256:1 is not on every node.*make images"):
-        stack.supply(bring=True)
+        stack.supply(load=True)
     assert supply.loaded == []
     status["images"].append({"names": everything[:1]})
-    stack.supply(bring=True)
+    stack.supply(load=True)
     status["images"] = [{"names": ["x"]}] * 50
-    stack.supply(bring=True)  # the kubelet names no more than that: nobody can tell
+    stack.supply(load=True)  # the kubelet names no more than that: nobody can tell
 
 
 def test_a_cluster_elsewhere_gets_no_image_by_way_of_this_machine(
@@ -208,7 +210,7 @@ def test_a_cluster_elsewhere_gets_no_image_by_way_of_this_machine(
     stack.access.kubeconfig.write_text(elsewhere)
     assert not stack.access.is_here
     with pytest.raises(ClusterUnreachableError):
-        stack.supply(bring=True)
+        stack.supply(load=True)
     assert supply.loaded == []
 
 
@@ -221,7 +223,7 @@ def test_a_stack_is_not_begun_without_its_images(
 
     monkeypatch.setattr(images, "locate", locate)
     with pytest.raises(CapacityError, match=r"Images are missing:\n  the image kafka .* run `make images`"):
-        configured(stack, registry="registry.example.com/lake").supply(bring=True)
+        configured(stack, registry="registry.example.com/lake").supply(load=True)
 
 
 def test_a_machine_without_a_way_to_services_is_told_so_and_where_to_find_one(

@@ -49,7 +49,7 @@ def problems(config: dict[str, Any], **more: Any) -> list[str]:
         (
             {"eventBus": {"external": BUS}, "ports": {"eventBusController": 9093}},
             "marketlake:ports.eventBusController",
-            "eventBus.external names somebody else's",
+            "eventBus.external names an external one",
         ),
         ({"objectStore": {"external": STORE}}, "marketlake:venue.standIn", "set it to false"),
         (

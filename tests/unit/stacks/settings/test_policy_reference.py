@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from policies.rules import RULES, marks
 from stacks.engine.workspace import PROJECT_FOLDER
 from stacks.settings.policy_reference import POLICIES, policies_reference
@@ -15,9 +17,11 @@ def test_every_rule_has_a_row_and_a_section() -> None:
         assert f"## {rule.id}\n\n{rule.title}. {rule.why}\n\n**To keep it:** {rule.remedy}" in page
 
 
-def test_a_page_is_written_only_when_it_changed() -> None:
-    page = PROJECT_FOLDER / "docs" / "reference" / "policies.md"
+def test_a_page_is_written_only_when_it_changed(tmp_path: Path) -> None:
+    page = tmp_path / "policies.md"
+    assert write_page(page, policies_reference())
     assert not write_page(page, policies_reference())
+    assert page.read_text() == policies_reference()
 
 
 def test_every_mark_is_explained_to_users() -> None:

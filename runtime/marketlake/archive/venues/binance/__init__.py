@@ -25,7 +25,7 @@ class Binance:
     )
 
     def datasets(self) -> tuple[Dataset, ...]:
-        """The 29 pairs of `datasets.json`."""
+        """Return the 29 pairs of `datasets.json`."""
         return _datasets()
 
     def patterns(self, selection: Selection) -> tuple[PrefixPattern, ...]:
@@ -62,11 +62,11 @@ class Binance:
         return fields if fields and (fields.market, fields.data_type) in _published() else None
 
     def build_key(self, fields: KeyFields) -> str:
-        """The key under which the venue publishes such a file today."""
+        """Return the key under which the venue publishes such a file today."""
         return keys.build(fields)
 
     def sidecar_key(self, key: str) -> str:
-        """The zip's key with ``.CHECKSUM`` behind it."""
+        """Return the zip's key with ``.CHECKSUM`` appended."""
         return key + keys.SIDECAR_SUFFIX
 
     def _selected(self, selection: Selection) -> list[Dataset]:

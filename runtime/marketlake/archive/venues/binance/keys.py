@@ -30,7 +30,7 @@ _PERIOD = re.compile(r"(\d{4})-(\d{1,2})(?:-(\d\d))?")
 
 
 def parse(key: str) -> KeyFields | None:
-    """Fields of an archive file's key, or None for sidecars, staging junk and unknown layouts."""
+    """Return the fields of an archive file's key, or None for sidecars, staging files and unknown layouts."""
     if moved := _MOVED.fullmatch(key):
         span = _span(moved["period"], Frequency.DAILY)
         return span and KeyFields(
@@ -60,23 +60,23 @@ def parse(key: str) -> KeyFields | None:
 
 
 def build(fields: KeyFields) -> str:
-    """The regular key of a file: where a new one will be published."""
+    """Return the regular key of a file: where a new one will be published."""
     return f"{folder(fields)}{stem(fields.symbol, fields.interval, fields.data_type)}{period(fields)}.zip"
 
 
 def folder(fields: KeyFields) -> str:
-    """The prefix, with final slash, that holds the files of a series."""
+    """Return the prefix, with final slash, that holds the files of a series."""
     series = (fields.data_type, fields.symbol, fields.interval)
     return "/".join(["data", MARKET_PATHS[fields.market], fields.frequency, *filter(None, series)]) + "/"
 
 
 def stem(symbol: str, interval: str | None, data_type: str) -> str:
-    """What every file name of a series begins with."""
+    """Return what every file name of a series begins with."""
     return f"{symbol}-{interval or data_type}-"
 
 
 def period(fields: KeyFields) -> str:
-    """The day or month as a file name spells it."""
+    """Return the day or month as a file name spells it."""
     return fields.start.isoformat() if fields.frequency is Frequency.DAILY else fields.start.isoformat()[:7]
 
 

@@ -34,7 +34,7 @@ class Migration:
 
 
 def packaged() -> tuple[Migration, ...]:
-    """The migrations that come with this program, in order."""
+    """Return the migrations that come with this program, in order."""
     found = [(match, entry) for entry in files(__name__).iterdir() if (match := _NAME.fullmatch(entry.name))]
     return tuple(
         sorted(
@@ -45,7 +45,7 @@ def packaged() -> tuple[Migration, ...]:
 
 
 def migrate(postgres: Postgres, migrations: tuple[Migration, ...] | None = None) -> int:
-    """Bring the schema to this program's version, in one transaction. Many may call it at once.
+    """Migrate the schema to this program's version, in one transaction. Many may call it at once.
 
     Args:
         postgres: the database.

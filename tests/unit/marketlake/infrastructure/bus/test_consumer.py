@@ -17,14 +17,20 @@ def test_a_dead_letter_that_cannot_be_kept_ends_neither_its_thread_nor_its_messa
     def work(_: Event) -> NoReturn:
         raise AssertionError("garbage is not worked on")
 
-    def bury(delivery: Delivery, _: Exception) -> None:
+    def dead_letter(delivery: Delivery, _: Exception) -> None:
         buried.append(delivery)
         if len(buried) < 3:
-            raise UnicodeError("a defect of whoever buries")
+            raise UnicodeError("a defect of who keeps dead letters")
 
     bus = settings().event_bus
     consumer = Consumer(
-        bus, topic=bus.tasks_topic, group="g", client_id="c", concurrency=1, work=work, bury=bury
+        bus,
+        topic=bus.tasks_topic,
+        group="g",
+        client_id="c",
+        concurrency=1,
+        work=work,
+        dead_letter=dead_letter,
     )
 
     def wait(_: threading.Event, timeout: float | None = None) -> bool:
