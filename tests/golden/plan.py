@@ -89,10 +89,16 @@ class _Monitor(mocks.MockMonitor):
         self.parents[key] = "" if _STACK in request.parent else request.parent.rpartition("::")[2]
         self.registered[key] = Registered(
             _end(self.make_urn(request.parent, request.type, request.name)),
-            frozenset(map(_end, request.aliasURNs)),
+            frozenset(map(_end, request.aliasURNs)) | self._inherited(request),
             fields["__provider"].string_value if "__provider" in fields else None,
         )
         return super().RegisterResource(request)
+
+    def _inherited(self, request: Any) -> frozenset[str]:
+        """Its place below its parent's former types. The SDK leaves this out for a child with no alias of its own."""
+        inner = f"{request.type}::{request.name}"
+        above = [one.aliases for one in self.registered.values() if one.urn == _end(request.parent)]
+        return frozenset(f"{alias.partition('::')[0]}${inner}" for aliases in above for alias in aliases)
 
 
 def plan_of(environment: str) -> list[Planned]:
