@@ -3,11 +3,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.suite.shared import beside
 
 # The promises are no test modules by name, but their assertions are to tell what they saw, too.
 pytest.register_assert_rewrite("tests.conformance")
+
+# Other tests take the processor meanwhile: how long one example takes says nothing about the code.
+settings.register_profile("beside-others", deadline=None)
+settings.load_profile("beside-others")
 
 # A shell's background job ignores SIGINT, and so does all that it starts: Ctrl-C would reach no test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -304,7 +304,7 @@ secrets = st.deferred(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(old=secrets, new=secrets, op=st.sampled_from(["update", "replace", "create", "delete", "same"]))
 def test_no_secret_is_ever_shown(old: dict[str, Any], new: dict[str, Any], op: str) -> None:
     def paths(value: Any, path: str = "") -> dict[str, Any]:
@@ -348,7 +348,7 @@ steps = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(steps, max_size=8),
     st.integers(1, 40),
