@@ -33,7 +33,7 @@ class ServicePromises:
     """What is true of the services of a platform that is up."""
 
     def test_every_service_is_up_healthy_and_of_the_pinned_version(self, platform: Platform) -> None:
-        states = {state["name"]: state for state in platform.status()}
+        states = {state["name"]: state for state in platform.asked("status")["services"]}
         assert set(states) == SERVICES
         assert all(state["healthy"] for state in states.values()), states
         assert all(state["version"] for state in states.values())

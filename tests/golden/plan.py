@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pulumi
@@ -22,6 +23,7 @@ from tests.unit.stacks.declaring import Engine, all_tools_installed
 from toolchain.images import Image
 
 ENVIRONMENTS = PROJECT_FOLDER / "stacks" / "environments"
+_STACK = "::pulumi:pulumi:Stack::"
 _DIGEST = "sha256:" + "0" * 64
 _PROGRAMS = ("minio", "java", "postgres", "initdb", "prefect", "marketlake", "otel-collector", "jaeger")
 
@@ -32,12 +34,25 @@ def environments() -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """How the engine finds a resource in a state."""
+
+    urn: str
+    """Its types and its name, which are what the URNs of every stack end in."""
+    aliases: frozenset[str]
+    """Former ones of these, its parents' included."""
+    provider: str | None
+    """The pickle of its dynamic provider."""
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A resource of the plan."""
 
     declared: Declared
     parent: str
     """Name of what it is a part of; empty for the stack."""
+    registered: Registered
 
 
 class _Cluster(Engine):
@@ -51,16 +66,39 @@ class _Cluster(Engine):
 
 
 class _Monitor(mocks.MockMonitor):
-    """Remembers whose child each resource is."""
+    """Remembers whose child each resource is, and how it was registered."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self.parents: dict[str, str] = {}
+        self.registered: dict[str, Registered] = {}
+
+    def make_urn(self, parent: str, type_: str, name: str) -> str:
+        """As the engine does it, with the types of all parents but the stack."""
+        outer = "" if not parent or _STACK in parent else f"{parent.split('::')[2]}$"
+        return f"urn:pulumi:stack::project::{outer}{type_}::{name}"
+
+    def SupportsFeature(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        """All but aliases that the engine works out: the SDK does it as well, and sends whole URNs."""
+        if request.id == "aliasSpecs":
+            return SimpleNamespace(hasSupport=False)
+        return super().SupportsFeature(request)
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
-        parent = "" if "::pulumi:pulumi:Stack::" in request.parent else request.parent.rpartition("::")[2]
-        self.parents[f"{request.type} {request.name}"] = parent
+        key, fields = f"{request.type} {request.name}", request.object.fields
+        self.parents[key] = "" if _STACK in request.parent else request.parent.rpartition("::")[2]
+        self.registered[key] = Registered(
+            _end(self.make_urn(request.parent, request.type, request.name)),
+            frozenset(map(_end, request.aliasURNs)) | self._inherited(request),
+            fields["__provider"].string_value if "__provider" in fields else None,
+        )
         return super().RegisterResource(request)
+
+    def _inherited(self, request: Any) -> frozenset[str]:
+        """Its place below its parent's former types. The SDK leaves this out for a child with no alias of its own."""
+        inner = f"{request.type}::{request.name}"
+        above = [one.aliases for one in self.registered.values() if one.urn == _end(request.parent)]
+        return frozenset(f"{alias.partition('::')[0]}${inner}" for aliases in above for alias in aliases)
 
 
 def plan_of(environment: str) -> list[Planned]:
@@ -79,10 +117,15 @@ def plan_of(environment: str) -> list[Planned]:
         finally:
             asyncio.get_event_loop().close()
     planned = [
-        Planned(_declared(key, properties), monitor.parents.get(key, ""))
+        Planned(_declared(key, properties), monitor.parents.get(key, ""), monitor.registered[key])
         for key, properties in engine.declared.items()
     ]
     return sorted(planned, key=lambda one: (one.parent, one.declared.type, one.declared.name))
+
+
+def _end(urn: str) -> str:
+    """The part of a URN after the stack and the project."""
+    return "::".join(urn.split("::")[2:])
 
 
 def _declared(key: str, properties: Mapping[str, Any]) -> Declared:
