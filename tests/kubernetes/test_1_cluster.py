@@ -298,6 +298,29 @@ def test_a_closed_way_is_closed_and_the_open_one_stays_open(kube: Cluster) -> No
     eventually(lambda: kube.reaches("far", web), within_s=POLICY_S, telling=lambda: kube.told)
 
 
+def test_names_are_answered_to_a_pod_that_may_ask_only_port_53(kube: Cluster) -> None:
+    names = {
+        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+    }
+    metadata = {"name": "names"}
+    spec = {"podSelector": {"matchLabels": {"name": "far"}}, "policyTypes": ["Egress"], "egress": [names]}
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+        "spec": spec,
+    }
+    web = f"http://{kube.get('pod', 'web')['status']['podIP']}:8080"
+    kube.apply(policy)
+    try:
+        eventually(lambda: not kube.reaches("far", web), within_s=POLICY_S, telling=lambda: kube.told)
+        answered = kube.run("exec", "far", "--", "nslookup", f"web.{kube.namespace}.svc.cluster.local.")
+        assert answered.returncode == 0, answered.stdout
+    finally:
+        kube.said("delete", "networkpolicy", "names")
+
+
 def test_without_the_daemon_that_enforces_policies_pods_are_closed_not_open(
     node: Host, kube: Cluster
 ) -> None:
