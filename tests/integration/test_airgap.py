@@ -113,9 +113,11 @@ def place(network: str) -> Iterator[ClosedPlace]:
             check=True,
         )
         for name in listed.stdout.split("\0"):
-            if name and (PROJECT / name).is_file():
+            if name and os.path.lexists(
+                PROJECT / name
+            ):  # one that was deleted is still listed until that is committed
                 (closed.checkout / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(PROJECT / name, closed.checkout / name)
+                shutil.copy2(PROJECT / name, closed.checkout / name, follow_symlinks=False)
         yield closed
     finally:
         if closed.processes():
