@@ -246,8 +246,8 @@ def _whole(value: Any) -> Any:
 
 
 def _known_to(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of `values` that `model`, and the models of its fields, have a field for."""
-    known: dict[str, Any] = {}
+    """Return those of `values` that `model`, and the models of its fields, have a field for, or take without one."""
+    known: dict[str, Any] = dict(values) if model.model_config.get("extra") == "allow" else {}
     for name, field in model.model_fields.items():
         if name in values:
             inner, value = field.annotation, values[name]

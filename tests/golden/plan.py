@@ -96,9 +96,10 @@ class _Monitor(mocks.MockMonitor):
 
     def _inherited(self, request: Any) -> frozenset[str]:
         """Its place below its parent's former types. The SDK leaves this out for a child with no alias of its own."""
-        inner = f"{request.type}::{request.name}"
-        above = [one.aliases for one in self.registered.values() if one.urn == _end(request.parent)]
-        return frozenset(f"{alias.partition('::')[0]}${inner}" for aliases in above for alias in aliases)
+        types, _, name = _end(request.parent).partition("::")
+        parent = self.registered.get(f"{types.rpartition('$')[2]} {name}")
+        former = [alias.partition("::")[0] for alias in parent.aliases] if parent else []
+        return frozenset(f"{outer}${request.type}::{request.name}" for outer in former)
 
 
 def plan_of(environment: str) -> list[Planned]:

@@ -332,3 +332,11 @@ def test_a_supervisor_that_will_not_end_is_told(folder: Path, monkeypatch: pytes
     with pytest.raises(ResourceError, match=r"refused shutdown\(\)"):
         SupervisorProvider().remove(declared)
     assert (folder / "supervisor").exists(), "what still runs needs its folder"
+
+
+def test_all_that_was_recorded_of_a_program_is_there_to_compare_it_with(
+    program: Callable[..., HostProgram],
+) -> None:
+    declared = ProcessInputs.model_validate({**program().model_dump(mode="json"), "version": "1"})
+    recorded = ProcessProvider()._record(declared.model_dump(mode="json"))
+    assert recorded.program == program(port=int(declared.argv[-1])), "a refresh takes it for gone without"
