@@ -18,6 +18,7 @@ from marketlake.infrastructure.storage.stores import Lake, landing_store
 from marketlake.pipeline.batch.silver import refine
 from marketlake.pipeline.ingest import bronze
 from marketlake.pipeline.ingest.errors import MultipleMembersError
+from marketlake.pipeline.ingest.zip_member import InflationLimits
 from marketlake.pipeline.serving.query import SqlError, query
 from marketlake.settings import (
     Database,
@@ -63,6 +64,10 @@ def settings(store: ObjectStore) -> Settings:
     )
 
 
+REPETITIVE = InflationLimits(size=2**30, ratio=1032)
+"""For bodies of one row many times, which are as small as a zip bomb's."""
+
+
 def land(store: ObjectStore, key: str, body: bytes | None = None) -> CopiedObject:
     body = (SAMPLES / key).read_bytes() if body is None else body
     landed = f"binance/{key.lstrip('/')}"
@@ -86,7 +91,7 @@ def ingest_in_a_process(settings_text: str, keys: list[str]) -> None:
         copied = CopiedObject(
             key=f"binance/{key}", size=0, sha256="", etag="", version_id=None, already_there=False
         )
-        ingest(archive_file(key), copied, store)
+        ingest(archive_file(key), copied, store, limits=REPETITIVE)
 
 
 def ingest_and_die_before_the_commit(settings_text: str, key: str) -> None:
