@@ -16,7 +16,7 @@ NODE_IMAGES := pause busybox coredns metrics-server local-path-provisioner
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes chaos bench breakages clean cluster cluster-down
+.PHONY: help stack-tools up preview preview-report policy golden refresh down status tools images env check format validate reference test test-tools test-unit test-integration test-stack test-kubernetes test-airgap chaos bench breakages clean cluster cluster-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ test-tools: .venv/.synced
 
 breakages: .venv/.synced $(if $(ONLY),,test-tools) ## break one promise at a time and see its test turn red (ONLY="03 17", JOBS=2)
 	@$(RUN) -m tests.breakages $(ONLY) $(if $(JOBS),--jobs $(JOBS))
+
+test-airgap: test-tools ## the platform from a mirror of tools and wheels, in a network namespace without any registry (root)
+	@$(RUN) -m pytest -v tests/airgap
 
 chaos: test-tools ## kills in the middle of collections: ROUNDS=10, SEED=…, TARGET=stack or kubernetes
 	@$(RUN) -m pytest -v tests/$(or $(TARGET),stack) -k kill_in_the_middle --chaos-rounds=$(or $(ROUNDS),10) --chaos-seed=$(or $(SEED),$(shell date +%s))
