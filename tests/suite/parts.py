@@ -55,6 +55,8 @@ LANES: tuple[tuple[Part, ...], ...] = ((STACK, INTEGRATION), (UNIT, KUBERNETES))
 
 The stack's goes first, since the goal of the cluster's first collection is a multiple of the host's time.
 """
+ON_REQUEST = ("airgap",)
+"""Folders of tests that have a command of their own and are no part of CI: docs/testing.md."""
 PARTS = {part.name: part for part in (UNIT, INTEGRATION, STACK, KUBERNETES)}
 
 
