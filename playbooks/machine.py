@@ -81,12 +81,12 @@ def refuse_unfit(root: Path = Path("/"), *, user: int | None = None) -> None:
 
 
 def refuse_kernel_without_policies(root: Path) -> None:
-    """Raise if the kernel is known to lack what NetworkPolicies are enforced by.
+    """Raise if the kernel is known to miss an option that enforcing NetworkPolicies needs.
 
     A kernel whose configuration is nowhere to be read passes: the daemon that enforces them says it later.
 
     Raises:
-        MachineError: it lacks an option.
+        MachineError: an option is missing.
     """
     options = kernel_options(root, os.uname().release)
     lacking = [name for name in _POLICY_OPTIONS if options and options.get(name) not in {"y", "m"}]

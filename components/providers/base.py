@@ -98,7 +98,7 @@ class Provider(ResourceProvider, ABC, Generic[Declared, Recorded]):
         """Return what exists now: the inputs whose live values can be seen, and the outputs. None if it does not exist.
 
         A value may be one that could not be declared. An input of `identity` stays as it is recorded, whatever is
-        observed: it is what the resource was found by. What differs in no input's terms is told as `DRIFT`.
+        observed: it is what the resource was found by. A difference that no input shows is returned as `DRIFT`.
 
         Raises:
             UnreachableError: nobody can tell.

@@ -1,7 +1,7 @@
 """A namespace of a Kubernetes cluster that belongs to one stack, volumes and all.
 
 It is not left to Pulumi's Kubernetes provider because that cannot adopt: a namespace whose data was kept by
-`make down DATA=keep` is taken up again by the next `up`, and one that is somebody else's never is.
+`make down DATA=keep` is taken up again by the next `up`, and one of another owner never is.
 """
 
 import time
