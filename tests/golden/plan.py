@@ -161,4 +161,6 @@ def _pretended_machine() -> Any:
         patch.setenv("MARKETLAKE_HOME", "/srv/marketlake")
         patch.setenv("HOME", folder)
         patch.setenv("KUBECONFIG", str(kubeconfig))
+        # Mocks keep what the monitor of an earlier test supported.
+        patch.setattr(pulumi.runtime.settings.SETTINGS, "feature_support", {})
         yield
