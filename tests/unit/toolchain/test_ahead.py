@@ -123,7 +123,7 @@ def test_the_end_of_the_run_ends_the_background(tmp_path: Path, log: Path) -> No
 
 def test_a_compiler_that_is_gone_is_left_for_the_build_to_tell(tmp_path: Path, log: Path) -> None:
     with WorkAhead() as ahead:
-        ahead.begin([FIRST], {"PATH": str(tmp_path)})
+        ahead.begin([FIRST], environment(tmp_path) | {"PATH": str(tmp_path)})
     assert rows(log) == []
 
 
