@@ -110,7 +110,7 @@ def plan_of(environment: str) -> list[Planned]:
     settings = read_environment(ENVIRONMENTS / f"Pulumi.{environment}.yaml")
     engine = _Cluster()
     monitor = _Monitor(engine)
-    with _pretended_machine():
+    with _pretended_machine(), _own_features():
         asyncio.set_event_loop(asyncio.new_event_loop())
         mocks.set_mocks(engine, project="marketlake", stack=environment, monitor=monitor)
         try:
@@ -132,6 +132,16 @@ def _end(urn: str) -> str:
 def _declared(key: str, properties: Mapping[str, Any]) -> Declared:
     kind, _, name = key.partition(" ")
     return Declared(urn=f"urn:{kind}::{name}", type=kind, name=name, properties=properties)
+
+
+@contextmanager
+def _own_features() -> Any:
+    """Ask this monitor what it supports: mocks keep the answers of an earlier test's."""
+    pulumi.runtime.settings.SETTINGS.feature_support = {}
+    try:
+        yield
+    finally:
+        pulumi.runtime.settings.SETTINGS.feature_support = {}
 
 
 @contextmanager
@@ -161,6 +171,4 @@ def _pretended_machine() -> Any:
         patch.setenv("MARKETLAKE_HOME", "/srv/marketlake")
         patch.setenv("HOME", folder)
         patch.setenv("KUBECONFIG", str(kubeconfig))
-        # Mocks keep what the monitor of an earlier test supported.
-        patch.setattr(pulumi.runtime.settings.SETTINGS, "feature_support", {})
         yield
