@@ -7,11 +7,11 @@ from typing import Any, Self
 
 from marketlake.cli.exit_codes import PlatformUnreachableError
 from marketlake.cli.targets import ServiceStatus
+from marketlake.infrastructure.kubernetes import quantity
 from marketlake.settings import Cluster
 
 SERVICE_LABEL = "marketlake/service"
 TIMEOUT_S = 10
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9}
 _PASSING = frozenset({"ContainerCreating", "PodInitializing"})
 
 Object = Mapping[str, Any]
@@ -133,15 +133,7 @@ def _trouble(pod: Object) -> str | None:
 
 
 def _memory(metrics: Object) -> int:
-    return sum(quantity(one["usage"]["memory"]) for one in metrics["containers"])
-
-
-def quantity(text: str) -> int:
-    """Return the bytes of a Kubernetes quantity such as ``123456Ki``."""
-    for unit, factor in _UNITS.items():
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * factor)
-    return int(float(text))
+    return int(sum(quantity(one["usage"]["memory"]) for one in metrics["containers"]))
 
 
 def _uptime(pod: Object) -> float | None:

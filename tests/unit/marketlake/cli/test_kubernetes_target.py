@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from marketlake.cli import status
 from marketlake.cli.exit_codes import PlatformUnreachableError
-from marketlake.cli.kubernetes_target import KubernetesTarget, quantity
+from marketlake.cli.kubernetes_target import KubernetesTarget
 from marketlake.settings import Cluster, HealthKind, ServiceInfo
 
 from tests.cluster_api import kubeconfig
@@ -97,11 +97,6 @@ def test_a_server_that_somebody_else_runs_shows_its_health_alone() -> None:
     service = ServiceInfo(name="theirs", version="1", health=HealthKind.TCP, target="127.0.0.1:1")
     seen = status.report_of(service, KubernetesTarget("lake", [], [], []))
     assert (seen.state, seen.restarts) == ("no answer: connection refused", None)
-
-
-@pytest.mark.parametrize(("text", "count"), [("3Ki", 3072), ("1.5Mi", 1572864), ("2M", 2_000_000), ("7", 7)])
-def test_memory_is_read_in_every_unit(text: str, count: int) -> None:
-    assert quantity(text) == count
 
 
 @contextmanager
