@@ -101,33 +101,15 @@ def test_a_server_that_somebody_else_runs_shows_its_health_alone() -> None:
 
 @contextmanager
 def api_server(asked: list[str], tmp_path: Path, *, measured: bool = True) -> Iterator[Cluster]:
-    answers = {
+    item = {name: part for name, part in deployment().items() if name != "kind"}  # as in the API's lists
+    answers: dict[str, dict[str, Any]] = {
         "/version": {"major": "1", "minor": "33", "gitVersion": "v1.33.0"},
-        "/apis/apps/v1/namespaces/lake/deployments": {"items": [{"apiVersion": "apps/v1", **deployment()}]},
+        "/apis/apps/v1/namespaces/lake/deployments": {"items": [item]},
         "/apis/apps/v1/namespaces/lake/statefulsets": {"items": []},
         "/api/v1/namespaces/lake/pods": {"items": [pod("a", RUNNING, ready=True)]},
-        "/apis/metrics.k8s.io/v1beta1/namespaces/lake/pods": {"items": [MEASURED]},
-        "/api": {"versions": ["v1"]},
-        "/api/v1": {
-            "resources": [{"name": "pods", "singularName": "pod", "kind": "Pod", "namespaced": True}]
-        },
-        "/apis": {
-            "groups": [
-                {"name": group, "versions": [{"groupVersion": f"{group}/{version}", "version": version}]}
-                for group, version in (("apps", "v1"), ("metrics.k8s.io", "v1beta1"))
-                if measured or group == "apps"
-            ]
-        },
-        "/apis/metrics.k8s.io/v1beta1": {
-            "resources": [{"name": "pods", "singularName": "", "kind": "PodMetrics", "namespaced": True}]
-        },
-        "/apis/apps/v1": {
-            "resources": [
-                {"name": f"{kind.lower()}s", "singularName": kind.lower(), "kind": kind, "namespaced": True}
-                for kind in ("Deployment", "StatefulSet")
-            ]
-        },
     }
+    if measured:
+        answers["/apis/metrics.k8s.io/v1beta1/namespaces/lake/pods"] = {"items": [MEASURED]}
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
