@@ -61,8 +61,8 @@ def run_playbook(
     Args:
         name: of the playbook.
         variables: for it.
-        begun: told each step's name when it begins.
-        done: told each step when it is done.
+        begun: called with each step's name when it begins.
+        done: called with each step when it is done.
 
     Raises:
         PlaybookError: a step failed.

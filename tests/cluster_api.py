@@ -1,6 +1,7 @@
 """A Kubernetes API server that keeps objects in memory, as far as namespaces, lists and deletions need one."""
 
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,14 +10,19 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs
 
+import pytest
 import yaml
+
+from tests.authority import Authority
+
+HOST = "127.0.0.1"
 
 
 class ApiServer(ThreadingHTTPServer):
     """Objects by their path."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Requests)
+        super().__init__((HOST, 0), _Requests)
         self.objects: dict[str, dict[str, Any]] = {}
         self.forbidden: set[str] = set()
         self.minor = 33
@@ -100,3 +106,23 @@ def kubeconfig(folder: Path, port: int) -> Path:
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **document}))
     return path
+
+
+def service_account(folder: Path, server: ThreadingHTTPServer, environment: pytest.MonkeyPatch) -> Path:
+    """Make this process a pod of the cluster whose API a server is, which speaks TLS from then on.
+
+    Returns:
+        The folder of the pod's service account, with a token ``t``.
+    """
+    account, authority = folder / "serviceaccount", Authority()
+    account.mkdir()
+    (account / "token").write_text("t")
+    (account / "ca.crt").write_text(authority.certificate)
+    certificate, key = authority.issue(HOST)
+    (folder / "server.pem").write_text(certificate + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    environment.setenv("KUBERNETES_SERVICE_HOST", HOST)
+    environment.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
+    return account

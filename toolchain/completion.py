@@ -26,7 +26,7 @@ def complete(
     Args:
         tool: what was brought.
         source: ``mirror``, ``vendor`` or ``registry``.
-        origin: what the source told.
+        origin: what the source reported.
         staging: folder on the cache's disk that holds the tool.
         workshop: names cache and platform.
         began: when its turn began, by the monotonic clock.

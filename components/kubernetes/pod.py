@@ -111,7 +111,7 @@ def pod_spec(
     main = container(service, image, texts, files=files)
     main |= _probes(service)
     if service.stop.signal != "TERM":
-        # Kubernetes says TERM and nothing else, so the program is told in its own way before.
+        # Kubernetes sends TERM and nothing else, so the program gets its own signal before.
         hint = f"kill -{service.stop.signal} 1; sleep 1"
         main["lifecycle"] = {"preStop": {"exec": {"command": [_SHELL, "-c", hint]}}}
     return {

@@ -5,6 +5,7 @@ It is not left to Pulumi's Kubernetes provider because that cannot adopt: a name
 """
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar
 
@@ -12,7 +13,6 @@ import pulumi
 from pulumi.dynamic import Resource
 from pydantic import Field
 
-from components.kubernetes.client import any_version
 from components.kubernetes.labels import INSTANCE, stack_labels
 from components.kubernetes.ownership import refusal
 from components.providers.base import DRIFT, Inputs, Provider, Record, ResourceError, UnreachableError
@@ -165,7 +165,9 @@ def _ask(recorded: ClusterNamespaceRecord, action: Callable[[Any], Result]) -> R
 
     cluster = f"the cluster of {recorded.kubeconfig}"
     try:
-        with any_version():
+        with warnings.catch_warnings():
+            # of a version that is younger than kr8s; namespaces are in all of them
+            warnings.filterwarnings("ignore", message=".*Kubernetes version", category=UserWarning)
             return action(kr8s.api(kubeconfig=recorded.kubeconfig, context=recorded.context))
     except kr8s.ServerError as error:
         raise ResourceError(f"{cluster} refuses: {error}") from None

@@ -33,7 +33,7 @@ class FlowDeploymentArgs(TypedDict):
     parameter_schema: NotRequired[pulumi.Input[Mapping[str, Any]]]
     """Optional: JSON schema of the parameters, which Prefect then enforces; anything goes when omitted."""
     job_variables: NotRequired[pulumi.Input[Mapping[str, Any]]]
-    """Optional: what the worker is told of each run: ``{"env": {…}}``. No secrets: Prefect shows them."""
+    """Optional: what the worker gives to each run: ``{"env": {…}}``. No secrets: Prefect shows them."""
     concurrency_limit: NotRequired[pulumi.Input[int]]
     """Optional: runs at the same time, further ones wait; unlimited when omitted."""
     tags: NotRequired[pulumi.Input[list[str]]]

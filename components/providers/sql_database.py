@@ -100,7 +100,7 @@ class SqlDatabaseProvider(Provider[SqlDatabaseInputs, SqlDatabaseRecord]):
     def observe(self, recorded: SqlDatabaseRecord) -> Mapping[str, Any] | None:
         """None if there is no such database; that it belongs to another role is drift.
 
-        It is not told in the terms of `owner`: another owner is declared for another database, and the old one is
+        The drift is not reported as another `owner`: another owner is declared for another database, and the old one is
         dropped.
         """
 

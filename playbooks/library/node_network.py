@@ -122,7 +122,7 @@ def ensure(
         pods: the block of all pods' addresses.
         services: the block of all Services' addresses.
         settings: of the kernel.
-        shared: folders that the node's programs make unless somebody else has made them before.
+        shared: folders that the node's programs make unless they exist already.
 
     Returns:
         What changed, in words.

@@ -16,7 +16,7 @@ class Enforcement(StrEnum):
     MANDATORY = "mandatory"
     """It stops the preview, and the update."""
     ADVISORY = "advisory"
-    """It is told."""
+    """It is reported, and stops nothing."""
 
 
 @dataclass(frozen=True, slots=True)

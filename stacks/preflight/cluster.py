@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import yaml
+from marketlake.infrastructure.kubernetes import ClusterApiError
 
-from components.kubernetes.client import any_version
 from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM, STACK
 from stacks.preflight.survey import (
     Survey,
@@ -226,12 +226,8 @@ class ClusterAccess:
             # A thread of its own: Pulumi runs programs inside an event loop.
             with ThreadPoolExecutor(1) as thread:
                 return thread.submit(asyncio.run, self._session(action)).result()
-        except (OSError, TimeoutError, httpx.HTTPError, ValueError) as error:
-            reason = (
-                f"no answer within {PATIENCE_S:.0f} s"
-                if isinstance(error, TimeoutError)
-                else str(error).partition("\n")[0]
-            )
+        except (ClusterApiError, OSError, httpx.HTTPError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
         except Exception as error:
             if not _is_of_the_client(error):
                 raise
@@ -243,12 +239,12 @@ class ClusterAccess:
         )
 
     async def _session(self, action: Callable[[Api], Awaitable[Result]]) -> Result:
-        import kr8s  # takes a second, and a host needs none of it
+        # takes a second, and a host needs none of it
+        from marketlake.infrastructure.kubernetes.client import connect
 
-        async with asyncio.timeout(PATIENCE_S):
-            with any_version():  # what the platform needs of a version is checked here
-                api = await kr8s.asyncio.api(kubeconfig=str(self.kubeconfig), context=self.context)
-        api.timeout = _ASK_S
+        api = await connect(
+            kubeconfig=str(self.kubeconfig), context=self.context, patience_s=PATIENCE_S, timeout_s=_ASK_S
+        )
         return await action(api)
 
 

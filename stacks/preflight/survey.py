@@ -6,14 +6,13 @@ from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
+from marketlake.infrastructure.kubernetes import quantity
+
 from components.kubernetes.labels import INSTANCE
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _LISTED_IMAGES = 50
 """The kubelet's usual ``nodeStatusMaxImages``: of more, it names the largest only."""
-_UNITS: Mapping[str, float] = {
-    "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3,
-}  # fmt: skip
 _MIB = 1024**2
 _IPV4 = 4
 
@@ -115,14 +114,3 @@ def _sum(amounts: Any) -> Room:
     cpu = sum(quantity(amount.get("cpu", "0")) for amount in known)
     memory = sum(quantity(amount.get("memory", "0")) for amount in known)
     return Room(cpu_millis=round(cpu * 1000), memory_mib=int(memory // _MIB))
-
-
-def quantity(text: str) -> float:
-    """A quantity in Kubernetes' notation, e.g. ``500m``, ``2Gi``.
-
-    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-    """
-    for suffix, factor in _UNITS.items():
-        if text.endswith(suffix):
-            return float(text.removesuffix(suffix)) * factor
-    return float(text)

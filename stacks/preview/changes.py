@@ -119,7 +119,7 @@ def changes_of(preview: Mapping[str, Any], *, refreshed: bool = False) -> list[C
             continue
         change = _change(step, kind)
         known = found.get((change.urn, kind))
-        # A replacement is told in up to three steps, of which not all have both sides.
+        # A replacement is reported in up to three steps, of which not all have both sides.
         if known is None or len(change.differences) > len(known.differences):
             found[change.urn, kind] = change
     order = list(Kind)

@@ -21,9 +21,9 @@ class ExternalDatabase(Section):
     password: Secret | None = None
     """That role's password, a secret; `up` asks for it."""
     sslmode: SslMode = SslMode.VERIFY_FULL
-    """What is verified of the server before it is told anything: `verify-full` its certificate and its name in it,
-    `verify-ca` its certificate alone; nothing with `require`, though connections are encrypted, with `prefer`, where
-    they are if it can, and with `disable`, where they are not."""
+    """What is verified of the server before any credential or query is sent to it: `verify-full` its certificate and
+    its name in it, `verify-ca` its certificate alone; nothing with `require`, though connections are encrypted, with
+    `prefer`, where they are if it can, and with `disable`, where they are not."""
     root_certificate: Certificates | None = None
     """The certificates (PEM text) of the authorities that its certificate comes from; by default those that are
     trusted where the platform runs."""

@@ -34,7 +34,7 @@ _KEYS = {
 }
 _SAMPLE_SYMBOLS = "('BTCUSDT', 'BTCUSD_PERP')"
 DAYS = 12
-"""Files that :func:`publish_trades` publishes unless it is told otherwise."""
+"""Files that :func:`publish_trades` publishes unless its caller says otherwise."""
 _ROWS, _FIRST = 60_000, date(2026, 5, 1)
 
 

@@ -1,4 +1,4 @@
-"""No secret stands where somebody else could read it."""
+"""No secret is stored where another user could read it."""
 
 import json
 

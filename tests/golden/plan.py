@@ -166,8 +166,8 @@ def _pretended_machine() -> Any:
         kubeconfig.write_text("{}")
         all_tools_installed(patch)
         patch.setattr(pods, "locate", locate)
-        # The secrets of somebody else's servers are missing, or encrypted: whichever, they are on no page.
-        patch.setattr(external, "_revealed", lambda _secret: pulumi.Output.secret("value-of-somebody-elses"))
+        # The secrets of external servers are missing, or encrypted: whichever, they are on no page.
+        patch.setattr(external, "_revealed", lambda _secret: pulumi.Output.secret("value-of-external"))
         patch.setenv("MARKETLAKE_HOME", "/srv/marketlake")
         patch.setenv("HOME", folder)
         patch.setenv("KUBECONFIG", str(kubeconfig))

@@ -210,7 +210,7 @@ def test_debians_and_pythons_packages_are_told_with_licences(images: dict[str, B
 
 
 def test_another_folder_gives_the_same_images(images: dict[str, Built], cache: Cache, tmp_path: Path) -> None:
-    """The packages that were chosen are an input, so the second build is told those of the first."""
+    """The packages that were chosen are an input, so the second build gets those of the first."""
     with _cache(tmp_path) as other:
         Store.of(other).folder.mkdir()
         shutil.copy(Store.of(cache).folder / "packages.json", Store.of(other).folder)

@@ -68,7 +68,7 @@ def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: Li
     platform.configure()
     told = failed.stdout + failed.stderr
     assert failed.returncode == 1, told
-    assert "/opt/absent" in told, "the pod's own error is not told"
+    assert "/opt/absent" in told, "the pod's own error is not reported"
     assert "no such file" in told, told
     assert _serving(platform) >= serving, "the old pods do not serve on"
     platform.make("up", "--no-collect")

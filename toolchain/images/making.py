@@ -15,7 +15,7 @@ def build_images(
     """Build what has changed, with a bill of materials for each; None: all images whose tools are installed.
 
     Args:
-        progress: told where it is.
+        progress: called with where it is.
         names: of images.
         refresh: take the distribution's newest packages instead of the remembered ones.
 

@@ -132,7 +132,7 @@ def _executables(recipe: Recipe, tools: Sequence[InstalledTool]) -> dict[str, st
 
 
 def _command(recipe: Recipe, executables: dict[str, str]) -> dict[str, list[str]]:
-    """What a container does that is told nothing: the program of that name, or a shell."""
+    """What a container runs without arguments: the program of that name, or a shell."""
     if recipe.base is Base.SHELL:
         return {"Cmd": ["/bin/sh"]}
     return {"Entrypoint": [executables[recipe.name]]} if recipe.name in executables else {}

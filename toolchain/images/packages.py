@@ -107,7 +107,7 @@ class Packages:
         try:
             run(["apt-get", *self._options, "-qq", "update"])
         except CommandFailedError as error:
-            # One broken source of many does not matter; that a package is unknown does, and is told by `plan`.
+            # One broken source of many does not matter; that a package is unknown does, and is reported by `plan`.
             if not any((self.folder / "lists").glob("*Packages*")):
                 raise ImageError(f"the lists of {_SOURCE} cannot be had: {error}") from error
 

@@ -49,7 +49,7 @@ class Planning:
         Args:
             store: keeps the layers, and remembers the distribution's packages.
             runtime: asked only for the runtime's own image.
-            step: told what is being done.
+            step: called with what is being done.
             refresh: ask the distribution for newer packages.
             mirror: remembers packages, too: for a store that does not yet.
         """

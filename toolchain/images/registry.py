@@ -63,7 +63,7 @@ def push(
         store: holds them.
         images: name → image.
         registry: ``HOST[:PORT][/PREFIX]``.
-        tell: told how far it is.
+        tell: called with how far it is.
 
     Returns:
         The names of those that were not there before.

@@ -125,7 +125,7 @@ class Store:
         write_json(self.folder / "index.json", {"format": _FORMAT, "images": images, "layers": layers})
 
     def write_layout(self, folder: Path, images: Mapping[str, Built]) -> None:
-        """Make a folder the OCI image layout of some images; the blobs in it are somebody else's affair."""
+        """Make a folder the OCI image layout of some images; its blobs are not written here."""
         manifests = [
             {
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",

@@ -41,7 +41,7 @@ async def serve(engine: str, *, tracing: str | None, announce: Callable[[int], N
     Args:
         engine: its address, ``HOST:PORT``.
         tracing: where programs send their traces, if anywhere.
-        announce: told the port as soon as calls are answered.
+        announce: called with the port as soon as calls are answered.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -64,7 +64,7 @@ async def serve(engine: str, *, tracing: str | None, announce: Callable[[int], N
 
 
 async def _until_the_end(stop: asyncio.Event, parent: int, engine: str) -> None:
-    """Return when told to stop, when the parent is another, or when nothing listens at the engine's address."""
+    """Return when asked to stop, when the parent is another, or when nothing listens at the engine's address."""
     looks = 0
     while os.getppid() == parent:
         with suppress(TimeoutError):

@@ -39,7 +39,7 @@ def write_archives(
         tools: entries of the bill of materials, and what is installed of them.
         cache: holds the tools.
         platform: that they are for.
-        progress: told where it is.
+        progress: called with where it is.
     """
     progress.start("tools", f"{len(tools)} archives")
     progress.step("looking at what is there")

@@ -41,7 +41,7 @@ def write_wheels(mirror: MirrorFolder, cache: Cache, platform: Platform, progres
         mirror: that they are for.
         cache: holds the pinned uv, which reads the lock.
         platform: that this is.
-        progress: told where it is.
+        progress: called with where it is.
 
     Raises:
         ToolchainError: the lock cannot be read, or a wheel cannot be had.

@@ -46,7 +46,7 @@ def write_mirror(folder: Path, *, groups: Sequence[str] = (), progress: Progress
     Args:
         folder: is made; another one than an empty folder must be a mirror.
         groups: of further tools, and of the images that belong to them.
-        progress: told where it is.
+        progress: called with where it is.
 
     Raises:
         UnknownToolError: there is no such group.

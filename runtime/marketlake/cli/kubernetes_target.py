@@ -1,17 +1,17 @@
 """Services in a Kubernetes cluster."""
 
-import warnings
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from marketlake.cli.exit_codes import PlatformUnreachableError
 from marketlake.cli.targets import ServiceStatus
+from marketlake.infrastructure.kubernetes import ClusterApiError, quantity
 from marketlake.settings import Cluster
 
 SERVICE_LABEL = "marketlake/service"
 TIMEOUT_S = 10
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9}
 _PASSING = frozenset({"ContainerCreating", "PodInitializing"})
 
 Object = Mapping[str, Any]
@@ -38,26 +38,15 @@ class KubernetesTarget:
         Raises:
             PlatformUnreachableError: the cluster does not answer, or refuses.
         """
-        import kr8s
-
         try:
-            with warnings.catch_warnings():  # it warns of each Kubernetes that is younger than itself
-                warnings.simplefilter("ignore")
-                api = kr8s.api(
-                    kubeconfig=cluster.kubeconfig, context=cluster.context, namespace=cluster.namespace
-                )
-            api.timeout = TIMEOUT_S
-            workloads = [*_listed(api, "deployments.apps"), *_listed(api, "statefulsets.apps")]
-            pods = _listed(api, "pods")
-        except (
-            Exception
-        ) as error:  # kr8s lets its HTTP client's, its parser's and the system's errors through
+            workloads, pods, metrics = asyncio.run(_read(cluster))
+        except ClusterApiError as error:
             named = f" of {cluster.kubeconfig}" if cluster.kubeconfig else ""
             raise PlatformUnreachableError(
-                f"the Kubernetes cluster{named} does not show the namespace {cluster.namespace!r}: "
-                f"{str(error) or type(error).__name__}. Is it up (`kubectl get nodes`), and is this kubeconfig its own?"
+                f"the Kubernetes cluster{named} does not show the namespace {cluster.namespace!r}: {error}. "
+                "Is it up (`kubectl get nodes`), and is this kubeconfig its own?"
             ) from error
-        return cls(cluster.namespace, workloads, pods, _metrics(api))
+        return cls(cluster.namespace, workloads, pods, metrics)
 
     def status(self, control: str) -> ServiceStatus:
         """Return the status of the pods of `kubernetes:<namespace>/<deployment|statefulset>/<name>`."""
@@ -86,17 +75,28 @@ class KubernetesTarget:
         )
 
 
-def _listed(api: Any, kind: str) -> list[Object]:
-    return [one.raw for one in api.get(kind, label_selector=SERVICE_LABEL)]
+async def _read(cluster: Cluster) -> tuple[list[Object], list[Object], list[Object]]:
+    """Return the workloads and pods of a namespace, and what metrics-server measured; nothing where it is missing."""
+    from marketlake.infrastructure.kubernetes.client import connect, listed  # takes a second
 
-
-def _metrics(api: Any) -> list[Object]:
-    """Return what metrics-server measured; nothing where it is missing."""
+    api = await connect(
+        kubeconfig=cluster.kubeconfig,
+        context=cluster.context,
+        namespace=cluster.namespace,
+        patience_s=TIMEOUT_S,
+        timeout_s=TIMEOUT_S,
+    )
+    workloads: list[Object] = [
+        {**one, "kind": kind}  # which a list's items leave out
+        for kind in ("Deployment", "StatefulSet")
+        for one in await listed(api, "apps/v1", f"{kind.lower()}s", labels=SERVICE_LABEL)
+    ]
+    pods = await listed(api, "v1", "pods", labels=SERVICE_LABEL)
     try:
-        # where no server has metrics, kr8s takes the kind for plain pods
-        return [one for one in _listed(api, "pods.metrics.k8s.io") if "containers" in one]
-    except Exception:  # noqa: BLE001 - whatever it is, memory is not what a person looks here for first
-        return []
+        metrics = await listed(api, "metrics.k8s.io/v1beta1", "pods", labels=SERVICE_LABEL)
+    except ClusterApiError:  # memory is not what a person looks here for first
+        metrics = []
+    return workloads, pods, metrics
 
 
 def _states(pod: Object) -> list[Object]:
@@ -133,15 +133,7 @@ def _trouble(pod: Object) -> str | None:
 
 
 def _memory(metrics: Object) -> int:
-    return sum(quantity(one["usage"]["memory"]) for one in metrics["containers"])
-
-
-def quantity(text: str) -> int:
-    """Return the bytes of a Kubernetes quantity such as ``123456Ki``."""
-    for unit, factor in _UNITS.items():
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * factor)
-    return int(float(text))
+    return int(sum(quantity(one["usage"]["memory"]) for one in metrics["containers"]))
 
 
 def _uptime(pod: Object) -> float | None:

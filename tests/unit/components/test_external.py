@@ -1,4 +1,4 @@
-"""Servers that somebody else runs take the place of our own, and nothing else notices."""
+"""External servers take the place of our own, and nothing else notices."""
 
 from typing import Any
 

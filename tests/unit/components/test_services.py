@@ -1,4 +1,4 @@
-"""What every service of the platform keeps to, and what each is told."""
+"""What every service of the platform keeps to, and what each is configured with."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where a deployment finds the image of a program, and what it is told if there is none."""
+"""Where a deployment finds the image of a program, and the error if there is none."""
 
 import json
 from dataclasses import replace

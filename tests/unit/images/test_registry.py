@@ -35,7 +35,7 @@ esac
 
 @pytest.fixture
 def crane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a crane that keeps what it is told, and what it holds for a registry."""
+    """The folder of a crane that keeps what it is called with, and what it holds for a registry."""
     folder = tmp_path / "crane"
     folder.mkdir()
     program = folder / "crane"

@@ -1,4 +1,4 @@
-"""What is in an image is told, with the licences that lie in the image itself."""
+"""What is in an image is listed, with the licences that lie in the image itself."""
 
 import json
 

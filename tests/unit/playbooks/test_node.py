@@ -1,4 +1,4 @@
-"""What the playbooks are told of a node."""
+"""What the playbooks are configured with for a node."""
 
 from ipaddress import IPv4Address
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A playbook is run by Ansible itself; what came of it is told in a few words."""
+"""A playbook is run by Ansible itself; the outcome is reported in a few words."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A cluster has settled when node, workloads and APIs say so; else it is told what they say instead."""
+"""A cluster has settled when node, workloads and APIs say so; else what they say instead is reported."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Later builds are downloaded and compiled in the background, and given up when their turn comes."""
+"""Later builds are downloaded and compiled in the background, and stopped when their turn comes."""
 
 import os
 import sys

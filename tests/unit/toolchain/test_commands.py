@@ -1,4 +1,4 @@
-"""Programs that build and download are followed line by line, and their failures are told."""
+"""Programs that build and download are followed line by line, and their failures are reported."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Downloads continue, are proven, and give up at once on a host that is away."""
+"""Downloads continue, are proven, and fail at once on a host that is away."""
 
 import hashlib
 import socket

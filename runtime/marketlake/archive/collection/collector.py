@@ -79,7 +79,7 @@ class Collector:
         settings: the environment.
         postgres: its database.
         worker: id of this worker, as it shows in the task.
-        stop: set when the process is to end: waiting is given up then, and the task handed back.
+        stop: set when the process is to end: waiting ends then, and the task is handed back.
         copy: streams a file into landing (:func:`marketlake.sync.copy.copy_file`).
         ingest: writes its rows to bronze (:func:`marketlake.pipeline.ingest.bronze.ingest`).
     """
@@ -262,9 +262,9 @@ class Collector:
         code, _ = _diagnosis(error)
         message = _text(error)
         if code == UNEXPECTED:
-            log.error("%s was given up after %d attempts", task.file.key, attempts, exc_info=error)
+            log.error("%s failed after %d attempts", task.file.key, attempts, exc_info=error)
         else:
-            log.error("%s was given up after %d attempts: %s: %s", task.file.key, attempts, code, message)
+            log.error("%s failed after %d attempts: %s: %s", task.file.key, attempts, code, message)
         metrics.failures().add(1, {"venue": task.file.venue, "code": code})
         event = task.failed(code, message, telemetry.current_traceparent())
         bus = self._settings.event_bus

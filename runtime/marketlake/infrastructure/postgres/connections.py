@@ -40,7 +40,7 @@ class Postgres:
     Text is stored with U+FFFD in the place of what PostgreSQL cannot hold, in values and inside JSON: an error
     message may quote any byte of a file.
 
-    No thread is behind it: whoever needs a connection while the database is away is told at once, and gets
+    No thread is behind it: whoever needs a connection while the database is away gets an error at once, and
     one as soon as it is back. Every outage shows as :class:`DatabaseUnavailableError`, whatever the driver
     calls it. The password goes to the driver only, never into a message. Threads may share an instance.
     """

@@ -1,6 +1,6 @@
 """Encode typed rows as one Parquet file, streamed, with the statistics that a Delta table keeps of it.
 
-PyArrow writes, not Polars, because it can be told each column's encoding. Whole numbers and times are nearly
+PyArrow writes, not Polars, because it takes an encoding for each column. Whole numbers and times are nearly
 sequences: DELTA_BINARY_PACKED leaves little of them, and is faster than compressing them plain. Doubles are
 put byte by byte (BYTE_STREAM_SPLIT), which compresses as well as a dictionary and costs no look-ups.
 """

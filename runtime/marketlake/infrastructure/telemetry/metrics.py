@@ -33,7 +33,7 @@ def retries() -> Counter:
 @cache
 def failures() -> Counter:
     """Files that failed; labels venue, code."""
-    return _meter().create_counter("marketlake.failures", unit="{file}", description="Files given up")
+    return _meter().create_counter("marketlake.failures", unit="{file}", description="Files that failed")
 
 
 @cache

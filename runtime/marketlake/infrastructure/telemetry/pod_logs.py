@@ -4,26 +4,27 @@ A node's own log files belong to root and lie outside of every volume that an un
 Kubernetes API gives the same lines to whoever may read the logs of a namespace's pods.
 """
 
+import asyncio
 import json
 import logging
-import os
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from kr8s.asyncio import Api
 
-from marketlake.errors import MarketlakeError
+from marketlake.infrastructure.kubernetes import ClusterApiError
+from marketlake.infrastructure.kubernetes.client import listed, reported, within_pod
 
 SERVICE_LABEL = "marketlake/service"
 """Whose pod it is; pods without it are not looked at."""
 OWN_CONTAINER = "pod-logs"
 """What this runs in; its lines would bring forth lines."""
-_CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LOOK_EVERY_S = 2.0
+_TIMEOUT_S = 30.0
 _SILENCE_S = 300.0
 """A stream that brings nothing for so long is opened anew: it may be dead."""
 _ROTATE_BYTES = 8 * 2**20
@@ -32,13 +33,6 @@ _LONGEST_LINE = 2**20
 """Bytes; the end of a longer one is lost."""
 
 log = logging.getLogger(__name__)
-
-
-class ClusterApiError(MarketlakeError):
-    """The Kubernetes API does not answer, or refuses."""
-
-    code = "cluster-api"
-    transient = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,58 +56,36 @@ class Container:
         return f"{self.uid}/{self.name}"
 
 
-class ClusterApi:
-    """The little of the Kubernetes API that reading logs takes."""
+class PodLogs:
+    """What the Kubernetes API shows of the logs of a namespace's pods."""
 
-    def __init__(self, client: httpx.Client, namespace: str, token: Path | None = None) -> None:
-        self._client = client
-        self._namespace = namespace
-        self._token = token
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     @classmethod
     def within(cls, namespace: str) -> Self:
-        """The API of the cluster that this process runs in.
+        """The logs of a namespace in the cluster that this process runs in.
 
         Raises:
             ClusterApiError: it runs in none.
         """
-        host, port = (
-            os.environ.get("KUBERNETES_SERVICE_HOST"),
-            os.environ.get("KUBERNETES_SERVICE_PORT", "443"),
-        )
-        if host is None or not (_CREDENTIALS / "ca.crt").exists():
+        try:
+            return cls(within_pod(namespace, timeout_s=_TIMEOUT_S))
+        except ClusterApiError as error:
             raise ClusterApiError(
-                "this is no pod with a service account: `marketlake pod-logs` runs beside the telemetry collector "
-                "of a stack on Kubernetes"
-            )
-        import ssl
+                f"{error}: `marketlake pod-logs` runs beside the telemetry collector of a stack on Kubernetes"
+            ) from None
 
-        authority = f"[{host}]" if ":" in host else host
-        client = httpx.Client(
-            base_url=f"https://{authority}:{port}",
-            verify=ssl.create_default_context(cafile=str(_CREDENTIALS / "ca.crt")),
-            timeout=httpx.Timeout(10.0, read=_SILENCE_S),
-            limits=httpx.Limits(max_connections=None),
-            trust_env=False,
-        )
-        return cls(client, namespace, _CREDENTIALS / "token")
-
-    def containers(self) -> list[Container]:
+    async def containers(self) -> list[Container]:
         """Every start of a container of a service's pods that has a log, the earlier ones first.
 
         Raises:
             ClusterApiError: the API does not answer, or refuses.
         """
-        path = f"/api/v1/namespaces/{self._namespace}/pods"
-        try:
-            answer = self._client.get(path, params={"labelSelector": SERVICE_LABEL}, headers=self._headers())
-            answer.raise_for_status()
-            pods = answer.json()["items"]
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise ClusterApiError(f"pods of {self._namespace} cannot be listed: {error}") from error
+        pods = await listed(self._api, "v1", "pods", labels=SERVICE_LABEL)
         return [container for pod in pods for container in _containers(pod)]
 
-    def lines(self, container: Container, since: str | None) -> Iterator[tuple[str, str]]:
+    async def lines(self, container: Container, since: str | None) -> AsyncGenerator[tuple[str, str], None]:
         """Time (RFC 3339, UTC) and text of each line of a container, until it ends or the connection does.
 
         Args:
@@ -123,24 +95,25 @@ class ClusterApi:
         Raises:
             ClusterApiError: the connection broke, or the API refuses.
         """
-        path = f"/api/v1/namespaces/{self._namespace}/pods/{container.pod}/log"
         query = {"container": container.name, "follow": "true", "timestamps": "true"}
         if container.previous:
             query["previous"] = "true"
         if since is not None:
             query["sinceTime"] = since
-        try:
-            with self._client.stream("GET", path, params=query, headers=self._headers()) as answer:
-                answer.raise_for_status()
-                for line in _lines(answer.iter_bytes()):
+        # `Pod.logs` of kr8s would hold a line of any length, and knows no limit for its silence
+        with reported(f"the log of {container.pod} broke off"):
+            async with self._api.call_api(
+                "GET",
+                version="v1",
+                namespace=self._api.namespace,
+                url=f"pods/{container.pod}/log",
+                params=query,
+                timeout=httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S),
+                stream=True,
+            ) as answer:
+                async for line in _lines(answer.aiter_bytes()):
                     moment, _, text = line.partition(" ")
                     yield moment, text
-        except httpx.HTTPError as error:
-            raise ClusterApiError(f"the log of {container.pod} broke off: {error}") from error
-
-    def _headers(self) -> dict[str, str]:
-        """With the token as it is now: the kubelet renews it."""
-        return {"Authorization": f"Bearer {self._token.read_text().strip()}"} if self._token else {}
 
 
 class LogFolder:
@@ -149,7 +122,6 @@ class LogFolder:
     def __init__(self, folder: Path, *, rotate_bytes: int = _ROTATE_BYTES) -> None:
         self._folder = folder
         self._rotate_bytes = rotate_bytes
-        self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._positions: dict[str, str] = {}
         with suppress(OSError, ValueError):
@@ -157,78 +129,67 @@ class LogFolder:
 
     def position(self, container: Container) -> str | None:
         """Time of the last line of a container that is here."""
-        with self._lock:
-            return self._positions.get(container.key)
+        return self._positions.get(container.key)
 
     def append(self, container: Container, moment: str, text: str) -> None:
         """Append a line, unless it was written already."""
-        with self._lock:
-            if moment <= self._positions.get(container.key, ""):
-                return
-            path = self._folder / f"{container.service}.log"
-            with path.open("a") as file:
-                file.write(f"{text}\n")
-                large = file.tell() > self._rotate_bytes
-            if large:
-                path.replace(path.with_name(f"{path.name}.1"))
-            self._positions[container.key] = moment
+        if moment <= self._positions.get(container.key, ""):
+            return
+        path = self._folder / f"{container.service}.log"
+        with path.open("a") as file:
+            file.write(f"{text}\n")
+            large = file.tell() > self._rotate_bytes
+        if large:
+            path.replace(path.with_name(f"{path.name}.1"))
+        self._positions[container.key] = moment
 
     def save(self, known: set[str]) -> None:
         """Write down how far the containers of these keys were read; the others are gone."""
-        with self._lock:
-            self._positions = {key: moment for key, moment in self._positions.items() if key in known}
-            draft = self._folder / f"{_POSITIONS}.part"
-            draft.write_text(json.dumps(self._positions))
-            draft.replace(self._folder / _POSITIONS)
+        self._positions = {key: moment for key, moment in self._positions.items() if key in known}
+        draft = self._folder / f"{_POSITIONS}.part"
+        draft.write_text(json.dumps(self._positions))
+        draft.replace(self._folder / _POSITIONS)
 
 
-def follow(
-    api: ClusterApi, folder: LogFolder, stop: threading.Event, *, every_s: float = _LOOK_EVERY_S
-) -> None:
-    """Keep the files up to date until `stop` is set. An API that is away is asked again."""
-    readers: dict[str, threading.Thread] = {}
+async def follow(logs: PodLogs, folder: LogFolder, *, every_s: float = _LOOK_EVERY_S) -> None:
+    """Keep the files up to date until cancelled. An API that is away is asked again."""
+    readers: dict[str, asyncio.Task[None]] = {}
     read: set[str] = set()
     """Starts of containers that were read to their end."""
     away = False
-    while not stop.is_set():
-        try:
-            containers = api.containers()
-        except ClusterApiError as error:
-            if not away:
-                log.warning("%s", error)
-            away = True
-        else:
-            away = False
-            read &= {container.start for container in containers}
-            for container in containers:
-                reader = readers.get(container.key)
-                if container.start in read or (reader is not None and reader.is_alive()):
-                    continue
-                readers[container.key] = _reader(api, folder, container, read, stop)
-            known = {container.key for container in containers}
-            readers = {key: reader for key, reader in readers.items() if key in known}
-            folder.save(known)
-        stop.wait(every_s)
+    async with asyncio.TaskGroup() as group:
+        while True:
+            try:
+                containers = await logs.containers()
+            except ClusterApiError as error:
+                if not away:
+                    log.warning("%s", error)
+                away = True
+            else:
+                away = False
+                read &= {container.start for container in containers}
+                for container in containers:
+                    reader = readers.get(container.key)
+                    if container.start in read or (reader is not None and not reader.done()):
+                        continue
+                    readers[container.key] = group.create_task(_read(logs, folder, container, read))
+                known = {container.key for container in containers}
+                readers = {key: reader for key, reader in readers.items() if key in known}
+                folder.save(known)
+            await asyncio.sleep(every_s)
 
 
-def _reader(
-    api: ClusterApi, folder: LogFolder, container: Container, read: set[str], stop: threading.Event
-) -> threading.Thread:
-    def work() -> None:
-        try:
-            for moment, text in api.lines(container, folder.position(container)):
-                if stop.is_set():
-                    return
+async def _read(logs: PodLogs, folder: LogFolder, container: Container, read: set[str]) -> None:
+    """Append what a start of a container logs, and add it to `read` once nothing more can follow."""
+    try:
+        async with aclosing(logs.lines(container, folder.position(container))) as lines:
+            async for moment, text in lines:
                 folder.append(container, moment, text)
-        except ClusterApiError as error:
-            log.debug("%s", error)  # the next look opens it anew
-        else:
-            if container.over:  # a restart of the API or the node ends the others' streams just the same
-                read.add(container.start)
-
-    thread = threading.Thread(target=work, name=container.key, daemon=True)
-    thread.start()
-    return thread
+    except ClusterApiError as error:
+        log.debug("%s", error)  # the next look opens it anew
+    else:
+        if container.over:  # a restart of the API or the node ends the others' streams just the same
+            read.add(container.start)
 
 
 def _containers(pod: Mapping[str, Any]) -> Iterator[Container]:
@@ -263,10 +224,10 @@ def _starts(status: Mapping[str, Any]) -> Iterator[tuple[str, bool, bool]]:
         yield current, False, "terminated" in state
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """The lines of a stream, each cut at :data:`_LONGEST_LINE`; no more than that is held."""
     rest, cut = b"", False
-    for chunk in chunks:
+    async for chunk in chunks:
         first, *others = chunk.split(b"\n")
         rest += b"" if cut else first
         for following in others:

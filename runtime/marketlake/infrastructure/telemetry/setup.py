@@ -63,7 +63,7 @@ def configure(
     root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    # An unreachable collector is told by `marketlake status`, not by every process on every export.
+    # An unreachable collector is reported by `marketlake status`, not by every process on every export.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     logging.getLogger("opentelemetry.sdk").setLevel(logging.CRITICAL)
     if stream is not None:

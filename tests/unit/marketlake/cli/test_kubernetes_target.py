@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from marketlake.cli import status
 from marketlake.cli.exit_codes import PlatformUnreachableError
-from marketlake.cli.kubernetes_target import KubernetesTarget, quantity
+from marketlake.cli.kubernetes_target import KubernetesTarget
 from marketlake.settings import Cluster, HealthKind, ServiceInfo
 
 from tests.cluster_api import kubeconfig
@@ -99,40 +99,17 @@ def test_a_server_that_somebody_else_runs_shows_its_health_alone() -> None:
     assert (seen.state, seen.restarts) == ("no answer: connection refused", None)
 
 
-@pytest.mark.parametrize(("text", "count"), [("3Ki", 3072), ("1.5Mi", 1572864), ("2M", 2_000_000), ("7", 7)])
-def test_memory_is_read_in_every_unit(text: str, count: int) -> None:
-    assert quantity(text) == count
-
-
 @contextmanager
 def api_server(asked: list[str], tmp_path: Path, *, measured: bool = True) -> Iterator[Cluster]:
-    answers = {
+    item = {name: part for name, part in deployment().items() if name != "kind"}  # as in the API's lists
+    answers: dict[str, dict[str, Any]] = {
         "/version": {"major": "1", "minor": "33", "gitVersion": "v1.33.0"},
-        "/apis/apps/v1/namespaces/lake/deployments": {"items": [{"apiVersion": "apps/v1", **deployment()}]},
+        "/apis/apps/v1/namespaces/lake/deployments": {"items": [item]},
         "/apis/apps/v1/namespaces/lake/statefulsets": {"items": []},
         "/api/v1/namespaces/lake/pods": {"items": [pod("a", RUNNING, ready=True)]},
-        "/apis/metrics.k8s.io/v1beta1/namespaces/lake/pods": {"items": [MEASURED]},
-        "/api": {"versions": ["v1"]},
-        "/api/v1": {
-            "resources": [{"name": "pods", "singularName": "pod", "kind": "Pod", "namespaced": True}]
-        },
-        "/apis": {
-            "groups": [
-                {"name": group, "versions": [{"groupVersion": f"{group}/{version}", "version": version}]}
-                for group, version in (("apps", "v1"), ("metrics.k8s.io", "v1beta1"))
-                if measured or group == "apps"
-            ]
-        },
-        "/apis/metrics.k8s.io/v1beta1": {
-            "resources": [{"name": "pods", "singularName": "", "kind": "PodMetrics", "namespaced": True}]
-        },
-        "/apis/apps/v1": {
-            "resources": [
-                {"name": f"{kind.lower()}s", "singularName": kind.lower(), "kind": kind, "namespaced": True}
-                for kind in ("Deployment", "StatefulSet")
-            ]
-        },
     }
+    if measured:
+        answers["/apis/metrics.k8s.io/v1beta1/namespaces/lake/pods"] = {"items": [MEASURED]}
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

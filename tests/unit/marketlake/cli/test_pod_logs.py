@@ -1,5 +1,6 @@
 """`marketlake pod-logs`."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from marketlake.cli import pod_logs
 from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError
-from marketlake.infrastructure.telemetry.pod_logs import ClusterApi
+from marketlake.infrastructure.telemetry.pod_logs import LogFolder, PodLogs
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +27,22 @@ def test_outside_of_a_pod_it_says_where_it_belongs(tmp_path: Path, monkeypatch: 
         pod_logs.run("lake", tmp_path)
 
 
-def test_it_follows_until_it_is_told_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    followed = []
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_follows_until_it_is_told_to_end(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[LogFolder] = []
 
-    def follow(_api: object, folder: object, stop: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        followed.append((folder, stop.wait(5)))  # type: ignore[attr-defined]
+    async def follow(_logs: object, folder: LogFolder) -> None:
+        os.kill(os.getpid(), number)
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            ended.append(folder)
+            raise
 
-    monkeypatch.setattr(ClusterApi, "within", classmethod(lambda _cls, _namespace: object()))
+    monkeypatch.setattr(PodLogs, "within", classmethod(lambda _cls, _namespace: object()))
     monkeypatch.setattr(pod_logs, "follow", follow)
     assert pod_logs.run("lake", tmp_path / "logs") is ExitCode.COMPLETE
-    assert followed[0][1] is True
+    assert len(ended) == 1
     assert (tmp_path / "logs").is_dir()

@@ -11,7 +11,7 @@ from stacks.engine.state import pending_creates
 from stacks.preflight.capacity import CapacityError, requirements_of
 from stacks.preflight.cluster import ClusterAccess, ClusterUnreachableError
 from stacks.preflight.cluster_checks import check_cluster, closed_servers
-from stacks.preflight.survey import Room, Survey, quantity
+from stacks.preflight.survey import Room, Survey
 from stacks.settings.validation import settings_from
 
 AMPLE = Survey(
@@ -101,14 +101,6 @@ def test_a_cluster_that_measures_nothing_is_warned_of_where_it_should_scale() ->
     (warning,) = checked(replace(AMPLE, has_metrics=False), collection={"maxWorkers": 4})
     assert "no metrics API" in warning
     assert checked(replace(AMPLE, has_metrics=False)) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("2", 2), ("500m", 0.5), ("128Mi", 128 * 1024**2), ("1k", 1000), ("3Gi", 3 * 1024**3)],
-)
-def test_quantities_are_read_as_kubernetes_writes_them(text: str, number: float) -> None:
-    assert quantity(text) == number
 
 
 def test_a_kubeconfig_without_the_context_is_told(tmp_path: Path) -> None:

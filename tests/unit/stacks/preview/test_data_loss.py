@@ -1,4 +1,4 @@
-"""What a reader is told would be gone."""
+"""What a preview reports as data that would be lost."""
 
 from typing import Any
 

@@ -66,7 +66,7 @@ EXTERNAL: Mapping[str, dict[str, Any]] = {
     },
     "eventBus": {"eventBus": {"external": {"bootstrapServers": "a:9092", "username": "u", "password": "s"}}},
 }
-"""A whole server of somebody else's, by section."""
+"""A whole external server, by section."""
 IN_A_CLUSTER = ("kubernetes.", "images.")
 OF_WAYS_OUT = ("kubernetes.closedNetworks", "kubernetes.externalNetworks")
 ALSO_IN_A_CLUSTER = (".cpu", ".workerCpu", ".storageClass", ".maxWorkers")

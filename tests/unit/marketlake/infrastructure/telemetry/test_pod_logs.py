@@ -1,19 +1,22 @@
 """The reader of pods' logs against a server that answers as the Kubernetes API does."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pytest
-from marketlake.infrastructure.telemetry.pod_logs import ClusterApi, ClusterApiError, LogFolder, follow
+from marketlake.infrastructure.kubernetes import ClusterApiError
+from marketlake.infrastructure.kubernetes.client import connect
+from marketlake.infrastructure.telemetry.pod_logs import LogFolder, PodLogs, follow
 
+from tests.cluster_api import HOST, kubeconfig
 from tests.patience import eventually
 
 
@@ -59,12 +62,16 @@ class Api:
 
 
 @contextmanager
-def serving(api: Api) -> Iterator[ClusterApi]:
+def serving(api: Api) -> Iterator[int]:
+    """Serve it, and yield the port."""
+
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            if api.away:
+            if parts.path.rstrip("/") == "/version":
+                self._send(json.dumps({"gitVersion": "v1.33.0"}).encode())
+            elif api.away:
                 self.send_error(503)
             elif parts.path == "/api/v1/namespaces/lake/pods":
                 assert asked["labelSelector"] == "marketlake/service"
@@ -86,28 +93,29 @@ def serving(api: Api) -> Iterator[ClusterApi]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+    with ThreadingHTTPServer((HOST, 0), Answer) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}") as client:
-            yield ClusterApi(client, "lake")
+        yield server.server_port
         server.shutdown()
 
 
 def followed(api: Api, folder: Path, until: Callable[[], object], **options: int) -> None:
     """Follow until something holds, then end as on SIGTERM."""
-    stop = threading.Event()
-    with serving(api) as cluster:
-        thread = threading.Thread(
-            target=follow, args=(cluster, LogFolder(folder, **options), stop), kwargs={"every_s": 0.05}
-        )
-        thread.start()
+
+    async def run(port: int) -> None:
+        config = str(kubeconfig(folder, port))
+        logs = PodLogs(await connect(kubeconfig=config, namespace="lake", patience_s=10, timeout_s=10))
+        following = asyncio.create_task(follow(logs, LogFolder(folder, **options), every_s=0.05))
         try:
-            eventually(until, within_s=10)
+            await asyncio.to_thread(eventually, until, within_s=10)
         finally:
-            stop.set()
-            thread.join(10)
-        assert not thread.is_alive()
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait_for(following, 10)
+
+    with serving(api) as port:
+        asyncio.run(run(port))
 
 
 def text(folder: Path, service: str) -> str:
@@ -235,4 +243,4 @@ def test_a_line_without_end_is_cut(tmp_path: Path) -> None:
 def test_outside_of_a_cluster_it_says_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(ClusterApiError, match="beside the telemetry collector"):
-        ClusterApi.within("lake")
+        PodLogs.within("lake")
