@@ -113,13 +113,12 @@ class Project:
             import sys
             from pathlib import Path
             from rich.console import Console
-            from stacks.commands import up
-            from stacks.commands.down import down
+            from stacks.commands import up as up_command
             from stacks.commands.stack import Stack
-            from stacks.commands.up import refresh
+            from stacks.commands.up import up
             from stacks.engine.process import InterruptError
             from stacks.engine.workspace import Workspace
-            up.show_summary = lambda *_, **__: None
+            up_command.show_summary = lambda *_, **__: None
             stack = Stack("blue", Workspace({paths}), Console())
             try:
                 {command}
@@ -245,7 +244,7 @@ def test_plain_pulumi_works_after_the_exports_and_leaves_the_settings_file_as_it
 def test_a_run_that_was_killed_is_taken_up_again(project: Project) -> None:
     go_on = project.folder / "go-on"
     project.want("second", wait=go_on)
-    process = project.start("up(collect=False)")
+    process = project.start("up(stack, collect=False)")
     await_file(Path(f"{project.note}.begun"))
     (pulumi,) = [child for child in psutil.Process(process.pid).children() if child.name() == "pulumi"]
     with pytest.raises(LockedError, match=rf"'blue' is being changed by process {pulumi.pid}"):
@@ -273,7 +272,7 @@ def test_a_run_that_was_killed_is_taken_up_again(project: Project) -> None:
 def test_a_run_that_is_asked_to_stop_unlocks_the_stack_and_cleans_up(project: Project) -> None:
     go_on = project.folder / "go-on"
     project.want("second", wait=go_on)
-    process = project.start("up(collect=False)")
+    process = project.start("up(stack, collect=False)")
     await_file(Path(f"{project.note}.begun"))
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
@@ -305,9 +304,9 @@ def test_a_resource_that_fails_fails_the_command_and_the_next_goes_on(
 
 def test_wrong_settings_stop_everything_before_it_starts(project: Project) -> None:
     project.settings.write_text("config:\n  marketlake:prots: {}\n")
-    for command in (project.stack.up, project.stack.preview, project.stack.refresh):
+    for command in (up, preview, refresh):
         with pytest.raises(InvalidSettingsError, match="Did you mean ports"):
-            command()
+            command(project.stack)
     assert not project.stack.workspace.backend.exists()
 
 
