@@ -27,9 +27,8 @@ from marketlake.infrastructure.storage.parquet import ParquetStream
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.retry import Backoff, retry
 
-ATTEMPTS = 40
-"""How often a commit is tried while other writers win."""
-_BACKOFF = Backoff(attempts=ATTEMPTS, first_wait_s=0.02, longest_wait_s=1.0)
+_BACKOFF = Backoff(attempts=40, first_wait_s=0.02, longest_wait_s=1.0)
+"""How a commit is tried again while other writers win."""
 MARK = 24
 """Length of :attr:`Scope.mark`."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -195,8 +194,8 @@ def replace(
         return retry(commit, backoff=_BACKOFF, on=CommitFailedError, tell=lambda _: None)
     except CommitFailedError as error:
         raise CommitConflictError(
-            f"{shape.path}: other writers replaced {scopes[0].name} {ATTEMPTS} times in a row. Two collections "
-            "of the same files seem to run against each other: let one finish, then collect again."
+            f"{shape.path}: other writers replaced {scopes[0].name} {_BACKOFF.attempts} times in a row. Two "
+            "collections of the same files seem to run against each other: let one finish, then collect again."
         ) from error
 
 

@@ -6,6 +6,7 @@ from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.bus.connection import EventBusRefusedError, EventBusUnavailableError
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.postgres import DatabaseUnavailableError
+from marketlake.retry import Backoff
 
 
 class TroubledRelay(Relay):
@@ -26,6 +27,7 @@ class TroubledRelay(Relay):
 
 def test_a_relay_outlives_every_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "_IDLE_S", 0.001)
+    monkeypatch.setattr(outbox, "_BACKOFF", Backoff(first_wait_s=0.001))
     stop = threading.Event()
     relay = TroubledRelay(
         [EventBusUnavailableError("away"), EventBusRefusedError("no"), DatabaseUnavailableError("away")], stop

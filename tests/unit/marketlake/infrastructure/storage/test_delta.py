@@ -15,6 +15,7 @@ from marketlake.infrastructure.storage.delta import (
 )
 from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError
 from marketlake.infrastructure.storage.stores import PART, Lake
+from marketlake.retry import Backoff
 from obstore.store import LocalStore, MemoryStore
 
 SHAPE = TableShape(
@@ -118,7 +119,7 @@ def test_many_writers_at_once_lose_and_double_nothing(lake):
 
 
 def test_a_writer_that_is_always_overtaken_gives_up(lake, monkeypatch):
-    monkeypatch.setattr(delta, "ATTEMPTS", 3)
+    monkeypatch.setattr(delta, "_BACKOFF", Backoff(attempts=3, first_wait_s=0.02))
 
     def always_overtaken(table):
         put(lake, "a", 1)
