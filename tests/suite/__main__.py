@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.suite.parts import PARTS, Part, lanes_of
 from tests.suite.report import Outcome, cases_of, summary
 from tests.suite.shared import VARIABLE
@@ -101,12 +103,21 @@ def start(part: Part, *, folder: Path, seed: int, coverage: bool) -> Running:
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=PROJECT,
-            env={**os.environ, VARIABLE: str(folder)},
+            env=environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     return Running(part, process, time.monotonic(), log, report)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of a part.
+
+    Tests start some hundred Pythons, each of which would compile what it imports where none may keep it.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, VARIABLE: str(folder)}
 
 
 def covered() -> bool:
@@ -157,11 +168,13 @@ def main() -> int:
     given = arguments()
     if given.coverage:
         subprocess.run([sys.executable, "-m", "coverage", "erase"], cwd=PROJECT, check=True)
+    psutil.cpu_percent()  # from here on
     with tempfile.TemporaryDirectory(prefix="marketlake-tests-") as folder:
         lanes = lanes_of(frozenset(given.parts or PARTS))
         outcomes = run(lanes, folder=Path(folder), seed=given.seed, coverage=given.coverage)
+    busy = psutil.cpu_percent() / 100
     enough = covered() if given.coverage else True
-    say(*summary(outcomes, before=given.before, seed=given.seed, slowest=given.slowest))
+    say(*summary(outcomes, before=given.before, seed=given.seed, slowest=given.slowest, busy=busy))
     return 0 if enough and all(outcome.code == 0 for outcome in outcomes) else 1
 
 

@@ -68,7 +68,7 @@ def cases_of(report: Path) -> tuple[Case, ...]:
 
 
 def summary(
-    outcomes: Sequence[Outcome], *, before: Iterable[tuple[str, float]], seed: int, slowest: int
+    outcomes: Sequence[Outcome], *, before: Iterable[tuple[str, float]], seed: int, slowest: int, busy: float
 ) -> Iterator[str]:
     """The lines that end a run; the last one counts.
 
@@ -77,6 +77,7 @@ def summary(
         before: names and seconds of steps that were taken before the tests.
         seed: of the shuffled order and the chaos.
         slowest: how many of the slowest tests to list.
+        busy: share of the processors' time that was used, by whomever.
     """
     cases = [(case, outcome.name) for outcome in outcomes for case in outcome.cases]
     yield ""
@@ -101,6 +102,7 @@ def summary(
             f"  {outcome.name:<12} {_minutes(outcome.seconds)} of {_minutes(outcome.budget_s)}: "
             f"{_counted([outcome])}{over}{ended}"
         )
+    yield f"processors: {busy:.0%} busy"
     yield f"order of the unit tests, and kills: SEED={seed}"
     yield _counted(outcomes)
 

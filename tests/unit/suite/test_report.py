@@ -45,10 +45,12 @@ def test_the_summary_ends_with_the_counts_over_all_parts() -> None:
             before=[("check", 93.0)],
             seed=7,
             slowest=30,
+            busy=0.934,
         )
     )
     assert told[-1] == "40 passed, 1 failed, 1 skipped"
     assert told[-2].endswith("SEED=7")
+    assert told[-3] == "processors: 93% busy"
     assert sum(" s  unit " in line for line in told) == 30
     assert any("39.0 s  unit         t39" in line for line in told)
     assert "     1  no cluster can be made here" in told
