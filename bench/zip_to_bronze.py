@@ -32,7 +32,7 @@ from marketlake.settings import Collection, ObjectStore
 from marketlake.sync.copy import CopiedObject
 
 from tests import servers
-from tests.furnishing import own_buckets
+from tests.provisioning import own_buckets
 
 GOAL = 150
 """MB of CSV per CPU-second."""

@@ -18,14 +18,14 @@ from components.providers.connections import ObjectStoreConnection, WorkflowEngi
 from components.providers.flow_deployment import FlowDeploymentInputs, FlowDeploymentProvider
 from components.providers.work_pool import WorkPoolInputs, WorkPoolProvider
 from tests import servers
-from tests.furnishing import own_buckets, own_topics
+from tests.provisioning import own_buckets, own_topics
 
 ENTRYPOINT = "marketlake.workflows.collect.collect"
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A furnished platform with its workers, and the command line that talks to it."""
+    """A provisioned platform with its workers, and the command line that talks to it."""
 
     settings: Settings
     platform_file: Path

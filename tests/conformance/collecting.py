@@ -9,8 +9,8 @@ from marketlake.settings import Telemetry
 from tests.conformance.crashes import Committed
 from tests.conformance.holdings import SILVER, counts, reissue_funding_rates, whole
 from tests.conformance.platform import Platform
-from tests.furnishing import s3
-from tests.patience import eventually
+from tests.provisioning import s3
+from tests.waiting import eventually
 
 _SPAN_STEPS = ("discover", "copy", "bronze commit", "silver commit")
 _SPAN_SERVICES = ("cli", "flow", "worker")

@@ -16,7 +16,7 @@ from marketlake.infrastructure.bus.connection import client_configuration
 from tests.conformance.chaos import Round
 from tests.conformance.holdings import DAYS, SERVICES, counts, publish_trades, rows_of, whole
 from tests.conformance.platform import Platform
-from tests.furnishing import s3
+from tests.provisioning import s3
 
 _CLIENTS_FIRST = ("collection-worker", "workflow-worker", "workflow-engine", "telemetry-collector")
 KILLED = (*_CLIENTS_FIRST, *sorted(SERVICES - {*_CLIENTS_FIRST}))

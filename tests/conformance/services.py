@@ -15,7 +15,7 @@ from components.observability import collector, stores
 from components.service import Tool
 from tests.conformance.holdings import SERVICES
 from tests.conformance.platform import Platform
-from tests.furnishing import s3
+from tests.provisioning import s3
 from toolchain.bom import load_bom
 
 _OF_THE_BILL = (

@@ -15,7 +15,7 @@ from marketlake.retry import Backoff
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import AccessDeniedError, NotPublishedError
 
-from tests.furnishing import own_buckets, s3
+from tests.provisioning import own_buckets, s3
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 QUICK = Backoff(attempts=2, first_wait_s=0.01)

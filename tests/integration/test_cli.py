@@ -12,8 +12,8 @@ from marketlake.settings import Settings
 
 from tests import servers
 from tests.deployed import Deployed, deployed
-from tests.furnishing import s3
-from tests.patience import eventually
+from tests.provisioning import s3
+from tests.waiting import eventually
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 KLINES = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"

@@ -48,9 +48,9 @@ from marketlake.workers import assignments, worker
 
 from tests import servers
 from tests.exchange import Failure, FakeExchange
-from tests.furnishing import messages, own_buckets, own_topics
-from tests.patience import eventually
+from tests.provisioning import messages, own_buckets, own_topics
 from tests.unit.marketlake.pipeline.files import LIMITS
+from tests.waiting import eventually
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 KLINES = Selection(venue="binance", market="spot", data_type="klines")
@@ -94,7 +94,7 @@ async def land(file: ArchiveFile, endpoint: VenueEndpoint, store: ObjectStore) -
 
 @dataclass
 class Platform:
-    """Servers, furnished, and the means to run a collection on them."""
+    """Servers with buckets and topics, and the means to run a collection on them."""
 
     settings: Settings
     postgres: Postgres

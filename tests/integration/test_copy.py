@@ -22,7 +22,7 @@ from marketlake.sync.errors import ChecksumMismatchError
 from marketlake.sync.transport import Timeouts
 
 from tests.exchange import Failure, FakeExchange
-from tests.furnishing import own_buckets, s3
+from tests.provisioning import own_buckets, s3
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"

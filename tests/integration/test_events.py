@@ -28,9 +28,9 @@ from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.settings import EventBus
 
 from tests import servers
-from tests.furnishing import messages, own_topics, texts
-from tests.patience import eventually
+from tests.provisioning import messages, own_topics, texts
 from tests.unit.marketlake.samples import settings
+from tests.waiting import eventually
 
 
 def event(number: int, *, key: str | None = None, traceparent: str | None = None) -> Event:

@@ -30,7 +30,7 @@ from marketlake.settings import (
 from marketlake.sync.copy import CopiedObject
 
 from tests.exchange import zip_of
-from tests.furnishing import own_buckets
+from tests.provisioning import own_buckets
 from tests.unit.marketlake.pipeline.files import (
     FUNDING,
     KLINES,

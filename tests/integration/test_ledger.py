@@ -20,8 +20,8 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from tests import servers
-from tests.patience import eventually
 from tests.unit.marketlake.archive.samples import archive_file
+from tests.waiting import eventually
 
 BATCH = UUID(int=5)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import eventually
+from tests.waiting import eventually
 from toolchain import ToolMissingError, locate
 
 CHAIN = "KUBE-NETWORK-POLICIES"

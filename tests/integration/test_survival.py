@@ -16,7 +16,7 @@ from marketlake.settings import Settings
 from tests import servers
 from tests.deployed import Deployed, deployed
 from tests.exchange import Failure, FakeExchange, zip_of
-from tests.patience import eventually
+from tests.waiting import eventually
 
 ROWS_PER_FILE = 20_000
 DAY_MS = 86_400_000

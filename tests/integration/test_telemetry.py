@@ -12,7 +12,7 @@ from marketlake.settings import Settings
 
 from tests import servers
 from tests.deployed import Deployed, deployed
-from tests.patience import eventually
+from tests.waiting import eventually
 
 ENVIRONMENT = f"telemetry-{uuid4().hex[:8]}"
 SAMPLES = Path(__file__).parents[2] / "samples"

@@ -16,7 +16,7 @@ import psutil
 
 from components.kubernetes.labels import INSTANCE, PLATFORM
 from tests.conformance.platform import NAME, Platform
-from tests.patience import eventually
+from tests.waiting import eventually
 from toolchain import locate
 
 NAMESPACE = f"{PLATFORM}-{NAME}"

@@ -20,7 +20,7 @@ from testinfra.host import Host
 from playbooks.node import CONTAINERD_SOCKET, DATA, ETC, MEMORY, PODS, PROGRAMS, RUN
 from tests.kubernetes.live import LiveCluster
 from tests.kubernetes.node import stopped_daemon
-from tests.patience import eventually
+from tests.waiting import eventually
 from toolchain import locate
 from toolchain.bom import load_bom
 from toolchain.images import locate as locate_image

@@ -7,7 +7,7 @@ from tests.conformance.crashes import AftermathPromises, Committed, CrashPromise
 from tests.conformance.holdings import SERVICES
 from tests.kubernetes.live import NAMESPACE, LiveCluster
 from tests.kubernetes.node import restart_daemons
-from tests.patience import eventually
+from tests.waiting import eventually
 from toolchain.images import locate
 
 _UNREACHABLE = 3

@@ -6,7 +6,7 @@ import signal
 from tests.conformance.crashes import Committed
 from tests.conformance.holdings import counts
 from tests.kubernetes.live import LiveCluster
-from tests.patience import eventually
+from tests.waiting import eventually
 
 NEXT = {
     "collection": {"workers": 3, "memory": 896},

@@ -12,7 +12,7 @@ import psutil
 from components.supervision.layout import SERVICE_MARK
 from stacks.preflight import leftovers
 from tests.conformance.platform import Platform
-from tests.patience import eventually
+from tests.waiting import eventually
 
 
 class LiveStack(Platform):

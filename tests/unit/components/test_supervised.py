@@ -25,8 +25,8 @@ from components.supervision.program import HostProgram
 from components.supervision.readiness import answers
 from components.supervision.sockets import any_free
 from components.supervision.supervisord import Supervisor, SupervisorError
-from tests.patience import eventually
 from tests.unit.components.conftest import FAILING
+from tests.waiting import eventually
 
 Make = Callable[..., HostProgram]
 

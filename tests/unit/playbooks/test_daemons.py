@@ -14,7 +14,7 @@ import pytest
 
 from playbooks.library import certificates, daemons
 from playbooks.library.daemons import DaemonError, Daemons, digest_of, end_marked, marked, missing
-from tests.patience import eventually
+from tests.waiting import eventually
 
 LISTENING = """
 import os, socket, sys

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import eventually
 from tests.suite import shared
+from tests.waiting import eventually
 
 BESIDE = """
 import sys

@@ -17,7 +17,7 @@ from marketlake.infrastructure.kubernetes.client import connect
 from marketlake.infrastructure.telemetry.pod_logs import LogFolder, PodLogs, follow
 
 from tests.cluster_api import HOST, kubeconfig
-from tests.patience import eventually
+from tests.waiting import eventually
 
 
 def at(second: int) -> str:

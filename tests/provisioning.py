@@ -24,7 +24,7 @@ def own_topics(bus: EventBus, *, partitions: int = 4) -> EventBus:
             "dead_letters_topic": f"dead-{suffix}",
         }
     )
-    admin = AdminClient(client_configuration(bus, client_id="furnishing"))
+    admin = AdminClient(client_configuration(bus, client_id="provisioning"))
     names = (own.tasks_topic, own.events_topic, own.dead_letters_topic)
     for created in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
         created.result(30)
