@@ -31,7 +31,7 @@ _CPU_LIMIT_MILLIS = 2000
 _TEMPORARY_LIMIT = "512Mi"
 _PROBE_EVERY_S = 5
 _FIRST_PROBE_EVERY_S = 1
-_PATIENCE_PROBES = 6
+_LIVENESS_FAILURES = 6
 _HEARTBEAT_AGE_S = 90
 _NAMESPACE_FIELD = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
 _OWN_NAMESPACE = {"name": NAMESPACE_VARIABLE, "valueFrom": {"fieldRef": _NAMESPACE_FIELD}}
@@ -271,7 +271,7 @@ def _probes(service: Service) -> Mapping[str, Any]:
             ask = {"exec": {"command": [_SHELL, "-c", f'[ "{age}" -lt {_HEARTBEAT_AGE_S} ]']}}
         case HealthKind.PROCESS:
             return {}
-    patience = {"periodSeconds": _PROBE_EVERY_S, "failureThreshold": _PATIENCE_PROBES, "timeoutSeconds": 3}
+    liveness = {"periodSeconds": _PROBE_EVERY_S, "failureThreshold": _LIVENESS_FAILURES, "timeoutSeconds": 3}
     return {
         "startupProbe": {
             **ask,
@@ -280,7 +280,7 @@ def _probes(service: Service) -> Mapping[str, Any]:
             "timeoutSeconds": 3,
         },
         "readinessProbe": {**ask, "periodSeconds": _PROBE_EVERY_S, "timeoutSeconds": 3},
-        "livenessProbe": {**ask, **patience},
+        "livenessProbe": {**ask, **liveness},
     }
 
 

@@ -20,7 +20,7 @@ class PrefectApi:
     def __init__(self, connection: WorkflowEngineConnection, timeout_s: float) -> None:
         user, _, password = (connection.auth_string or "").partition(":")
         self._url = connection.api_url.rstrip("/")
-        self._patience_s = timeout_s
+        self._timeout_s = timeout_s
         self._client = httpx.Client(
             auth=httpx.BasicAuth(user, password) if connection.auth_string else None,
             timeout=httpx.Timeout(30.0, connect=3.0),
@@ -70,7 +70,7 @@ class PrefectApi:
                 raise NotReady(f"HTTP {answer.status_code}")
             return answer
 
-        return wait_for(attempt, server=f"The workflow engine at {self._url}", timeout_s=self._patience_s)
+        return wait_for(attempt, server=f"The workflow engine at {self._url}", timeout_s=self._timeout_s)
 
     def _accepted(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_success:

@@ -154,7 +154,7 @@ class _Cluster:
 
     def __init__(self, connection: EventBusConnection, timeout_s: float) -> None:
         self._servers = connection.bootstrap_servers
-        self._patience_s = timeout_s
+        self._timeout_s = timeout_s
         self._refusal: str | None = None
         self._distrust: str | None = None
         settings: dict[str, Any] = {
@@ -213,10 +213,10 @@ class _Cluster:
                     raise NotReady(_text(error)) from None
                 raise ResourceError(f"The event bus at {self._servers} refuses: {_text(error)}") from None
 
-        return wait_for(attempt, server=f"The event bus at {self._servers}", timeout_s=self._patience_s)
+        return wait_for(attempt, server=f"The event bus at {self._servers}", timeout_s=self._timeout_s)
 
     def live(self, topic: str) -> dict[str, Any] | None:
-        metadata = self._admin.list_topics(timeout=min(self._patience_s, _REQUEST_TIMEOUT_S))
+        metadata = self._admin.list_topics(timeout=min(self._timeout_s, _REQUEST_TIMEOUT_S))
         found = metadata.topics.get(topic)
         if found is None or not found.partitions:
             return None

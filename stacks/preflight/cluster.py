@@ -26,7 +26,7 @@ from stacks.preflight.survey import (
     storage_class,
 )
 
-PATIENCE_S = 5.0
+_CONNECT_S = 5.0
 """How long a cluster may take to answer at first."""
 _ASK_S = 30.0
 _DISCARD_S = 25.0
@@ -243,7 +243,10 @@ class ClusterAccess:
         from marketlake.infrastructure.kubernetes.client import connect
 
         api = await connect(
-            kubeconfig=str(self.kubeconfig), context=self.context, patience_s=PATIENCE_S, timeout_s=_ASK_S
+            kubeconfig=str(self.kubeconfig),
+            context=self.context,
+            connect_timeout_s=_CONNECT_S,
+            timeout_s=_ASK_S,
         )
         return await action(api)
 

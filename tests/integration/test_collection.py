@@ -117,7 +117,7 @@ class Platform:
             assert not thread.is_alive()
 
     @contextmanager
-    def batch(self, *, patience_s: float = 40) -> Iterator[tuple[UUID, Orchestrator]]:
+    def batch(self, *, timeout_s: float = 40) -> Iterator[tuple[UUID, Orchestrator]]:
         producer = Producer(self.settings.event_bus, client_id="test", timeout_s=5)
         batch_id = uuid4()
         with self.postgres.transaction() as connection:
@@ -130,7 +130,7 @@ class Platform:
                 self.settings.event_bus,
                 batch_id=batch_id,
                 endpoint=self.exchange.endpoint,
-                patience_s=patience_s,
+                timeout_s=timeout_s,
             ),
         )
         producer.close()
@@ -489,7 +489,7 @@ def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 1.0)
-    with platform.batch(patience_s=2) as (_, orchestrator):
+    with platform.batch(timeout_s=2) as (_, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         with pytest.raises(CollectionStoppedError, match="no collection worker") as caught:
             orchestrator.wait()
@@ -592,7 +592,7 @@ def test_a_broker_that_is_down_ends_the_wait_with_what_to_do_and_nothing_is_lost
         servers.kafka(folder) as (broker, bus),
         FakeExchange() as exchange,
         _platform(bus, minio, database, exchange) as platform,
-        platform.batch(patience_s=3) as (_, orchestrator),
+        platform.batch(timeout_s=3) as (_, orchestrator),
     ):
         exchange.publish_tree(SAMPLES)
         files = platform.files()
@@ -694,7 +694,7 @@ def test_a_database_that_is_away_is_borne_for_a_while_only(platform: Platform) -
                 platform.settings.event_bus,
                 batch_id=batch_id,
                 endpoint=platform.exchange.endpoint,
-                patience_s=1,
+                timeout_s=1,
             )
             with pytest.raises(
                 CollectionStoppedError, match=r"after 1 s of waiting: the database .* is not available"

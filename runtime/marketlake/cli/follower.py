@@ -16,7 +16,7 @@ from marketlake.workflows.engine import FlowRun, WorkflowClient
 _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0
 _ASK_ENGINE_EVERY_S = 1.0
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 """How long a database that is away, or a run that no worker begins, is waited for."""
 _UNATTENDED_S = 30.0
 """How long a batch may be without its run; a run that lives through an outage of the database is back sooner."""
@@ -44,7 +44,7 @@ class Follower:
         flow_run: str,
         *,
         quiet: bool,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._postgres = postgres
@@ -52,7 +52,7 @@ class Follower:
         self._batch_id = batch_id
         self._flow_run = flow_run
         self._quiet = quiet
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._sleep = sleep
         self._began = time.monotonic()
         self._over = _Lapse()
@@ -88,7 +88,7 @@ class Follower:
                 if progress.state.ended:
                     display.show(progress, run)
                     return progress
-            elif now - answered_at > self._patience_s:
+            elif now - answered_at > self._timeout_s:
                 raise PlatformUnreachableError(
                     f"{trouble} The collection goes on by itself where it can; run the same command "
                     "again later."
@@ -96,7 +96,7 @@ class Follower:
             if now - asked_at > _ASK_ENGINE_EVERY_S:
                 asked_at, run = now, self._engine.look(self._flow_run) or run
             display.show(progress, run)
-            if run is not None and run.waiting and now - waiting_since > self._patience_s:
+            if run is not None and run.waiting and now - waiting_since > self._timeout_s:
                 waiting_since = now
                 self._require_worker()
             if (
@@ -125,7 +125,7 @@ class Follower:
             return
         self._cancel()
         raise PlatformUnreachableError(
-            f"no workflow worker began the run within {self._patience_s:.0f} s; it was cancelled. "
+            f"no workflow worker began the run within {self._timeout_s:.0f} s; it was cancelled. "
             "Look at workflow-worker in `marketlake status`; `make up` starts what was stopped."
         )
 

@@ -83,7 +83,7 @@ async def _read(cluster: Cluster) -> tuple[list[Object], list[Object], list[Obje
         kubeconfig=cluster.kubeconfig,
         context=cluster.context,
         namespace=cluster.namespace,
-        patience_s=TIMEOUT_S,
+        connect_timeout_s=TIMEOUT_S,
         timeout_s=TIMEOUT_S,
     )
     workloads: list[Object] = [

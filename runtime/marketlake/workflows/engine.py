@@ -14,7 +14,7 @@ from marketlake.retry import Backoff, retry
 from marketlake.settings import WorkflowEngine
 
 TIMEOUT_S = 10.0
-PATIENCE_S = 15.0
+START_TIMEOUT_S = 15.0
 """How long a server that does not answer is asked again before a run is started."""
 
 
@@ -153,7 +153,7 @@ class WorkflowClient:
 
         return retry(
             request,
-            backoff=Backoff(timeout_s=PATIENCE_S, longest_wait_s=2.0),
+            backoff=Backoff(timeout_s=START_TIMEOUT_S, longest_wait_s=2.0),
             on=WorkflowEngineUnavailableError,
             tell=lambda _: None,
         )

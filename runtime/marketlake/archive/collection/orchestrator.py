@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1000
 """Files that are planned in one transaction."""
-PATIENCE_S = 90.0
+TIMEOUT_S = 90.0
 """How long an outage of the database, of the event bus or of all workers is waited out."""
 _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0
@@ -66,7 +66,7 @@ class Orchestrator:
         bus: names the topics.
         batch_id: the batch; it has been created.
         endpoint: where the venue is read.
-        patience_s: see :data:`PATIENCE_S`.
+        timeout_s: see :data:`TIMEOUT_S`.
         sleep: waits that many seconds.
     """
 
@@ -78,7 +78,7 @@ class Orchestrator:
         *,
         batch_id: UUID,
         endpoint: VenueEndpoint,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._postgres = postgres
@@ -86,7 +86,7 @@ class Orchestrator:
         self._topic = bus.tasks_topic
         self._batch_id = batch_id
         self._endpoint = endpoint
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._sleep = sleep
         self._troubled_since: float | None = None
 
@@ -189,7 +189,7 @@ class Orchestrator:
                 assignments.redispatch_queued(
                     connection, batch, topic=topic, event_of=event_of, older_than_s=_LOST_AFTER_S
                 )
-            elif idle_s > self._patience_s:
+            elif idle_s > self._timeout_s:
                 raise CollectionStoppedError(
                     "no-workers",
                     f"no collection worker gave a sign of life for {idle_s:.0f} s. "
@@ -201,12 +201,12 @@ class Orchestrator:
         try:
             return retry(
                 action,
-                backoff=Backoff(timeout_s=self._patience_s, first_wait_s=1.0, longest_wait_s=5.0),
+                backoff=Backoff(timeout_s=self._timeout_s, first_wait_s=1.0, longest_wait_s=5.0),
                 on=DatabaseUnavailableError,
                 wait=self._sleep,
             )
         except DatabaseUnavailableError as error:
-            raise self._out_of_patience(str(error)) from error
+            raise self._timed_out(str(error)) from error
 
     def _bear(self, trouble: str) -> None:
         """Tolerate an outage for a while."""
@@ -214,12 +214,12 @@ class Orchestrator:
         if self._troubled_since is None:
             self._troubled_since = now
             log.warning("%s", trouble)
-        if now - self._troubled_since >= self._patience_s:
-            raise self._out_of_patience(trouble)
+        if now - self._troubled_since >= self._timeout_s:
+            raise self._timed_out(trouble)
 
-    def _out_of_patience(self, trouble: str) -> CollectionStoppedError:
+    def _timed_out(self, trouble: str) -> CollectionStoppedError:
         return CollectionStoppedError(
-            "platform-unreachable", f"after {self._patience_s:.0f} s of waiting: {trouble}"
+            "platform-unreachable", f"after {self._timeout_s:.0f} s of waiting: {trouble}"
         )
 
 

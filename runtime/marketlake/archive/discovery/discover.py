@@ -15,7 +15,7 @@ from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import AccessDeniedError, VenueError
 from marketlake.sync.transport import Timeouts
 
-PATIENCE = Backoff(attempts=5)
+BACKOFF = Backoff(attempts=5)
 PROBED_DAYS = 3
 """Listings have been seen stale: that many latest days of a live series are looked up by key if they are missing."""
 LIVE_WITHIN = timedelta(days=7)
@@ -30,7 +30,7 @@ def discover(
     endpoint: VenueEndpoint,
     selection: Selection,
     *,
-    backoff: Backoff = PATIENCE,
+    backoff: Backoff = BACKOFF,
     timeouts: Timeouts | None = None,
     today: date | None = None,
 ) -> Iterator[ArchiveFile]:

@@ -23,7 +23,7 @@ async def connect(
     kubeconfig: str | None = None,
     context: str | None = None,
     namespace: str | None = None,
-    patience_s: float,
+    connect_timeout_s: float,
     timeout_s: float,
 ) -> Api:
     """Return the API of the cluster that a kubeconfig file names.
@@ -32,20 +32,20 @@ async def connect(
         kubeconfig: the file; the one that kubectl would read where it is None.
         context: of the file; its current one where it is None.
         namespace: that requests without a namespace of their own are about; the context's where it is None.
-        patience_s: seconds to connect within.
+        connect_timeout_s: seconds to connect within.
         timeout_s: seconds that a request may wait for each part of its answer.
 
     Raises:
         ClusterApiError: the file names no such cluster, or the cluster does not answer.
     """
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(connect_timeout_s):
             with warnings.catch_warnings():
                 # of a version that is younger than kr8s; the platform uses few of its APIs, all of them stable
                 warnings.filterwarnings("ignore", message=".*Kubernetes version", category=UserWarning)
                 api = await kr8s.asyncio.api(kubeconfig=kubeconfig, context=context, namespace=namespace)
     except TimeoutError as error:
-        raise ClusterApiError(f"no answer within {patience_s:g} s") from error
+        raise ClusterApiError(f"no answer within {connect_timeout_s:g} s") from error
     except Exception as error:  # kr8s lets its parser's, its HTTP client's and the system's errors through
         raise ClusterApiError(_reason(error)) from error
     api.timeout = timeout_s

@@ -110,7 +110,7 @@ def follower(world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, qui
     monkeypatch.setattr(batches, "cancel", world.cancel_batch)
     monkeypatch.setattr(batches, "fail", world.fail_batch)
     anything: Any = world
-    return Follower(anything, anything, BATCH, "r", quiet=quiet, patience_s=10, sleep=clock.sleep)
+    return Follower(anything, anything, BATCH, "r", quiet=quiet, timeout_s=10, sleep=clock.sleep)
 
 
 def test_a_batch_is_followed_to_its_end(

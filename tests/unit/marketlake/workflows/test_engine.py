@@ -62,7 +62,7 @@ class Engine:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow_engine, "PATIENCE_S", 0.6)
+    monkeypatch.setattr(workflow_engine, "START_TIMEOUT_S", 0.6)
 
 
 def start(client: WorkflowClient) -> workflow_engine.FlowRun:

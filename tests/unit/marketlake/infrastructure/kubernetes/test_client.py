@@ -183,7 +183,9 @@ def test_a_server_of_another_authority_is_not_trusted(pod: Pod) -> None:
 def test_a_cluster_of_any_version_is_connected_to_without_a_warning(tmp_path: Path) -> None:
     async def listing(port: int) -> list[str]:
         config = str(kubeconfig(tmp_path, port))
-        return await names(await connect(kubeconfig=config, namespace="lake", patience_s=10, timeout_s=10))
+        return await names(
+            await connect(kubeconfig=config, namespace="lake", connect_timeout_s=10, timeout_s=10)
+        )
 
     with api_server() as server, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -203,14 +205,14 @@ def test_a_kubeconfig_that_names_no_cluster_is_refused(
     if text is not None:
         path.write_text(text)
     with pytest.raises(ClusterApiError, match=reason):
-        asyncio.run(connect(kubeconfig=str(path), patience_s=10, timeout_s=10))
+        asyncio.run(connect(kubeconfig=str(path), connect_timeout_s=10, timeout_s=10))
 
 
 def test_a_server_that_never_answers_is_waited_for_within_limits(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as silent:
         config = str(kubeconfig(tmp_path, silent.getsockname()[1]))
         with pytest.raises(ClusterApiError, match=r"no answer within 0\.5 s"):
-            asyncio.run(connect(kubeconfig=config, patience_s=0.5, timeout_s=10))
+            asyncio.run(connect(kubeconfig=config, connect_timeout_s=0.5, timeout_s=10))
 
 
 @pytest.mark.parametrize(

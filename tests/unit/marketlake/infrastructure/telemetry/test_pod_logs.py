@@ -105,7 +105,7 @@ def followed(api: Api, folder: Path, until: Callable[[], object], **options: int
 
     async def run(port: int) -> None:
         config = str(kubeconfig(folder, port))
-        logs = PodLogs(await connect(kubeconfig=config, namespace="lake", patience_s=10, timeout_s=10))
+        logs = PodLogs(await connect(kubeconfig=config, namespace="lake", connect_timeout_s=10, timeout_s=10))
         following = asyncio.create_task(follow(logs, LogFolder(folder, **options), every_s=0.05))
         try:
             await asyncio.to_thread(eventually, until, within_s=10)
