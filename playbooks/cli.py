@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from playbooks.artifacts import node_images, node_programs
 from playbooks.machine import (
     MachineError,
     refuse_all_but_root,
@@ -25,7 +26,7 @@ from playbooks.node import (
     API_PORT,
     DEFAULT_ADDRESS,
     KUBECONFIG,
-    MEMORY,
+    RECORD,
     Node,
     NodeArgumentError,
     node_address,
@@ -39,7 +40,6 @@ from playbooks.running import (
     end_leftovers,
     run_playbook,
 )
-from playbooks.supplies import node_images, node_programs
 from toolchain.errors import ToolchainError
 
 LOCK = Path("/run")
@@ -91,7 +91,7 @@ def _fit(address: str) -> IPv4Address:
     refuse_unfit()
     given = node_address(address)
     refuse_foreign_kubelet()
-    refuse_foreign_configuration(KUBECONFIG, MEMORY)
+    refuse_foreign_configuration(KUBECONFIG, RECORD)
     refuse_taken_ports(_ports(str(given)))
     return given
 

@@ -140,13 +140,13 @@ def refuse_foreign_kubelet() -> None:
         )
 
 
-def refuse_foreign_configuration(kubeconfig: Path, memory: Path) -> None:
+def refuse_foreign_configuration(kubeconfig: Path, record: Path) -> None:
     """Raise if another cluster's files lie where ours will.
 
     Raises:
         MachineError: they do.
     """
-    if kubeconfig.exists() and not memory.exists():
+    if kubeconfig.exists() and not record.exists():
         raise MachineError(
             f"{kubeconfig} belongs to a cluster that `make cluster` did not make. Use that cluster by naming the "
             f"file in the environment's settings, or remove it and {kubeconfig.parent} if the cluster is gone."

@@ -21,7 +21,7 @@ KUBELET_FOLDERS = (Path("/var/lib/kubelet"), Path("/var/log/pods"), Path("/var/l
 SHARED_FOLDERS = (Path("/run/containerd"), Path("/var/lib/cni"), Path("/usr/libexec/kubernetes"))
 """Made by the node's programs, or by others before."""
 KUBECONFIG = ETC / "admin.conf"
-MEMORY = DATA / "before.json"
+RECORD = DATA / "before.json"
 API_PORT = 6443
 
 PODS = ipaddress.IPv4Network("10.244.0.0/16")
@@ -119,7 +119,7 @@ def places() -> dict[str, Any]:
         "run": str(RUN),
         "logs": str(LOGS),
         "bin": str(PROGRAMS),
-        "memory": str(MEMORY),
+        "record": str(RECORD),
         "kubeconfig": str(KUBECONFIG),
         "containerd_socket": str(CONTAINERD_SOCKET),
         "folders": [str(path) for path in (ETC, DATA, RUN, LOGS, PROGRAMS, *KUBELET_FOLDERS)],

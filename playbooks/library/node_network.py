@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from playbooks.memory import read_memory, write_memory
+from playbooks.record import read_record, write_record
 
 TABLE = "marketlake-cluster"
 
@@ -39,8 +39,8 @@ def setting(name: str) -> Path:
     return Path("/proc/sys") / name.replace(".", "/")
 
 
-def ensure_settings(wanted: dict[str, str], remembered: dict[str, str]) -> list[str]:
-    """Set kernel settings, and record the former ones in `remembered`.
+def ensure_settings(wanted: dict[str, str], recorded: dict[str, str]) -> list[str]:
+    """Set kernel settings, and record the former ones in `recorded`.
 
     Returns:
         The names of those that changed.
@@ -56,7 +56,7 @@ def ensure_settings(wanted: dict[str, str], remembered: dict[str, str]) -> list[
         except OSError as error:
             raise NetworkError(f"the kernel has no setting {name} ({error.strerror}); it needs it") from error
         if found != str(value):
-            remembered.setdefault(name, found)
+            recorded.setdefault(name, found)
             file.write_text(str(value))
             changed.append(name)
     return changed
@@ -106,7 +106,7 @@ def tables() -> list[str]:
 
 
 def ensure(
-    memory_file: Path,
+    record_file: Path,
     *,
     address: str,
     pods: str,
@@ -117,7 +117,7 @@ def ensure(
     """Bring all of it about.
 
     Args:
-        memory_file: where what was before is written down.
+        record_file: where what was before is written down.
         address: the node's.
         pods: the block of all pods' addresses.
         services: the block of all Services' addresses.
@@ -127,27 +127,27 @@ def ensure(
     Returns:
         What changed, in words.
     """
-    memory = read_memory(memory_file)
-    if "tables" not in memory:
-        memory["tables"] = tables()
-        memory["paths"] = [path for path in shared if Path(path).exists()]
-        write_memory(memory_file, memory)
-    memory["services"] = services
-    remembered = memory.setdefault("settings", {})
+    record = read_record(record_file)
+    if "tables" not in record:
+        record["tables"] = tables()
+        record["paths"] = [path for path in shared if Path(path).exists()]
+        write_record(record_file, record)
+    record["services"] = services
+    recorded = record.setdefault("settings", {})
     for name, value in settings.items():  # first on disk: a killed run must not forget what it changed
-        if name not in remembered and setting(name).exists():
+        if name not in recorded and setting(name).exists():
             found = setting(name).read_text().strip()
             if found != str(value):
-                remembered[name] = found
-    write_memory(memory_file, memory)
-    changed = ensure_settings(settings, remembered)
-    former = memory.get("address", address)
+                recorded[name] = found
+    write_record(record_file, record)
+    changed = ensure_settings(settings, recorded)
+    former = record.get("address", address)
     if former != address and former in addresses():
         run("ip", "address", "delete", f"{former}/32", "dev", "lo")
         changed.append(former)
     if address not in addresses():
-        memory["address"] = address
-        write_memory(memory_file, memory)
+        record["address"] = address
+        write_record(record_file, record)
         run("ip", "address", "add", f"{address}/32", "dev", "lo")
         changed.append(address)
     if ensure_route(services, address):
@@ -161,7 +161,7 @@ def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         {
-            "memory": {"type": "path", "required": True},
+            "record": {"type": "path", "required": True},
             "address": {"type": "str", "required": True},
             "pods": {"type": "str", "required": True},
             "services": {"type": "str", "required": True},
@@ -172,7 +172,7 @@ def main() -> None:
     asked = module.params
     try:
         changed = ensure(
-            Path(asked["memory"]),
+            Path(asked["record"]),
             address=asked["address"],
             pods=asked["pods"],
             services=asked["services"],

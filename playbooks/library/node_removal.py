@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from ansible.module_utils.basic import AnsibleModule
 
-from playbooks.memory import read_memory
+from playbooks.record import read_record
 
 SHIM = "containerd-shim"
 BRIDGE = "cni0"
@@ -142,18 +142,18 @@ def _remove_group(folder: Path) -> None:
             time.sleep(0.1)
 
 
-def restore(memory: dict[str, Any]) -> bool:
+def restore(record: dict[str, Any]) -> bool:
     """Put addresses, routes and kernel settings back to what they were."""
     changed = False
-    address = memory.get("address")
+    address = record.get("address")
     if address and address in run("ip", "-4", "address", "show", "dev", "lo"):
         run("ip", "address", "delete", f"{address}/32", "dev", "lo")
         changed = True
-    services = memory.get("services")
+    services = record.get("services")
     if services and run("ip", "route", "show", services).strip():
         run("ip", "route", "delete", services)
         changed = True
-    for name, value in memory.get("settings", {}).items():
+    for name, value in record.get("settings", {}).items():
         file = Path("/proc/sys") / name.replace(".", "/")
         if file.exists() and file.read_text().strip() != value:
             file.write_text(value)
@@ -161,32 +161,32 @@ def restore(memory: dict[str, Any]) -> bool:
     return changed
 
 
-def remove(memory_file: Path, *, socket: str, folders: list[str], unless_before: list[str]) -> list[str]:
-    """Remove all of it but what the memory itself needs.
+def remove(record_file: Path, *, socket: str, folders: list[str], unless_before: list[str]) -> list[str]:
+    """Remove all of it but what the record itself needs.
 
     Returns:
         What there was.
     """
-    memory = read_memory(memory_file)
-    before = memory.get("paths", [])
-    doomed = [path for path in folders if path != str(memory_file.parent)]
+    record = read_record(record_file)
+    before = record.get("paths", [])
+    doomed = [path for path in folders if path != str(record_file.parent)]
     doomed += [path for path in unless_before if path not in before]
     steps: dict[str, Callable[[], bool]] = {
         "containers": lambda: end_containers(socket),
         "mounts": lambda: unmount(folders),
         "links": remove_links,
-        "packet filter": lambda: remove_rules(memory.get("tables", [])),
+        "packet filter": lambda: remove_rules(record.get("tables", [])),
         "control groups": remove_control_groups,
-        "settings": lambda: restore(memory),
-        "files": lambda: remove_paths(doomed) | remove_paths(_beside(memory_file)),
+        "settings": lambda: restore(record),
+        "files": lambda: remove_paths(doomed) | remove_paths(_beside(record_file)),
     }
     return [name for name, step in steps.items() if step()]
 
 
-def _beside(memory_file: Path) -> list[str]:
-    if not memory_file.parent.is_dir():
+def _beside(record_file: Path) -> list[str]:
+    if not record_file.parent.is_dir():
         return []
-    return [str(path) for path in memory_file.parent.iterdir() if path != memory_file]
+    return [str(path) for path in record_file.parent.iterdir() if path != record_file]
 
 
 def remove_paths(paths: list[str]) -> bool:
@@ -204,7 +204,7 @@ def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         {
-            "memory": {"type": "path", "required": True},
+            "record": {"type": "path", "required": True},
             "socket": {"type": "path", "required": True},
             "folders": {"type": "list", "elements": "str", "required": True},
             "unless_before": {"type": "list", "elements": "str", "default": []},
@@ -213,7 +213,7 @@ def main() -> None:
     asked = module.params
     try:
         removed = remove(
-            Path(asked["memory"]),
+            Path(asked["record"]),
             socket=asked["socket"],
             folders=asked["folders"],
             unless_before=asked["unless_before"],

@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from playbooks.memory import read_memory, write_memory
+from playbooks.record import read_record, write_record
 
 MARK = "MARKETLAKE_PLAYBOOK"
 _BEFORE = "packages_before"
@@ -76,7 +76,7 @@ def installed() -> set[str]:
     return {row[-1] for row in rows if row[0].startswith("ii")}
 
 
-def ensure(memory_file: Path, wanted: dict[str, list[str]]) -> list[str]:
+def ensure(record_file: Path, wanted: dict[str, list[str]]) -> list[str]:
     """Install the missing packages.
 
     Returns:
@@ -85,37 +85,37 @@ def ensure(memory_file: Path, wanted: dict[str, list[str]]) -> list[str]:
     Raises:
         PackageError: apt cannot.
     """
-    memory = read_memory(memory_file)
+    record = read_record(record_file)
     missing = missing_from(wanted)
-    if not missing and _BEFORE not in memory:
+    if not missing and _BEFORE not in record:
         return []
-    before = set(memory.setdefault(_BEFORE, sorted(installed())))  # a killed run's count is continued
-    write_memory(memory_file, memory)
+    before = set(record.setdefault(_BEFORE, sorted(installed())))  # a killed run's count is continued
+    write_record(record_file, record)
     try:
         apt("install", "--no-install-recommends", *missing)
     except PackageError:
         mend()
         apt("update")
         apt("install", "--no-install-recommends", *missing)
-    memory["packages"] = sorted({*memory.get("packages", []), *(installed() - before)})
-    del memory[_BEFORE]
-    write_memory(memory_file, memory)
+    record["packages"] = sorted({*record.get("packages", []), *(installed() - before)})
+    del record[_BEFORE]
+    write_record(record_file, record)
     if still := missing_from(wanted):
         programs = ", ".join(program for package in still for program in wanted[package])
         raise PackageError(f"after installing {', '.join(still)}, not all of {programs} are there")
     return missing
 
 
-def remove(memory_file: Path) -> list[str]:
+def remove(record_file: Path) -> list[str]:
     """Remove the packages that `ensure` brought.
 
     Returns:
         Their names.
     """
-    memory = read_memory(memory_file)
-    came = set(memory.get("packages", []))
-    if _BEFORE in memory:  # killed while apt was at work
-        came |= installed() - set(memory[_BEFORE])
+    record = read_record(record_file)
+    came = set(record.get("packages", []))
+    if _BEFORE in record:  # killed while apt was at work
+        came |= installed() - set(record[_BEFORE])
     ours = sorted(came & installed()) if came else []
     if ours:
         apt("purge", *ours)
@@ -127,14 +127,14 @@ def main() -> None:
     module = AnsibleModule(
         {
             "state": {"choices": ["present", "absent"], "default": "present"},
-            "memory": {"type": "path", "required": True},
+            "record": {"type": "path", "required": True},
             "wanted": {"type": "dict", "default": {}},
         }
     )
     asked: dict[str, Any] = module.params
-    memory = Path(asked["memory"])
+    record = Path(asked["record"])
     try:
-        changed = remove(memory) if asked["state"] == "absent" else ensure(memory, asked["wanted"])
+        changed = remove(record) if asked["state"] == "absent" else ensure(record, asked["wanted"])
     except (OSError, PackageError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(changed), packages=changed)

@@ -13,7 +13,7 @@ from marketlake.archive import ledger
 from marketlake.archive.ledger import LedgerEntry, Receipt
 from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, SchemaError, migrate
-from marketlake.infrastructure.postgres.locks import LockGivenUpError, hold
+from marketlake.infrastructure.postgres.locks import LockHeldError, hold
 from marketlake.infrastructure.postgres.migrations import Migration, packaged
 from marketlake.settings import Database
 from psycopg.types.json import Jsonb
@@ -167,7 +167,7 @@ def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
     thread = threading.Thread(target=first)
     thread.start()
     assert held.wait(20)
-    with pytest.raises(LockGivenUpError), ledger.file_lock(postgres, "binance", "k"):
+    with pytest.raises(LockHeldError), ledger.file_lock(postgres, "binance", "k"):
         pass
     with ledger.file_lock(postgres, "binance", "another"):
         release.set()
@@ -208,7 +208,7 @@ def _free(postgres: Postgres) -> bool:
     try:
         with hold(postgres, "x", wait=lambda _: True):
             return True
-    except LockGivenUpError:
+    except LockHeldError:
         return False
 
 

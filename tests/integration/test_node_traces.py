@@ -14,10 +14,10 @@ NODE = """
 import json, subprocess, sys
 from pathlib import Path
 from playbooks.library import node_network, node_removal
-from playbooks.memory import read_memory
+from playbooks.record import read_record
 
 folder = Path(sys.argv[1])
-memory = folder / "data" / "before.json"
+record = folder / "data" / "before.json"
 saw = {}
 
 def command(*words, stdin=None):
@@ -25,7 +25,7 @@ def command(*words, stdin=None):
 
 def bring():
     return node_network.ensure(
-        memory, address="198.51.100.10", pods="10.244.0.0/16", services="10.96.0.0/16",
+        record, address="198.51.100.10", pods="10.244.0.0/16", services="10.96.0.0/16",
         settings={"net.ipv4.ip_forward": "1"}, shared=[],
     )
 
@@ -65,7 +65,7 @@ below.mkdir(parents=True)
 command("mount", "-t", "tmpfs", "none", str(below))
 
 def remove():
-    told = read_memory(memory)
+    told = read_record(record)
     steps = {
         "mounts": node_removal.unmount([str(folder / "kubelet")]),
         "links": node_removal.remove_links(),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from playbooks.machine import MachineError, refuse_foreign_configuration, refuse_foreign_kubelet, refuse_unfit
-from playbooks.node import KUBECONFIG, MEMORY
+from playbooks.node import KUBECONFIG, RECORD
 from tests.conformance import chaos
 from tests.kubernetes.live import LiveCluster
 from tests.kubernetes.traces import traces
@@ -49,7 +49,7 @@ def cluster() -> Iterator[Path]:
     try:
         refuse_unfit()
         refuse_foreign_kubelet()
-        refuse_foreign_configuration(KUBECONFIG, MEMORY)
+        refuse_foreign_configuration(KUBECONFIG, RECORD)
     except MachineError as error:
         pytest.skip(f"no cluster can be made here: {error}")
     before = traces()

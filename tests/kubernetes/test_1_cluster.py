@@ -17,7 +17,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from playbooks.node import CONTAINERD_SOCKET, DATA, ETC, MEMORY, PODS, PROGRAMS, RUN
+from playbooks.node import CONTAINERD_SOCKET, DATA, ETC, PODS, PROGRAMS, RECORD, RUN
 from tests.kubernetes.live import LiveCluster
 from tests.kubernetes.node import stopped_daemon
 from tests.waiting import eventually
@@ -129,7 +129,7 @@ def kube(cluster: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def node(cluster: Path) -> Host:
     """The machine, if `make cluster` made the cluster of it."""
-    if cluster != LiveCluster.kubeconfig or not MEMORY.exists():
+    if cluster != LiveCluster.kubeconfig or not RECORD.exists():
         pytest.skip(f"{cluster} is not of a cluster that `make cluster` made here")
     return testinfra.get_host("local://")
 
@@ -367,7 +367,7 @@ def test_a_claim_is_bound_to_a_folder_that_outlasts_its_pod_and_goes_with_the_cl
     kube.pod("second", "sleep 3600", volumes=[volume])
     assert kube.said("exec", "second", "--", "cat", "/data/file") == "kept\n"
     kube.said("delete", "pod", "second")
-    if MEMORY.exists():
+    if RECORD.exists():
         assert (folder / "file").read_text() == "kept\n"
     kube.said("delete", "pvc", "data")
     eventually(lambda: not folder.exists(), within_s=POD_S)

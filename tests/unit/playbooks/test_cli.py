@@ -11,7 +11,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from playbooks import cli, supplies
+from playbooks import artifacts, cli
 from playbooks.machine import MachineError
 from playbooks.node import DEFAULT_ADDRESS, IMAGES, NodeImage
 from playbooks.running import PlaybookError, PlaybookInterrupted, Run, Step
@@ -195,10 +195,10 @@ def test_programs_and_images_are_those_of_the_toolchain(monkeypatch) -> None:
             self.reference = f"registry.test/{name}"
             self.executables = {} if name == "pause" else {name: f"/opt/{name}"}
 
-    monkeypatch.setattr(supplies, "locate_tool", Tool)
-    monkeypatch.setattr(supplies, "locate_image", Image)
-    assert supplies.node_programs()["kube-network-policies-program"] == "/cache/kube-network-policies"
-    images = supplies.node_images()
+    monkeypatch.setattr(artifacts, "locate_tool", Tool)
+    monkeypatch.setattr(artifacts, "locate_image", Image)
+    assert artifacts.node_programs()["kube-network-policies-program"] == "/cache/kube-network-policies"
+    images = artifacts.node_images()
     assert set(images) == set(IMAGES)
     assert images["coredns"] == NodeImage("registry.test/coredns", "/opt/coredns")
 
@@ -207,8 +207,8 @@ def test_an_image_that_is_not_built_is_told(playbooks, monkeypatch) -> None:
     def missing(_: str) -> None:
         raise ImageMissingError("coredns is not built; run `make images`")
 
-    monkeypatch.setattr(supplies, "locate_image", missing)
-    monkeypatch.setattr(cli, "node_images", supplies.node_images)
+    monkeypatch.setattr(artifacts, "locate_image", missing)
+    monkeypatch.setattr(cli, "node_images", artifacts.node_images)
     done = run(cli.app, ["up"])
     assert (done.exit_code, done.stderr) == (1, "coredns is not built; run `make images`\n")
 

@@ -6,7 +6,7 @@ import pytest
 
 from playbooks.library import file_tree
 from playbooks.library.file_tree import ensure, place, write
-from playbooks.memory import read_memory, write_memory
+from playbooks.record import read_record, write_record
 
 
 def test_a_file_is_written_once(tmp_path) -> None:
@@ -93,9 +93,9 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path, ask) -> None:
 
 def test_a_memory_is_read_as_it_was_written_and_empty_where_there_is_none(tmp_path) -> None:
     path = tmp_path / "data" / "before.json"
-    assert read_memory(path) == {}
-    write_memory(path, {"settings": {"net.ipv4.ip_forward": "0"}})
-    assert read_memory(path) == {"settings": {"net.ipv4.ip_forward": "0"}}
+    assert read_record(path) == {}
+    write_record(path, {"settings": {"net.ipv4.ip_forward": "0"}})
+    assert read_record(path) == {"settings": {"net.ipv4.ip_forward": "0"}}
     assert [each.name for each in path.parent.iterdir()] == ["before.json"]
 
 

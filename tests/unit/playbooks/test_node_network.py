@@ -6,7 +6,7 @@ import pytest
 
 from playbooks.library import node_network
 from playbooks.library.node_network import NetworkError, ensure, ensure_settings, masquerading, tables
-from playbooks.memory import read_memory
+from playbooks.record import read_record
 
 PODS, SERVICES, ADDRESS = "10.244.0.0/16", "10.96.0.0/16", "198.51.100.10"
 IP = """
@@ -39,7 +39,7 @@ class Kernel:
     """Addresses, routes, rules and settings in files."""
 
     def __init__(self, folder, commands) -> None:
-        self.memory = folder / "data" / "before.json"
+        self.record = folder / "data" / "before.json"
         self.settings = folder / "settings"
         self.settings.mkdir()
         (self.settings / "net.ipv4.ip_forward").write_text("0\n")
@@ -77,7 +77,7 @@ def bring(kernel, **other):
         "settings": {"net.ipv4.ip_forward": "1"},
         "shared": [],
     }
-    return ensure(kernel.memory, **asked | other)
+    return ensure(kernel.record, **asked | other)
 
 
 def test_a_bare_machine_gets_all_of_it_and_a_second_run_nothing(kernel) -> None:
@@ -91,31 +91,31 @@ def test_what_was_before_is_written_down(kernel, tmp_path) -> None:
     there, missing = tmp_path / "there", tmp_path / "missing"
     there.mkdir()
     bring(kernel, shared=[str(there), str(missing)])
-    memory = read_memory(kernel.memory)
-    assert memory["settings"] == {"net.ipv4.ip_forward": "0"}
-    assert memory["tables"] == ["ip filter"]
-    assert memory["paths"] == [str(there)]
-    assert (memory["address"], memory["services"]) == (ADDRESS, SERVICES)
+    record = read_record(kernel.record)
+    assert record["settings"] == {"net.ipv4.ip_forward": "0"}
+    assert record["tables"] == ["ip filter"]
+    assert record["paths"] == [str(there)]
+    assert (record["address"], record["services"]) == (ADDRESS, SERVICES)
 
 
 def test_a_second_run_does_not_take_our_own_change_for_what_was_before(kernel) -> None:
     bring(kernel)
     (kernel.settings / "net.ipv4.ip_forward").write_text("2")
     assert bring(kernel) == ["net.ipv4.ip_forward"]
-    assert read_memory(kernel.memory)["settings"] == {"net.ipv4.ip_forward": "0"}
+    assert read_record(kernel.record)["settings"] == {"net.ipv4.ip_forward": "0"}
     assert kernel.forwards() == "1"
 
 
 def test_an_address_that_the_machine_has_is_not_ours_to_remove(kernel) -> None:
     bring(kernel, address="127.0.0.1")
-    assert "address" not in read_memory(kernel.memory)
+    assert "address" not in read_record(kernel.record)
 
 
 def test_a_node_that_moves_leaves_its_former_address(kernel) -> None:
     bring(kernel)
     assert bring(kernel, address="192.0.2.7")[:2] == [ADDRESS, "192.0.2.7"]
     assert kernel.addresses == ["127.0.0.1", "192.0.2.7"]
-    assert read_memory(kernel.memory)["address"] == "192.0.2.7"
+    assert read_record(kernel.record)["address"] == "192.0.2.7"
 
 
 def test_rules_that_somebody_changed_are_put_back(kernel) -> None:
@@ -142,7 +142,7 @@ def test_a_setting_is_a_file_of_the_kernel() -> None:
 
 def test_ansible_is_told_what_was_altered(kernel, ask) -> None:
     asked = {
-        "memory": str(kernel.memory),
+        "record": str(kernel.record),
         "address": ADDRESS,
         "pods": PODS,
         "services": SERVICES,

@@ -186,12 +186,12 @@ def test_a_control_group_that_stays_in_use_is_named(tmp_path, monkeypatch) -> No
 def test_only_what_was_changed_is_put_back(commands) -> None:
     commands.add("ip", "print('inet 198.51.100.10/32' if 'address' in arguments else '10.96.0.0/16 dev lo')")
     forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
-    memory = {
+    record = {
         "address": "198.51.100.10",
         "services": "10.96.0.0/16",
         "settings": {"net.ipv4.ip_forward": forwarding, "net.no.such": "1"},
     }
-    assert restore(memory) is True
+    assert restore(record) is True
     deleted = [call for call in commands.calls if "delete" in call]
     assert deleted == [
         ["ip", "address", "delete", "198.51.100.10/32", "dev", "lo"],
@@ -277,7 +277,7 @@ def traces(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_memory_goes_last(traces) -> None:
+def test_the_record_goes_last(traces) -> None:
     """Whoever is killed in the middle must still know what the packages were."""
     removed = remove(
         traces / "data" / "before.json",
@@ -295,7 +295,7 @@ def test_the_memory_goes_last(traces) -> None:
 
 def test_ansible_is_told_what_there_was(traces, ask, monkeypatch) -> None:
     asked = {
-        "memory": str(traces / "data" / "before.json"),
+        "record": str(traces / "data" / "before.json"),
         "socket": "/run/s",
         "folders": [str(traces / "etc")],
         "unless_before": [],
@@ -310,6 +310,6 @@ def test_and_what_does_not_go(traces, ask, monkeypatch) -> None:
         raise RemovalError("the control group x is still in use")
 
     monkeypatch.setattr(node_removal, "remove_control_groups", busy)
-    told = ask(node_removal, memory=str(traces / "none.json"), socket="/run/s", folders=[])
+    told = ask(node_removal, record=str(traces / "none.json"), socket="/run/s", folders=[])
     assert told["failed"] is True
     assert told["msg"] == "the control group x is still in use"

@@ -6,7 +6,7 @@ import pytest
 
 from playbooks.library import packages
 from playbooks.library.packages import PackageError, ensure, remove
-from playbooks.memory import read_memory
+from playbooks.record import read_record
 
 DPKG = """
 from pathlib import Path
@@ -41,7 +41,7 @@ class Machine:
     """A machine whose packages are a list in a file."""
 
     def __init__(self, folder, commands) -> None:
-        self.memory = folder / "data" / "before.json"
+        self.record = folder / "data" / "before.json"
         self.programs = folder / "usr"
         self.programs.mkdir()
         self.commands = commands
@@ -74,75 +74,75 @@ def machine(tmp_path, commands, monkeypatch):
     return found
 
 
-def test_what_lacks_is_installed_and_what_came_is_remembered(machine) -> None:
-    assert ensure(machine.memory, {"ipset": ["ipset"], "nftables": ["nft"]}) == ["ipset", "nftables"]
-    assert read_memory(machine.memory) == {"packages": ["ipset", "libipset", "libnftables", "nftables"]}
+def test_what_lacks_is_installed_and_what_came_is_recorded(machine) -> None:
+    assert ensure(machine.record, {"ipset": ["ipset"], "nftables": ["nft"]}) == ["ipset", "nftables"]
+    assert read_record(machine.record) == {"packages": ["ipset", "libipset", "libnftables", "nftables"]}
 
 
 def test_a_program_that_is_there_needs_no_package(machine) -> None:
     (machine.programs / "ipset").write_text("#!/bin/sh")
     (machine.programs / "ipset").chmod(0o755)
-    assert ensure(machine.memory, {"ipset": ["ipset"]}) == []
+    assert ensure(machine.record, {"ipset": ["ipset"]}) == []
     assert machine.commands.calls == []
-    assert not machine.memory.exists()
+    assert not machine.record.exists()
 
 
 def test_old_lists_are_brought_up_to_date(machine) -> None:
     machine.serve(stale=True, ipset=["ipset"])
-    assert ensure(machine.memory, {"ipset": ["ipset"]}) == ["ipset"]
+    assert ensure(machine.record, {"ipset": ["ipset"]}) == ["ipset"]
 
 
 def test_a_package_that_is_nowhere_is_told_in_apts_words(machine) -> None:
     machine.commands.add("apt-get", "print('E: Unable to locate package ipset'); sys.exit(100)")
     with pytest.raises(PackageError, match="Unable to locate package ipset"):
-        ensure(machine.memory, {"ipset": ["ipset"]})
+        ensure(machine.record, {"ipset": ["ipset"]})
 
 
 def test_a_package_without_its_program_is_no_success(machine) -> None:
     machine.serve(ipset=["another"])
     with pytest.raises(PackageError, match="after installing ipset, not all of ipset are there"):
-        ensure(machine.memory, {"ipset": ["ipset"]})
+        ensure(machine.record, {"ipset": ["ipset"]})
 
 
 def test_only_what_came_by_us_goes_again(machine) -> None:
-    ensure(machine.memory, {"ipset": ["ipset"]})
-    assert remove(machine.memory) == ["ipset", "libipset"]
+    ensure(machine.record, {"ipset": ["ipset"]})
+    assert remove(machine.record) == ["ipset", "libipset"]
     assert machine.installed == {"bash", "coreutils"}
-    assert remove(machine.memory) == []
+    assert remove(machine.record) == []
 
 
 def test_what_came_in_two_runs_goes_in_one(machine) -> None:
-    ensure(machine.memory, {"ipset": ["ipset"]})
-    ensure(machine.memory, {"ipset": ["ipset"], "nftables": ["nft"]})
-    assert remove(machine.memory) == ["ipset", "libipset", "libnftables", "nftables"]
+    ensure(machine.record, {"ipset": ["ipset"]})
+    ensure(machine.record, {"ipset": ["ipset"], "nftables": ["nft"]})
+    assert remove(machine.record) == ["ipset", "libipset", "libnftables", "nftables"]
 
 
 def test_a_run_that_was_killed_while_apt_worked_forgets_nothing(machine) -> None:
-    machine.memory.parent.mkdir()
-    machine.memory.write_text(json.dumps({"packages_before": ["bash", "coreutils"]}))
+    machine.record.parent.mkdir()
+    machine.record.write_text(json.dumps({"packages_before": ["bash", "coreutils"]}))
     machine._database.write_text("bash coreutils ipset")
-    ensure(machine.memory, {"ipset": ["ipset"]})
-    assert read_memory(machine.memory)["packages"] == ["ipset", "libipset"]
+    ensure(machine.record, {"ipset": ["ipset"]})
+    assert read_record(machine.record)["packages"] == ["ipset", "libipset"]
 
 
 def test_and_its_packages_go_without_a_second_run_too(machine) -> None:
-    machine.memory.parent.mkdir()
-    machine.memory.write_text(json.dumps({"packages_before": ["bash", "coreutils"]}))
+    machine.record.parent.mkdir()
+    machine.record.write_text(json.dumps({"packages_before": ["bash", "coreutils"]}))
     machine._database.write_text("bash coreutils ipset")
-    assert remove(machine.memory) == ["ipset"]
+    assert remove(machine.record) == ["ipset"]
 
 
 def test_ansible_is_told_what_came_and_what_went(machine, ask) -> None:
-    there = {"memory": str(machine.memory), "wanted": {"ipset": ["ipset"]}}
+    there = {"record": str(machine.record), "wanted": {"ipset": ["ipset"]}}
     assert ask(packages, **there)["packages"] == ["ipset"]
     assert ask(packages, **there)["changed"] is False
-    gone = {"state": "absent", "memory": str(machine.memory)}
+    gone = {"state": "absent", "record": str(machine.record)}
     assert ask(packages, **gone)["packages"] == ["ipset", "libipset"]
     assert ask(packages, **gone)["changed"] is False
 
 
 def test_a_failure_of_apt_is_the_steps_message(machine, ask) -> None:
     machine.commands.add("apt-get", "print('E: no network'); sys.exit(100)")
-    told = ask(packages, memory=str(machine.memory), wanted={"ipset": ["ipset"]})
+    told = ask(packages, record=str(machine.record), wanted={"ipset": ["ipset"]})
     assert told["failed"] is True
     assert "E: no network" in told["msg"]

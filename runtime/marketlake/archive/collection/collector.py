@@ -25,7 +25,7 @@ from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.bus.consumer import RetryLaterError
 from marketlake.infrastructure.bus.envelope import EnvelopeError, Event, Message
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
-from marketlake.infrastructure.postgres.locks import LockGivenUpError
+from marketlake.infrastructure.postgres.locks import LockHeldError
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.pipeline.ingest.bronze import Ingested
 from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry
@@ -128,7 +128,7 @@ class Collector:
         try:
             with ledger.file_lock(self._postgres, task.file.venue, task.file.key) as session:
                 self._work_locked(session, task)
-        except LockGivenUpError:
+        except LockHeldError:
             self._defer(task, traceparent)
 
     def _defer(self, task: FileTask, traceparent: str | None) -> None:

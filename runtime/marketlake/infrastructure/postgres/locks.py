@@ -18,7 +18,7 @@ def do_not_wait(_: float) -> bool:
     return True
 
 
-class LockGivenUpError(MarketlakeError):
+class LockHeldError(MarketlakeError):
     """Another session holds the lock, and the wait was ended."""
 
     code = "locked"
@@ -39,7 +39,7 @@ def hold(postgres: Postgres, *names: str, wait: Wait) -> Iterator[Connection]:
         releases the lock when it sees the session's connection end.
 
     Raises:
-        LockGivenUpError: `wait` said so.
+        LockHeldError: `wait` said so.
         DatabaseUnavailableError: the session could not be had, or broke.
     """
     digest = hashlib.sha256("\0".join(names).encode()).digest()
@@ -50,5 +50,5 @@ def hold(postgres: Postgres, *names: str, wait: Wait) -> Iterator[Connection]:
             if row and row["mine"]:
                 break
             if wait(_POLL_S):
-                raise LockGivenUpError(f"gave up waiting for the lock of {' '.join(names)}")
+                raise LockHeldError(f"gave up waiting for the lock of {' '.join(names)}")
         yield session

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 
-def read_memory(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """Return the record; empty if there is none."""
     try:
-        memory: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = json.loads(path.read_text())
     except OSError:
         return {}
-    return memory
+    return record
 
 
-def write_memory(path: Path, memory: dict[str, Any]) -> None:
+def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write the record atomically."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_suffix(".part")
     with part.open("w") as file:
-        json.dump(memory, file, indent=1)
+        json.dump(record, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
