@@ -7,7 +7,7 @@ on what they are about to declare, the policy pack calls the same functions on e
 
 from collections.abc import Iterator
 
-from policies.rules import buckets, containment, egress, exposure, keeping, secrecy, workloads
+from policies.rules import buckets, containment, durability, egress, exposure, secrecy, workloads
 from policies.rules.rule import Declared, Enforcement, Properties, Rule, Violation
 
 RULES: tuple[Rule, ...] = (
@@ -17,7 +17,7 @@ RULES: tuple[Rule, ...] = (
     *egress.RULES,
     *secrecy.RULES,
     *buckets.RULES,
-    *keeping.RULES,
+    *durability.RULES,
 )
 
 __all__ = [
