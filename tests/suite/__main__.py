@@ -8,14 +8,14 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from tests.suite.parts import PARTS, Part, lanes_of
+from tests.suite.parts import BESIDE, PARTS, Part, parts_of
 from tests.suite.report import Outcome, cases_of, summary
 from tests.suite.shared import VARIABLE
 
@@ -52,37 +52,32 @@ class Running:
         )
 
 
-def run(lanes: Iterable[list[Part]], *, folder: Path, seed: int, coverage: bool) -> list[Outcome]:
-    """Run the lanes beside each other until all their parts have ended."""
-    waiting = [list(lane) for lane in lanes]
-    running: dict[int, Running] = {}
+def run(parts: Iterable[Part], *, folder: Path, seed: int, coverage: bool) -> list[Outcome]:
+    """Run the parts, some beside each other, until all have ended."""
+    waiting = list(parts)
+    running: list[Running] = []
     outcomes: list[Outcome] = []
     told = time.monotonic()
     with interruptible(running):
-        while running or any(waiting):
-            for number, lane in enumerate(waiting):
-                if number in running and running[number].process.poll() is not None:
-                    outcomes.append(running.pop(number).outcome())
-                if number not in running and lane:
-                    running[number] = start(lane.pop(0), folder=folder, seed=seed, coverage=coverage)
+        while running or waiting:
+            for each in [each for each in running if each.process.poll() is not None]:
+                running.remove(each)
+                outcomes.append(each.outcome())
+            while waiting and len(running) < BESIDE:
+                running.append(start(waiting.pop(0), folder=folder, seed=seed, coverage=coverage))
             if time.monotonic() - told > TOLD_S:
                 told = time.monotonic()
-                say(
-                    *(
-                        f"{each.part.name}, {told - each.began:.0f} s: {each.doing()}"
-                        for each in running.values()
-                    )
-                )
+                say(*(f"{each.part.name}, {told - each.began:.0f} s: {each.doing()}" for each in running))
             time.sleep(POLL_S)
-    return outcomes + [each.outcome() for each in running.values()]
+    return outcomes + [each.outcome() for each in running]
 
 
 @contextmanager
-def interruptible(running: Mapping[int, Running]) -> Iterator[None]:
+def interruptible(running: Iterable[Running]) -> Iterator[None]:
     """Let the parts take down what they made when the run is interrupted, and wait for them."""
 
     def pass_on(_number: int, _frame: object) -> None:
-        for each in running.values():
+        for each in running:
             each.process.send_signal(signal.SIGINT)
         raise KeyboardInterrupt
 
@@ -90,7 +85,7 @@ def interruptible(running: Mapping[int, Running]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:  # Ctrl-C reaches the parts, too
-        for each in running.values():
+        for each in running:
             each.process.wait()
 
 
@@ -170,8 +165,8 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "coverage", "erase"], cwd=PROJECT, check=True)
     psutil.cpu_percent()  # from here on
     with tempfile.TemporaryDirectory(prefix="marketlake-tests-") as folder:
-        lanes = lanes_of(frozenset(given.parts or PARTS))
-        outcomes = run(lanes, folder=Path(folder), seed=given.seed, coverage=given.coverage)
+        parts = parts_of(frozenset(given.parts or PARTS))
+        outcomes = run(parts, folder=Path(folder), seed=given.seed, coverage=given.coverage)
     busy = psutil.cpu_percent() / 100
     enough = covered() if given.coverage else True
     say(*summary(outcomes, before=given.before, seed=given.seed, slowest=given.slowest, busy=busy))

@@ -10,7 +10,7 @@ class Part:
     name: str
     folders: tuple[str, ...]
     budget_min: float
-    """Minutes that it may take on two cores with warm caches, beside the parts of the other lane."""
+    """Minutes that it may take on two cores with warm caches, beside another part."""
     options: tuple[str, ...] = ()
     measured: bool = True
     """Whether `--coverage` measures what it covers."""
@@ -50,18 +50,18 @@ INTEGRATION = Part(
 STACK = Part(name="stack", folders=("stack",), options=("-v",), budget_min=8, measured=False)
 KUBERNETES = Part(name="kubernetes", folders=("kubernetes",), options=("-v",), budget_min=17, measured=False)
 
-LANES: tuple[tuple[Part, ...], ...] = ((STACK, UNIT, INTEGRATION), (KUBERNETES,))
-"""Lanes run beside each other, and the parts of a lane one after the other.
+ORDER = (STACK, KUBERNETES, UNIT, INTEGRATION)
+"""The order in which parts begin; :data:`BESIDE` run beside each other, and the next begins when one has ended.
 
-The cluster's tests wait the most, and so have a lane to themselves. The stack goes first in the other one, since the
-goal of the cluster's first collection is a multiple of the host's time.
+The stack goes first, since the goal of the cluster's first collection is a multiple of the host's time; beside it the
+cluster, which waits the most.
 """
+BESIDE = 2
 ON_REQUEST = ("airgap",)
 """Folders of tests that have a command of their own and are no part of CI: docs/testing.md."""
-PARTS = {part.name: part for part in (UNIT, INTEGRATION, STACK, KUBERNETES)}
+PARTS = {part.name: part for part in ORDER}
 
 
-def lanes_of(names: frozenset[str]) -> list[list[Part]]:
-    """The lanes with the named parts alone."""
-    chosen = [[part for part in lane if part.name in names] for lane in LANES]
-    return [lane for lane in chosen if lane]
+def parts_of(names: frozenset[str]) -> list[Part]:
+    """The named parts, in their order."""
+    return [part for part in ORDER if part.name in names]

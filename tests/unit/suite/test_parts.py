@@ -2,20 +2,19 @@
 
 from pathlib import Path
 
-from tests.suite.parts import LANES, ON_REQUEST, PARTS, UNIT, lanes_of
+from tests.suite.parts import ON_REQUEST, PARTS, UNIT, parts_of
 
 TESTS = Path(__file__).parents[2]
 
 
-def test_every_folder_with_tests_is_in_one_part_and_every_part_in_one_lane() -> None:
+def test_every_folder_with_tests_is_in_one_part() -> None:
     folders = sorted({path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py")})
     assert sorted([*ON_REQUEST, *(folder for part in PARTS.values() for folder in part.folders)]) == folders
-    assert sorted(part.name for lane in LANES for part in lane) == sorted(PARTS)
 
 
-def test_lanes_are_cut_down_to_the_chosen_parts() -> None:
-    assert [[part.name for part in lane] for lane in lanes_of(frozenset({"unit"}))] == [["unit"]]
-    assert len(lanes_of(frozenset(PARTS))) == len(LANES)
+def test_chosen_parts_keep_their_order() -> None:
+    assert [part.name for part in parts_of(frozenset({"unit", "stack"}))] == ["stack", "unit"]
+    assert len(parts_of(frozenset(PARTS))) == len(PARTS)
 
 
 def test_the_order_of_unit_tests_is_shuffled_by_a_seed_and_that_of_the_stack_is_not() -> None:
