@@ -6,10 +6,8 @@ from typing import Any
 import httpx
 from marketlake.settings import Telemetry
 
-from tests.conformance.crashes import Committed
-from tests.conformance.holdings import SILVER, counts, reissue_funding_rates, whole
+from tests.conformance.holdings import SILVER, counts, whole
 from tests.conformance.platform import Platform
-from tests.provisioning import s3
 from tests.waiting import eventually
 
 _SPAN_STEPS = ("discover", "copy", "bronze commit", "silver commit")
@@ -60,14 +58,6 @@ class CollectionPromises:
                 telling=lambda name=service: f"no line of {name}",
             )
 
-    def test_make_up_as_a_whole_collects_nothing_twice(self, platform: Platform) -> None:
-        before = Committed.of(platform)
-        platform.make("up")
-        after = Committed.of(platform)
-        assert after.files - before.files == set()
-        assert after.objects - before.objects == set(), sorted(before.objects)
-        assert counts(platform) == whole()
-
     def test_the_catalogue_knows_what_is_collected(self, platform: Platform) -> None:
         listed = {
             (series["symbol"], series["data_type"], series["interval"]): (
@@ -83,20 +73,6 @@ class CollectionPromises:
             ("BTCUSDT", "klines", "1h"): (1, 1, 0),
             ("BTCUSDT", "klines", "1m"): (2, 2, 0),
         }
-
-    def test_a_file_that_comes_again_is_a_conflict_and_the_old_version_stays(
-        self, platform: Platform, tmp_path
-    ) -> None:
-        key = reissue_funding_rates(platform, tmp_path)
-        summary = platform.asked("collect", "--venue", "binance", "--type", "fundingRate")
-        assert (summary["copied"], summary["failed"], summary["rows_written"]) == (1, 0, 90)
-        assert counts(platform) == whole()
-        (series,) = platform.asked("archive", "list", "--venue", "binance", "--type", "fundingRate")
-        assert (series["collected"], series["reissued"]) == (1, 1)
-        store = platform.settings.object_store
-        landed = s3(store).list_object_versions(Bucket=store.landing_bucket, Prefix=f"binance/{key}")
-        versions = landed["Versions"]
-        assert len({version["ETag"] for version in versions}) == 2, versions
 
 
 def _lacking(trace: dict[str, Any]) -> list[str]:

@@ -3,12 +3,11 @@
 import pytest
 import yaml
 
-from tests.conformance.crashes import AftermathPromises, Committed, CrashPromises
+from tests.conformance.crashes import Committed, CrashPromises
 from tests.conformance.holdings import SERVICES
 from tests.kubernetes.live import NAMESPACE, LiveCluster
 from tests.kubernetes.node import restart_daemons
 from tests.waiting import eventually
-from toolchain.images import locate
 
 _UNREACHABLE = 3
 
@@ -55,46 +54,6 @@ def _node_ready(platform: LiveCluster) -> str:
     return platform.kubectl("get", "nodes", f"--output={path}", check=False)
 
 
-def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: LiveCluster) -> None:
-    """Two images lack their programs: the runtime's, whose pods overlap with the next ones, and a store's, whose one
-    pod has to go before the next comes. `up` says what the pods say, and who works goes on working.
-    """
-    before = Committed.of(platform)
-    serving = _serving(platform)
-    platform.configure(
-        images={"vendor": {name: _without_program(name) for name in ("marketlake", "victoria-logs")}}
-    )
-    failed = platform.make("up", "--no-collect", check=False)
-    platform.configure()
-    told = failed.stdout + failed.stderr
-    assert failed.returncode == 1, told
-    assert "/opt/absent" in told, "the pod's own error is not reported"
-    assert "no such file" in told, told
-    assert _serving(platform) >= serving, "the old pods do not serve on"
-    platform.make("up", "--no-collect")
-    platform.wait_for_pods()
-    platform.wait_until_healthy()
-    assert before.missing_in(Committed.of(platform)) == {}
-
-
-def _without_program(name: str) -> dict[str, object]:
-    """Settings of an image that can be had, and in which nothing lies where it should."""
-    executables = dict.fromkeys(locate(name).executables, "/opt/absent")
-    return {"reference": locate("busybox").reference, "executables": executables}
-
-
-def _serving(platform: LiveCluster) -> set[str]:
-    """The pods of the runtime's services that are ready."""
-    names = ("collection-worker", "workflow-engine", "workflow-worker")
-    return {pod["metadata"]["uid"] for name in names for pod in platform.pods(name) if _is_ready(pod)}
-
-
-def _is_ready(pod: dict) -> bool:
-    return any(
-        one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ())
-    )
-
-
 def test_an_unreachable_cluster_is_told_within_seconds(platform: LiveCluster, tmp_path) -> None:
     config = yaml.safe_load(platform.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
@@ -114,7 +73,3 @@ def test_an_unreachable_cluster_is_told_within_seconds(platform: LiveCluster, tm
             assert platform.timings[command] < 30
     finally:
         platform.configure()
-
-
-class TestAftermath(AftermathPromises):
-    """In a cluster."""

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -11,6 +11,7 @@ import psutil
 
 from components.supervision.layout import SERVICE_MARK
 from stacks.preflight import leftovers
+from tests.conformance.holdings import SERVICES
 from tests.conformance.platform import Platform
 from tests.waiting import eventually
 
@@ -58,6 +59,21 @@ class LiveStack(Platform):
 
     def has_data(self) -> bool:
         return (self.folder / "data").is_dir()
+
+    def tamper(self) -> Mapping[str, Callable[[], bool]]:
+        """Kill the supervisor, too: its services become orphans."""
+        tampered = super().tamper()
+        next(each for each in self.processes() if "supervisord" in " ".join(each.cmdline())).kill()
+        return {**tampered, "supervisor": self.runs_once}
+
+    def runs_once(self) -> bool:
+        """Whether each service runs, and no orphan of it beside the new one; the workers are several."""
+        for name in SERVICES - {"collection-worker"}:
+            own = self.of_service(name)
+            pids = {process.pid for process in own}
+            if len([process for process in own if process.ppid() not in pids]) != 1:
+                return False
+        return True
 
     def discard(self) -> None:
         if self.folder.exists() or self.processes():

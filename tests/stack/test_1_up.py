@@ -7,8 +7,11 @@ import testinfra
 
 from tests.conformance.change import RepetitionPromises
 from tests.conformance.collecting import CollectionPromises
+from tests.conformance.crashes import Committed
+from tests.conformance.holdings import counts, reissue_funding_rates, whole
 from tests.conformance.secrecy import SecrecyPromises
 from tests.conformance.services import ServicePromises
+from tests.provisioning import s3
 from tests.stack.live import LiveStack
 
 
@@ -17,7 +20,29 @@ class TestServices(ServicePromises):
 
 
 class TestCollection(CollectionPromises):
-    """On the host."""
+    """On the host, which shows for all targets what a second collection does."""
+
+    def test_make_up_as_a_whole_collects_nothing_twice(self, platform: LiveStack) -> None:
+        before = Committed.of(platform)
+        platform.make("up")
+        after = Committed.of(platform)
+        assert after.files - before.files == set()
+        assert after.objects - before.objects == set(), sorted(before.objects)
+        assert counts(platform) == whole()
+
+    def test_a_file_that_comes_again_is_a_conflict_and_the_old_version_stays(
+        self, platform: LiveStack, tmp_path
+    ) -> None:
+        key = reissue_funding_rates(platform, tmp_path)
+        summary = platform.asked("collect", "--venue", "binance", "--type", "fundingRate")
+        assert (summary["copied"], summary["failed"], summary["rows_written"]) == (1, 0, 90)
+        assert counts(platform) == whole()
+        (series,) = platform.asked("archive", "list", "--venue", "binance", "--type", "fundingRate")
+        assert (series["collected"], series["reissued"]) == (1, 1)
+        store = platform.settings.object_store
+        landed = s3(store).list_object_versions(Bucket=store.landing_bucket, Prefix=f"binance/{key}")
+        versions = landed["Versions"]
+        assert len({version["ETag"] for version in versions}) == 2, versions
 
 
 class TestSecrecy(SecrecyPromises):
