@@ -19,7 +19,7 @@ from marketlake.infrastructure.bus.connection import (
     EventBusUnavailableError,
     client_configuration,
 )
-from marketlake.infrastructure.bus.consumer import Consumer, RetryLaterError
+from marketlake.infrastructure.bus.consumer import SESSION_TIMEOUT_MS, Consumer, RetryLaterError
 from marketlake.infrastructure.bus.dead_letters import KIND, ORIGIN, REASON, DeadLetters
 from marketlake.infrastructure.bus.envelope import Event, Message
 from marketlake.infrastructure.bus.outbox import Relay
@@ -427,6 +427,29 @@ def test_a_broker_that_is_down_loses_nothing(postgres_server: servers.Postgres, 
             eventually(lambda: set(seen) == set(range(6)), within_s=60)
             stop.set()
             relaying.join(30)
+
+
+def test_a_broker_that_goes_while_no_more_is_fetched_is_read_on_once_it_is_back() -> None:
+    with servers.server_folder() as folder, servers.kafka(folder) as (server, plain):
+        bus = own_topics(plain)
+        producer = Producer(bus, client_id="test")
+        seen: list[int] = []
+        begun, go_on = threading.Semaphore(0), threading.Event()
+
+        def work(happened: Event) -> None:
+            begun.release()
+            go_on.wait()
+            seen.append(happened.data["number"])
+
+        producer.publish(bus.tasks_topic, [event(number).to_message() for number in range(40)])
+        with Member(bus, producer, work, concurrency=1):
+            assert begun.acquire(timeout=25)
+            time.sleep(1)  # until as much lies here as is fetched ahead
+            server.kill()
+            time.sleep(SESSION_TIMEOUT_MS / 1000 + 3)  # the member is not in the group any more
+            go_on.set()
+            server.start()
+            eventually(lambda: set(seen) == set(range(40)), within_s=60, telling=lambda: sorted(seen))
 
 
 def test_a_wrong_password_is_told_as_such(bus: EventBus) -> None:

@@ -105,6 +105,8 @@ class Consumer:
         self._positions = Positions()
         self._waiting: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._stop = threading.Event()
+        self._may_be_paused = False
+        """Partitions are to be read that may be paused: the client keeps a pause while it has lost them."""
 
     def run(self, stop: threading.Event, *, grace_s: float) -> int:
         """Consume until `stop` is set, then wait up to `grace_s` seconds for the work that goes on.
@@ -118,7 +120,7 @@ class Consumer:
         """
         self._stop = stop
         client = KafkaConsumer(self._configuration)
-        client.subscribe([self._topic], on_revoke=self._revoked, on_lost=self._lost)
+        client.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         threads = [
             threading.Thread(target=self._work_on, name=f"work-{number}", daemon=True)
             for number in range(self._concurrency)
@@ -144,13 +146,14 @@ class Consumer:
         """Stop fetching while enough lies here, so that other members get the rest; polling goes on."""
         open_messages = self._positions.open_count()
         if not paused and open_messages >= 2 * self._concurrency:
+            paused = True
+        elif paused and open_messages <= self._concurrency:
+            paused, self._may_be_paused = False, True
+        if paused:  # each time: partitions that a rebalance has just brought are not paused yet
             client.pause(client.assignment())
-            return True
-        if paused and open_messages <= self._concurrency:
+        elif self._may_be_paused:
+            self._may_be_paused = False
             client.resume(client.assignment())
-            return False
-        if paused:  # partitions that a rebalance has just brought are not paused yet
-            client.pause(client.assignment())
         return paused
 
     def _take(self, raw: KafkaMessage | None) -> None:
@@ -237,6 +240,9 @@ class Consumer:
                 client.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:  # the work is idempotent: a lost commit costs a repetition
             log.warning("%s", named(error, bus=self._bus, doing=f"committing the position in {self._topic}"))
+
+    def _assigned(self, _: KafkaConsumer, __: list[TopicPartition]) -> None:
+        self._may_be_paused = True
 
     def _revoked(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         gone = {partition.partition for partition in partitions}
