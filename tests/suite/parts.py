@@ -42,7 +42,7 @@ UNIT = Part(
 )
 INTEGRATION = Part(
     name="integration",
-    folders=("integration",),
+    folders=("airgap", "integration"),
     # Most of it is waiting for servers. Each worker starts servers of its own.
     options=("-v", "-n", "3", "--dist", "loadfile"),
     budget_min=10,
@@ -57,8 +57,6 @@ The stack goes first, since the goal of the cluster's first collection is a mult
 cluster, which waits the most.
 """
 BESIDE = 2
-ON_REQUEST = ("airgap",)
-"""Folders of tests that have a command of their own and are no part of CI: docs/testing.md."""
 PARTS = {part.name: part for part in ORDER}
 
 

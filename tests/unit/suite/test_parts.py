@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from tests.suite.parts import ON_REQUEST, PARTS, UNIT, parts_of
+from tests.suite.parts import PARTS, UNIT, parts_of
 
 TESTS = Path(__file__).parents[2]
 
 
 def test_every_folder_with_tests_is_in_one_part() -> None:
     folders = sorted({path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py")})
-    assert sorted([*ON_REQUEST, *(folder for part in PARTS.values() for folder in part.folders)]) == folders
+    assert sorted(folder for part in PARTS.values() for folder in part.folders) == folders
 
 
 def test_chosen_parts_keep_their_order() -> None:
