@@ -45,7 +45,7 @@ class Deployed:
     def run(self, *arguments: str, expect: int = 0) -> str:
         """The command's output; fails unless it exits with `expect`."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
         assert process.returncode == expect, f"exit code {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err
         return out + err if expect else out
@@ -53,7 +53,7 @@ class Deployed:
     def json(self, *arguments: str, expect: int = 0) -> Any:
         """The command's JSON output."""
         process = self.start(*arguments, "--json")
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
         assert process.returncode == expect, f"exit code {process.returncode}\n{out}\n{err}"
         return json.loads(out)
 

@@ -123,7 +123,7 @@ def test_people_see_a_table(platform: Deployed, collected: dict[str, Any]) -> No
     assert "BTCUSD_PERP" in told
     assert "105280" in told
     many = platform.start("sql", "select open_time, open_time from silver.klines", "--rows", "3")
-    out, err = many.communicate(timeout=60)
+    out, err = many.communicate(timeout=240)
     assert out.count("2020-01-0") + out.count("2026-05-08") == 6
     assert "3 of 2,904 rows" in err
 
@@ -177,7 +177,7 @@ def test_the_catalogue_lists_files(platform: Deployed, collected: dict[str, Any]
 
 def test_the_catalogue_says_what_was_never_published(platform: Deployed, collected: dict[str, Any]) -> None:
     process = platform.start("archive", "list", "--venue", "binance", "--symbol", "NOBODY")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 0
     assert "never published by binance, though often listed: spot bookDepth" in err
     assert "the catalogue knows no such file" in err
@@ -185,7 +185,7 @@ def test_the_catalogue_says_what_was_never_published(platform: Deployed, collect
 
 def test_a_selection_without_files_is_complete_and_says_so(platform: Deployed) -> None:
     process = platform.start("collect", "--venue", "binance", "--market", "spot", "--symbol", "NOBODY")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
     assert "the venue shows no such file" in err
 
@@ -232,7 +232,7 @@ def test_a_reissued_file_is_collected_again_and_the_old_version_stays(
     (series,) = platform.json("archive", "list", "--venue", "binance", "--type", "fundingRate")
     assert (series["collected"], series["reissued"]) == (1, 1)
     process = platform.start("archive", "list", "--venue", "binance", "--type", "fundingRate")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert "the venue re-issued 1 of them after they were collected" in err
 
 

@@ -8,6 +8,7 @@ from tests.conformance.holdings import SERVICES
 from tests.kubernetes.live import NAMESPACE, LiveCluster
 from tests.kubernetes.node import restart_daemons
 from tests.waiting import eventually
+from toolchain.images import locate
 
 _UNREACHABLE = 3
 
@@ -52,6 +53,51 @@ def test_daemons_of_the_node_are_restarted(platform: LiveCluster, daemons: tuple
 def _node_ready(platform: LiveCluster) -> str:
     path = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
     return platform.kubectl("get", "nodes", f"--output={path}", check=False)
+
+
+def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(
+    platform: LiveCluster,
+) -> None:
+    """Two images lack a program: the collection workers', whose pods overlap with the next ones, and a store's, whose
+    one pod has to go before the next comes. `up` says what the pods say, and who works goes on working.
+    """
+    before = Committed.of(platform)
+    serving = _serving(platform)
+    assert serving
+    platform.configure(
+        images={
+            "vendor": {image: _without_program(image, image) for image in ("marketlake", "victoria-logs")}
+        }
+    )
+    failed = platform.make("up", "--no-collect", check=False)
+    output = failed.stdout + failed.stderr
+    assert failed.returncode == 1, output
+    assert "/opt/absent" in output, "the pod's own error is not reported"
+    assert "no such file" in output, output
+    assert _serving(platform) >= serving, "the old pods do not serve on"
+
+    platform.configure()
+    platform.make("up", "--no-collect")
+    platform.wait_for_pods()
+    platform.wait_until_healthy()
+    assert before.missing_in(Committed.of(platform)) == {}
+
+
+def _without_program(image: str, program: str) -> dict[str, object]:
+    """Settings of the image in which one program is said to lie where nothing is."""
+    built = locate(image)
+    return {"reference": built.reference, "executables": {**built.executables, program: "/opt/absent"}}
+
+
+def _serving(platform: LiveCluster) -> set[str]:
+    """The collection workers' pods that are ready."""
+    return {pod["metadata"]["uid"] for pod in platform.pods("collection-worker") if _is_ready(pod)}
+
+
+def _is_ready(pod: dict) -> bool:
+    return any(
+        one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ())
+    )
 
 
 def test_an_unreachable_cluster_is_told_within_seconds(platform: LiveCluster, tmp_path) -> None:
