@@ -20,6 +20,7 @@ from components.providers.flow_deployment import FlowDeploymentProvider
 from components.providers.store_user import StoreUserProvider
 from components.providers.topic import TopicProvider
 from components.providers.work_pool import WorkPoolProvider
+from tests import provisioning
 
 
 class Recorded:
@@ -80,13 +81,7 @@ def store(minio: ObjectStore) -> dict[str, str]:
 
 @pytest.fixture
 def s3(minio: ObjectStore) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=minio.endpoint,
-        region_name=minio.region,
-        aws_access_key_id=minio.access_key_id,
-        aws_secret_access_key=minio.secret_access_key.get_secret_value(),
-    )
+    return provisioning.s3(minio)
 
 
 def test_a_bucket_has_what_is_declared_and_a_repetition_changes_nothing(store: Any, s3: Any) -> None:

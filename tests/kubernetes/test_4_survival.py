@@ -55,9 +55,7 @@ def _node_ready(platform: LiveCluster) -> str:
     return platform.kubectl("get", "nodes", f"--output={path}", check=False)
 
 
-def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(
-    platform: LiveCluster,
-) -> None:
+def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: LiveCluster) -> None:
     """Two images lack a program: the collection workers', whose pods overlap with the next ones, and a store's, whose
     one pod has to go before the next comes. `up` says what the pods say, and who works goes on working.
     """

@@ -41,6 +41,8 @@ def test_the_next_settings_lose_no_data_even_if_up_is_killed_on_the_way(platform
 
     assert counts(platform) == rows
     assert before.missing_in(Committed.of(platform)) == {}
+    again = platform.asked("collect", "--venue", "binance", "--all")
+    assert again["failed"] == again["copied"] == 0
     platform.pulumi("preview", "--expect-no-changes")
 
 
