@@ -7,7 +7,7 @@ proven.
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 import obstore
@@ -16,8 +16,8 @@ from obstore.store import ObjectStore as Bucket
 from opentelemetry import trace
 
 from marketlake.domain.archive import ArchiveFile
-from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
-from marketlake.settings import ObjectStore, VenueEndpoint
+from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, storage_error
+from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
     ChecksumMismatchError,
     NotPublishedError,
@@ -38,6 +38,8 @@ from marketlake.sync.verification import Progress, VerifiedStream
 
 CHUNK = 256 * 1024
 """Bytes read from the venue at once."""
+HELD = 2 * 1024 * 1024
+"""Bytes up to which a copied file is also handed to the caller, who need not read it again."""
 SHA256_ATTRIBUTE = "sha256"
 """Name of the object metadata that holds the proven checksum."""
 
@@ -60,6 +62,8 @@ class CopiedObject:
     """Of the landing object; None if the bucket is not versioned."""
     already_there: bool
     """True if landing held these very bytes before, so that nothing was copied."""
+    data: bytes | None = field(default=None, repr=False)
+    """The bytes, if they were copied and are at most :data:`HELD`."""
 
 
 def landing_key(venue: str, key: str) -> str:
@@ -74,8 +78,9 @@ def landing_key(venue: str, key: str) -> str:
 async def copy_file(
     file: ArchiveFile,
     endpoint: VenueEndpoint,
-    store: ObjectStore,
+    landing: Bucket,
     *,
+    look: bool = True,
     progress: Progress | None = None,
     timeouts: Timeouts | None = None,
     client: httpx.AsyncClient | None = None,
@@ -85,7 +90,8 @@ async def copy_file(
     Args:
         file: as discovered. Its checksum file is looked for under the listed key, else beside it.
         endpoint: where the venue is read.
-        store: the platform's object store.
+        landing: the landing bucket.
+        look: look into landing first. For a small file that is most likely not there, a copy costs no more.
         progress: see :data:`marketlake.sync.verification.Progress`.
         timeouts: how long the venue is waited for; the defaults if None.
         client: from :func:`marketlake.sync.transport.venue_client`, to share connections between copies.
@@ -93,45 +99,29 @@ async def copy_file(
     Raises:
         SyncError: nothing became visible in landing, and no unfinished upload stays; the class says why.
     """
-    key = landing_key(file.venue, file.key)
-    attributes: dict[str, str | int] = {
+    timeouts = timeouts or Timeouts()
+    attributes = {
         "marketlake.venue": file.venue,
         "marketlake.key": file.key,
-        "aws.s3.bucket": store.landing_bucket,
-        "aws.s3.key": key,
+        "aws.s3.key": landing_key(file.venue, file.key),
     }
     with _tracer.start_as_current_span("copy", attributes=attributes) as span:
-        copied = await copy_into(
-            landing_store(store), file, endpoint, progress=progress, timeouts=timeouts, client=client
-        )
+        async with contextlib.AsyncExitStack() as stack:
+            if client is None:
+                client = await stack.enter_async_context(venue_client(timeouts))
+            transfer = _Copy(
+                file=file,
+                endpoint=endpoint,
+                landing=landing,
+                client=client,
+                timeouts=timeouts,
+                look=look,
+                progress=progress or _unwatched,
+            )
+            copied = await transfer.run()
         span.set_attribute("marketlake.bytes", 0 if copied.already_there else copied.size)
         span.set_attribute("marketlake.already_there", copied.already_there)
         return copied
-
-
-async def copy_into(
-    landing: Bucket,
-    file: ArchiveFile,
-    endpoint: VenueEndpoint,
-    *,
-    progress: Progress | None = None,
-    timeouts: Timeouts | None = None,
-    client: httpx.AsyncClient | None = None,
-) -> CopiedObject:
-    """:func:`copy_file`, told where landing is."""
-    timeouts = timeouts or Timeouts()
-    async with contextlib.AsyncExitStack() as stack:
-        if client is None:
-            client = await stack.enter_async_context(venue_client(timeouts))
-        transfer = _Copy(
-            file=file,
-            endpoint=endpoint,
-            landing=landing,
-            client=client,
-            timeouts=timeouts,
-            progress=progress or _unwatched,
-        )
-        return await transfer.run()
 
 
 def _unwatched(count: int) -> None:
@@ -145,6 +135,7 @@ class _Copy:
     landing: Bucket
     client: httpx.AsyncClient
     timeouts: Timeouts
+    look: bool
     progress: Progress
 
     @property
@@ -153,7 +144,7 @@ class _Copy:
 
     async def run(self) -> CopiedObject:
         sha256 = await self._sidecar()
-        if found := await self._find(sha256):
+        if self.look and (found := await self._find(sha256)):
             return found
         try:
             return await self._transfer(sha256)
@@ -254,4 +245,5 @@ class _Copy:
             etag=(result["e_tag"] or "").strip('"'),
             version_id=result["version"],
             already_there=False,
+            data=whole if whole is not None and len(whole) <= HELD else None,
         )

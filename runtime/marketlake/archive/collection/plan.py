@@ -16,7 +16,7 @@ class Plan:
     missing: tuple[ArchiveFile, ...]
     """Never collected."""
     changed: tuple[ArchiveFile, ...]
-    """Collected, but the venue shows another size or ETag now."""
+    """Collected, but the venue shows another size or ETag now, or bronze lost the rows."""
     present: tuple[ArchiveFile, ...]
     """In already, as the venue shows them."""
 
@@ -40,7 +40,7 @@ def plan(files: Iterable[ArchiveFile], ledger: Mapping[str, LedgerEntry]) -> Pla
         entry = ledger.get(file.key)
         if entry is None:
             missing.append(file)
-        elif entry.is_of(file):
+        elif entry.is_of(file) and entry.in_bronze:
             present.append(file)
         else:
             changed.append(file)

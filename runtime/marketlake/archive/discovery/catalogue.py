@@ -94,7 +94,7 @@ class Catalogue:
             return Recorded(0, 0, 0)
         with _tracer.start_as_current_span("catalogue commit") as span:
             news = _news(seen, self._rows(open_table(self._lake, CATALOGUE), _scopes(seen)))
-            touched = seen.join(news, on=CATALOGUE.constants, how="semi")
+            touched = seen.join(news, on=CATALOGUE.labels, how="semi")
 
             def write(table: DeltaTable) -> list[DataFile]:
                 nonlocal news
@@ -185,8 +185,8 @@ def _file(row: dict[str, object]) -> ArchiveFile:
 def _scopes(rows: pl.DataFrame) -> dict[Scope, pl.DataFrame]:
     """Rows by the part of the table that they lie in: one for each symbol of a data type."""
     scopes = {}
-    for part in rows.partition_by(CATALOGUE.constants):
-        constants = part.select(CATALOGUE.constants).row(0, named=True)
+    for part in rows.partition_by(CATALOGUE.labels):
+        constants = part.select(CATALOGUE.labels).row(0, named=True)
         scopes[Scope("/".join([*constants.values(), "files"]), constants)] = part
     return scopes
 

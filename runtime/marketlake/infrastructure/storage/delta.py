@@ -23,7 +23,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from marketlake.infrastructure.storage.errors import CommitConflictError
-from marketlake.infrastructure.storage.parquet import ParquetStream
+from marketlake.infrastructure.storage.parquet import Block, ParquetStream
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.retry import Backoff, retry
 
@@ -35,7 +35,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _CONFIGURATION: Mapping[str, str | None] = {
     "delta.checkpointInterval": "50",
     "delta.logRetentionDuration": "interval 7 days",
-    # Needed only while writers race; kept for ever, each source file would leave a line in every checkpoint.
+}
+_FORGETFUL: Mapping[str, str | None] = {
+    # Needed only while writers race; kept for ever, each scope would leave a line in every checkpoint.
     "delta.setTransactionRetentionDuration": "interval 1 days",
 }
 
@@ -44,7 +46,7 @@ _CONFIGURATION: Mapping[str, str | None] = {
 class TableShape:
     """A table's path and columns.
 
-    Tables are not partitioned: what is constant in a data file stands in it as a column that costs nothing,
+    Tables are not partitioned: what is the same in many rows stands in the data file as a column that costs nothing,
     and the log's minimum and maximum of it let readers pass over files as partitions would. So any reader of
     Parquet sees all columns, and no value has to survive being a folder's name.
     """
@@ -52,13 +54,15 @@ class TableShape:
     path: str
     """Below the lake's root, e.g. ``bronze/klines``."""
     columns: pa.Schema
-    constants: tuple[str, ...] = ()
-    """Text columns, the first ones, that have one value in a data file."""
+    labels: tuple[str, ...] = ()
+    """Text columns, the first ones, that are the same in many rows that follow each other."""
+    committed: bool = False
+    """Whether one committer writes it, under a sequence of its own; else by :func:`replace`."""
 
     @property
     def schema(self) -> pa.Schema:
         """All columns, as the table's log has them: nullable, so that a later version may leave one out."""
-        texts = (pa.field(name, pa.string()) for name in self.constants)
+        texts = (pa.field(name, pa.string()) for name in self.labels)
         return pa.schema([*texts, *(field.with_nullable(True) for field in self.columns)])
 
 
@@ -68,8 +72,8 @@ class Scope:
 
     name: str
     """Identifies it among the table's scopes; parts divided by slashes."""
-    constants: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Values of the table's constant columns."""
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Values of the table's labels, the same in the whole scope."""
 
     @property
     def mark(self) -> str:
@@ -81,11 +85,11 @@ class Scope:
 class DataFile:
     """A data file that lies in the store, ready to be committed."""
 
-    scope: Scope
     key: str
     """Below the table's folder."""
     size: int
     """Bytes."""
+    rows: int
     statistics: str
     """As Delta's log wants them."""
 
@@ -101,7 +105,7 @@ def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
                 uri,
                 shape.schema,
                 mode="ignore",
-                configuration=_CONFIGURATION,
+                configuration=_CONFIGURATION if shape.committed else {**_CONFIGURATION, **_FORGETFUL},
                 storage_options=lake.options,
                 commit_properties=CommitProperties(
                     max_commit_retries=0
@@ -128,19 +132,27 @@ def write_file(
 ) -> DataFile | None:
     """Stream rows into a new data file of a scope; None, and no file, if there are no rows.
 
-    Memory: one frame, its Parquet bytes, and the parts of the upload that are in flight.
+    Memory and errors are those of :func:`write_blocks`.
+    """
+    key = f"{_folder(scope)}{scope.mark}-{uuid.uuid4()}.parquet"
+    return write_blocks(lake, shape, key, (Block.of(rows, scope.labels) for rows in frames))
+
+
+def write_blocks(lake: Lake, shape: TableShape, key: str, blocks: Iterable[Block]) -> DataFile | None:
+    """Stream blocks of rows into the new data file of that key; None, and no file, if there are no rows.
+
+    Memory: one block, its Parquet bytes, and the parts of the upload that are in flight.
 
     Raises:
         StorageError: the store failed.
-        StorageFullError: it has no room left. Whatever `frames` raises passes through, and leaves nothing in the store.
+        StorageFullError: it has no room left. Whatever `blocks` raises passes through, and leaves nothing in the store.
     """
-    stream = ParquetStream(shape.columns, {name: scope.constants[name] for name in shape.constants})
-    key = f"{_folder(scope)}{scope.mark}-{uuid.uuid4()}.parquet"
-    counted = _Counted(frames)
+    stream = ParquetStream(shape.columns, shape.labels)
+    counted = _Counted(blocks)
     size = lake.put(f"{shape.path}/{key}", stream.encode(counted), wanted=lambda: counted.rows > 0)
     if not counted.rows:
         return None
-    return DataFile(scope, key, size, stream.statistics().to_json())
+    return DataFile(key, size, counted.rows, stream.statistics().to_json())
 
 
 def replace(
@@ -232,13 +244,13 @@ def _folder(scope: Scope) -> str:
 
 
 class _Counted:
-    """Frames on their way, counted."""
+    """Blocks on their way, counted."""
 
-    def __init__(self, frames: Iterable[pl.DataFrame]) -> None:
-        self._frames = frames
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._blocks = blocks
         self.rows = 0
 
-    def __iter__(self) -> Iterator[pl.DataFrame]:
-        for frame in self._frames:
-            self.rows += frame.height
-            yield frame
+    def __iter__(self) -> Iterator[Block]:
+        for block in self._blocks:
+            self.rows += block.rows.height
+            yield block

@@ -51,7 +51,7 @@ GAPS = TableShape(
             ("missing", pa.int64()),
         ]
     ),
-    constants=("table_name", "venue", "market", "symbol", "period"),
+    labels=("table_name", "venue", "market", "symbol", "period"),
 )
 
 _tracer = trace.get_tracer("marketlake")
@@ -91,7 +91,7 @@ def silver_shape(declared: TableType) -> TableShape:
     return TableShape(
         path=f"silver/{declared.name}",
         columns=pa.schema([*fields, pa.field("source_key", pa.string()), pa.field(ROW_NUMBER, pa.int64())]),
-        constants=declared.series_columns,
+        labels=declared.series_columns,
     )
 
 
@@ -241,7 +241,10 @@ class _Rewriting:
         time = self._declared.time
         files = data_files(bronze)
         if not files.is_empty():
-            own = [pl.col(f"min.{name}") == value for name, value in self._constants().items()]
+            own = [
+                (pl.col(f"min.{name}") <= value) & (pl.col(f"max.{name}") >= value)
+                for name, value in self._labels().items()
+            ]
             near = (pl.col(f"max.{time}") >= start - OVERLAP) & (pl.col(f"min.{time}") < end + OVERLAP)
             files = files.filter(*own, near)
         uris = [f"{self._lake.uri(bronze_shape(self._declared).path)}/{path}" for path in files["path"]]
@@ -249,14 +252,15 @@ class _Rewriting:
         if not uris:
             types = {column.name: column.polars for column in self._declared.columns}
             return pl.DataFrame(schema={"source_key": pl.String(), ROW_NUMBER: pl.Int64(), **types})
-        rows = pl.scan_parquet(uris, storage_options=self._lake.options or None).select(columns)
+        rows = pl.scan_parquet(uris, storage_options=self._lake.options or None)
+        mine = [pl.col(name) == value for name, value in self._labels().items()]
         within = pl.col(time).is_between(start - OVERLAP, end + OVERLAP, closed="left")
         try:
-            return rows.filter(within).collect()
+            return rows.filter(within, *mine).select(columns).collect()
         except STORE_ERRORS as error:
             raise storage_error(error, f"reading bronze/{self._declared.name}") from error
 
-    def _constants(self) -> dict[str, str]:
+    def _labels(self) -> dict[str, str]:
         values = {
             "venue": self._series.venue,
             "market": self._series.market,
@@ -266,10 +270,10 @@ class _Rewriting:
         return {name: values[name] for name in self._declared.series_columns}
 
     def _name(self, period: str) -> str:
-        return "/".join([*self._constants().values(), period])
+        return "/".join([*self._labels().values(), period])
 
     def _scope(self, period: str) -> Scope:
-        return Scope(self._name(period), self._constants())
+        return Scope(self._name(period), self._labels())
 
     def _gap_scope(self, period: str) -> Scope:
         known = {"table_name": self._declared.name, "period": period}

@@ -29,7 +29,7 @@ QUARANTINE = TableShape(
             ("quarantined_at", pa.timestamp("us", "UTC")),
         ]
     ),
-    constants=("stage", "scope"),
+    labels=("stage", "scope"),
 )
 
 

@@ -1,0 +1,34 @@
+"""Cut files into groups: each is a task, and becomes one data file of its bronze table."""
+
+from collections.abc import Iterable, Iterator
+
+from marketlake.domain.archive import ArchiveFile
+
+MOST_FILES = 256
+"""Files of one group; its event has to fit through the event bus, and its ledger entries into one statement."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Compressed bytes of one group, which are held in memory; a file with more is a group by itself, and streams."""
+
+
+def groups(files: Iterable[ArchiveFile]) -> Iterator[tuple[ArchiveFile, ...]]:
+    """Yield groups of files of one dataset, ordered by series and time, so that a group has few series."""
+    group: list[ArchiveFile] = []
+    size = 0
+    for file in sorted(files, key=_place):
+        full = len(group) == MOST_FILES or size + file.size > MOST_BYTES
+        if group and (full or _dataset(file) != _dataset(group[0])):
+            yield tuple(group)
+            group, size = [], 0
+        group.append(file)
+        size += file.size
+    if group:
+        yield tuple(group)
+
+
+def _dataset(file: ArchiveFile) -> tuple[str, str, str]:
+    return (file.venue, file.market, file.data_type)
+
+
+def _place(file: ArchiveFile) -> tuple[str, ...]:
+    series = (*_dataset(file), file.symbol, file.interval or "")
+    return (*series, file.start.isoformat(), file.frequency, file.key)

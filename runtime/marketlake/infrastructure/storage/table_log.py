@@ -1,0 +1,114 @@
+"""A Delta table's log, as the one process that commits to the table writes it.
+
+Each commit carries the next number of a sequence as the version of the application :data:`APPLICATION`. A commit is
+tried once, at the version behind the one that was read: deltalake would otherwise rebase it onto whatever another
+writer committed meanwhile, and a removal of a file that is gone would succeed (both tried with deltalake 1.6).
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction, RemoveAction
+
+from marketlake.infrastructure.storage.delta import DataFile, TableShape, data_files, open_table
+from marketlake.infrastructure.storage.errors import CommitConflictError
+from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
+
+APPLICATION = "marketlake"
+
+
+class TableLog:
+    """The log of one table, kept in memory and brought up to date before each look.
+
+    Args:
+        lake: where the table is.
+        shape: the table; it is made if it is missing.
+    """
+
+    def __init__(self, lake: Lake, shape: TableShape) -> None:
+        self._lake = lake
+        self._shape = shape
+        self._opened: DeltaTable | None = None
+
+    def sequence(self) -> int:
+        """Return the number of the last commit that the log holds; 0 before the first.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        return self._read().transaction_version(APPLICATION) or 0
+
+    def gone(self, paths: Iterable[str]) -> set[str]:
+        """Return which of these data files the table does not have."""
+        wanted = set(paths)
+        return wanted - set(data_files(self._read())["path"]) if wanted else set()
+
+    def commit(self, sequence: int, added: Sequence[DataFile], removed: Sequence[DataFile]) -> None:
+        """Commit once. After any error it is unknown whether the log holds the commit: :meth:`sequence` tells.
+
+        Raises:
+            CommitConflictError: another writer was first.
+            StorageError: the store failed.
+        """
+        table, self._opened = self._opened or self._read(), None
+        try:
+            table.create_write_transaction(
+                [*map(_removal, removed), *map(_addition, added)],
+                "append",
+                self._shape.schema,
+                [],
+                commit_properties=CommitProperties(
+                    max_commit_retries=0, app_transactions=[Transaction(APPLICATION, sequence)]
+                ),
+            )
+        except CommitFailedError as error:
+            raise CommitConflictError(
+                f"{self._shape.path}: another writer committed before number {sequence}: {error}"
+            ) from error
+        except STORE_ERRORS as error:
+            raise storage_error(error, f"committing to {self._shape.path}") from error
+        self._opened = table
+
+    def fence(self) -> int:
+        """Commit nothing under the last number, so that a commit of a former writer that is on its way fails.
+
+        Returns:
+            the last number.
+
+        Raises:
+            CommitConflictError: that writer was first: try again.
+            StorageError: the store failed.
+        """
+        last = self.sequence()
+        self.commit(last, [], [])
+        return last
+
+    def _read(self) -> DeltaTable:
+        """The table at its newest version."""
+        try:
+            if self._opened is None:
+                self._opened = open_table(self._lake, self._shape)
+            else:
+                self._opened.update_incremental()
+        except STORE_ERRORS as error:
+            self._opened = None
+            raise storage_error(error, f"reading the log of {self._shape.path}") from error
+        return self._opened
+
+
+def _removal(file: DataFile) -> RemoveAction:
+    now = int(time.time() * 1000)
+    return RemoveAction(path=file.key, data_change=True, deletion_timestamp=now, size=file.size)
+
+
+def _addition(file: DataFile) -> AddAction:
+    return AddAction(
+        path=file.key,
+        size=file.size,
+        partition_values={},
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=file.statistics,
+    )
