@@ -27,7 +27,7 @@ from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableEr
 from marketlake.infrastructure.storage.delta import DataFile
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.pipeline.ingest import staging
-from marketlake.pipeline.ingest.bronze import Ingested, LandedFile
+from marketlake.pipeline.ingest.bronze import FileRows, Ingested, LandedFile
 from marketlake.pipeline.ingest.staging import StagedUnit
 from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry
 from marketlake.settings import Settings
@@ -202,16 +202,14 @@ class Collector:
     ) -> None:
         """Write the rows, and hand them to the committer together with the end of the task."""
         files = [file for file in task.files if file.key in collected.copied]
-        ingested = self._patiently(lease, partial(self._ingested, files, collected.copied, known))
+        parts = self._patiently(lease, partial(self._ingested, files, collected.copied, known))
+        bad = {key: error for part in parts for key, error in part.failures.items()}
+        rows = {key: of_file for part in parts for key, of_file in part.files.items()}
         failures = [
             *collected.failures,
-            *(
-                _failure(file, ingested.failures[file.key], 1)
-                for file in files
-                if file.key in ingested.failures
-            ),
+            *(_failure(file, bad[file.key], 1) for file in files if file.key in bad),
         ]
-        taken = [file for file in files if file.key in ingested.files]
+        taken = [file for file in files if file.key in rows]
         table = self._lakehouse.table(task.files[0].data_type)
         moved = self._patiently(lease, partial(self._moved, table, taken, known))
         already = [file for file in taken if collected.copied[file.key].already_there]
@@ -220,8 +218,8 @@ class Collector:
             copied=len(taken) - len(already),
             verified=len(already) + len(collected.verified),
             failures=tuple(failures),
-            rows=sum(ingested.files[file.key].rows for file in taken),
-            quarantined=sum(ingested.files[file.key].quarantined for file in taken),
+            rows=sum(of_file.rows for of_file in rows.values()),
+            quarantined=sum(of_file.quarantined for of_file in rows.values()),
             copied_size=sum(file.size for file in taken if file not in already),
         )
         unit_id = uuid4()
@@ -232,13 +230,18 @@ class Collector:
                 ledger.touch(connection, file, former)
             assignments.end(connection, lease, result, staged=bool(taken))
             if taken:
-                written = [ingested.data_file] if ingested.data_file else []
-                (own,) = staging.add_files(connection, unit_id, table, written) or (None,)
+                homes = self._homes(connection, unit_id, table, parts)
                 successors = self._successors(connection, unit_id, table, moved)
                 content = Content(
                     task=task.model_copy(update={"files": tuple(taken)}),
                     receipts=tuple(
-                        _receipt(file, collected.copied[file.key], ingested, known.get(file.key), own)
+                        _receipt(
+                            file,
+                            collected.copied[file.key],
+                            rows[file.key],
+                            known.get(file.key),
+                            homes[file.key],
+                        )
                         for file in taken
                     ),
                     moved=successors,
@@ -253,9 +256,8 @@ class Collector:
 
     def _ingested(
         self, files: list[ArchiveFile], copied: dict[str, CopiedObject], known: dict[str, LedgerEntry]
-    ) -> Ingested:
-        if not files:
-            return Ingested(None, {}, {})
+    ) -> list[Ingested]:
+        """The files' rows in one data file; in one each if something unforeseen befalls the whole."""
         landed = [
             LandedFile(
                 file,
@@ -265,7 +267,37 @@ class Collector:
             )
             for file in files
         ]
-        return self._lakehouse.ingest(landed, str(uuid4()))
+        if not landed:
+            return []
+        try:
+            return [self._lakehouse.ingest(landed, str(uuid4()))]
+        except MarketlakeError:
+            raise
+        except Exception:
+            log.exception("a group of %d files failed: each is tried by itself", len(files))
+            return [self._ingested_alone(each) for each in landed]
+
+    def _ingested_alone(self, landed: LandedFile) -> Ingested:
+        try:
+            return self._lakehouse.ingest([landed], str(uuid4()))
+        except MarketlakeError as error:
+            if error.transient:
+                raise
+            return Ingested(None, {}, {landed.file.key: error})
+        except Exception as error:
+            log.exception("%s failed", landed.file.key)
+            return Ingested(None, {}, {landed.file.key: error})
+
+    def _homes(
+        self, connection: Connection, unit_id: UUID, table: str, parts: Sequence[Ingested]
+    ) -> dict[str, int | None]:
+        """Ids of the data files that hold the files' rows, by key."""
+        homes: dict[str, int | None] = {}
+        for part in parts:
+            written = [part.data_file] if part.data_file else []
+            (number,) = staging.add_files(connection, unit_id, table, written) or (None,)
+            homes |= dict.fromkeys(part.files, number)
+        return homes
 
     def _moved(
         self, table: str, files: list[ArchiveFile], known: dict[str, LedgerEntry]
@@ -358,11 +390,10 @@ def _is_in(file: ArchiveFile, former: LedgerEntry | None) -> bool:
 def _receipt(
     file: ArchiveFile,
     copied: CopiedObject,
-    ingested: Ingested,
+    rows: FileRows,
     former: LedgerEntry | None,
     data_file_id: int | None,
 ) -> Receipt:
-    rows = ingested.files[file.key]
     version = 1
     if former is not None:
         version = former.version if former.sha256 == copied.sha256 else former.version + 1

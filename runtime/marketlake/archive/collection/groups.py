@@ -3,18 +3,25 @@
 from collections.abc import Iterable, Iterator
 
 from marketlake.domain.archive import ArchiveFile
+from marketlake.sync.copy import HELD
 
 MOST_FILES = 256
 """Files of one group; its event has to fit through the event bus, and its ledger entries into one statement."""
 MOST_BYTES = 16 * 1024 * 1024
-"""Compressed bytes of one group, which are held in memory; a file with more is a group by itself, and streams."""
+"""Compressed bytes of one group, which are held in memory."""
 
 
 def groups(files: Iterable[ArchiveFile]) -> Iterator[tuple[ArchiveFile, ...]]:
-    """Yield groups of files of one dataset, ordered by series and time, so that a group has few series."""
+    """Yield groups of files of one dataset, ordered by series and time, so that a group has few series.
+
+    A file of more than :data:`marketlake.sync.copy.HELD` bytes is a group by itself: it is streamed.
+    """
     group: list[ArchiveFile] = []
     size = 0
     for file in sorted(files, key=_place):
+        if file.size > HELD:
+            yield (file,)
+            continue
         full = len(group) == MOST_FILES or size + file.size > MOST_BYTES
         if group and (full or _dataset(file) != _dataset(group[0])):
             yield tuple(group)

@@ -20,7 +20,7 @@ APPLICATION = "marketlake"
 
 
 class TableLog:
-    """The log of one table, kept in memory and brought up to date before each look.
+    """The log of one table, as it was when it was read last.
 
     Args:
         lake: where the table is.
@@ -30,15 +30,25 @@ class TableLog:
     def __init__(self, lake: Lake, shape: TableShape) -> None:
         self._lake = lake
         self._shape = shape
-        self._opened: DeltaTable | None = None
+        self._table: DeltaTable | None = None
 
-    def sequence(self) -> int:
-        """Return the number of the last commit that the log holds; 0 before the first.
+    def read(self) -> int:
+        """Bring it up to date, and return the number of the last commit that it holds; 0 before the first.
 
         Raises:
             StorageError: the store failed.
         """
-        return self._read().transaction_version(APPLICATION) or 0
+        table, self._table = self._table, None
+        try:
+            if table is None:
+                table = open_table(self._lake, self._shape)
+            else:
+                table.update_incremental()
+            number = table.transaction_version(APPLICATION) or 0
+        except STORE_ERRORS as error:
+            raise storage_error(error, f"reading the log of {self._shape.path}") from error
+        self._table = table
+        return number
 
     def gone(self, paths: Iterable[str]) -> set[str]:
         """Return which of these data files the table does not have."""
@@ -46,15 +56,16 @@ class TableLog:
         return wanted - set(data_files(self._read())["path"]) if wanted else set()
 
     def commit(self, sequence: int, added: Sequence[DataFile], removed: Sequence[DataFile]) -> None:
-        """Commit once. After any error it is unknown whether the log holds the commit: :meth:`sequence` tells.
+        """Commit once, right behind what was read last.
+
+        After any error it is unknown whether the log holds the commit: :meth:`read` tells.
 
         Raises:
             CommitConflictError: another writer was first.
             StorageError: the store failed.
         """
-        table, self._opened = self._opened or self._read(), None
         try:
-            table.create_write_transaction(
+            self._read().create_write_transaction(
                 [*map(_removal, removed), *map(_addition, added)],
                 "append",
                 self._shape.schema,
@@ -69,7 +80,6 @@ class TableLog:
             ) from error
         except STORE_ERRORS as error:
             raise storage_error(error, f"committing to {self._shape.path}") from error
-        self._opened = table
 
     def fence(self) -> int:
         """Commit nothing under the last number, so that a commit of a former writer that is on its way fails.
@@ -81,21 +91,17 @@ class TableLog:
             CommitConflictError: that writer was first: try again.
             StorageError: the store failed.
         """
-        last = self.sequence()
+        last = self.read()
         self.commit(last, [], [])
+        self.read()
         return last
 
     def _read(self) -> DeltaTable:
-        """The table at its newest version."""
-        try:
-            if self._opened is None:
-                self._opened = open_table(self._lake, self._shape)
-            else:
-                self._opened.update_incremental()
-        except STORE_ERRORS as error:
-            self._opened = None
-            raise storage_error(error, f"reading the log of {self._shape.path}") from error
-        return self._opened
+        if self._table is None:
+            self.read()
+        if self._table is None:
+            raise AssertionError("it was read")
+        return self._table
 
 
 def _removal(file: DataFile) -> RemoveAction:

@@ -73,7 +73,7 @@ class Ingested:
     """Their rows, not committed yet; None without any."""
     files: Mapping[str, FileRows]
     """By key: those that were taken over."""
-    failures: Mapping[str, MarketlakeError]
+    failures: Mapping[str, Exception]
     """By key: those that cannot be taken over, and why. Nothing of them is in the data file."""
 
 
@@ -156,7 +156,7 @@ class Bronze:
     def without(self, table: str, former: DataFile, keys: set[str], name: str) -> DataFile | None:
         """Write a data file's rows anew but those of some source files; None if no other is left.
 
-        Memory: one row group.
+        Memory: the data file as it is stored, and one row group.
 
         Raises:
             StorageError, StorageFullError: the object store failed.
@@ -316,7 +316,8 @@ class _Reading:
 
 
 def _others(lake: Lake, shape: TableShape, former: DataFile, keys: set[str]) -> Iterator[Block]:
-    with pq.ParquetFile(obstore.open_reader(lake.bucket, f"{shape.path}/{former.key}")) as parquet:
+    held = obstore.get(lake.bucket, f"{shape.path}/{former.key}").bytes()
+    with pq.ParquetFile(pa.BufferReader(held)) as parquet:
         for number in range(parquet.num_row_groups):
             rows = pl.DataFrame(parquet.read_row_group(number)).with_columns(
                 pl.col(shape.labels).cast(pl.String())

@@ -170,6 +170,8 @@ class Committer:
     def _commit_to(self, table: str) -> int:
         if table not in self._logs:
             self._logs[table] = self._repaired(table)
+        # Read before the intent, which proves the epoch: who takes over later fences what was read here.
+        self._logs[table].read()
         intent = self._intend(table)
         if intent is None:
             return 0
@@ -288,7 +290,7 @@ class Committer:
         try:
             opened.commit(intent.sequence, intent.added, intent.removed)
         except (StorageError, CommitConflictError):
-            if opened.sequence() != intent.sequence:
+            if opened.read() != intent.sequence:
                 raise
 
     def _record(self, intent: Intent) -> None:

@@ -69,7 +69,7 @@ create index commit_intent_open on commit_intent (table_name) where not committe
 
 -- Who commits: each leader counts the epoch up, and nobody writes under a former one.
 create table committer (
-    only  boolean primary key default true check (only),
+    id    boolean primary key default true check (id),
     epoch bigint not null default 0
 );
 insert into committer default values;

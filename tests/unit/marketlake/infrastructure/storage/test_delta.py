@@ -21,7 +21,7 @@ from obstore.store import LocalStore, MemoryStore
 SHAPE = TableShape(
     path="t",
     columns=pa.schema([("x", pa.int64()), ("y", pa.float64()), ("z", pa.string())]),
-    constants=("who",),
+    labels=("who",),
 )
 
 
