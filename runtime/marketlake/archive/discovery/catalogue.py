@@ -96,17 +96,17 @@ class Catalogue:
             news = _news(seen, self._rows(open_table(self._lake, CATALOGUE), _scopes(seen)))
             touched = seen.join(news, on=CATALOGUE.labels, how="semi")
 
-            def write(table: DeltaTable) -> list[DataFile]:
+            def write(table: DeltaTable) -> Replacement:
                 nonlocal news
                 known = self._rows(table, _scopes(touched))
                 news = _news(touched, known)
                 rows = pl.concat(
                     [known.join(news, on=["venue", "key"], how="anti"), news.select(known.columns)]
                 )
-                return self._write(rows)
+                return Replacement(list(_scopes(touched)), self._write(rows))
 
             if not news.is_empty():
-                replace(self._lake, CATALOGUE, list(_scopes(touched)), write)
+                replace(self._lake, CATALOGUE, write)
             changed = news.filter("known").height
             recorded = Recorded(news.height - changed, changed, seen.height - news.height)
             span.set_attributes({f"marketlake.{name}": count for name, count in asdict(recorded).items()})

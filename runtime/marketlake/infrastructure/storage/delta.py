@@ -155,15 +155,21 @@ def write_blocks(lake: Lake, shape: TableShape, key: str, blocks: Iterable[Block
     return DataFile(key, size, counted.rows, stream.statistics().to_json())
 
 
-def replace(
-    lake: Lake, shape: TableShape, scopes: Sequence[Scope], write: Callable[[DeltaTable], Sequence[DataFile]]
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Scopes of a table, and what comes in their place."""
+
+    scopes: Sequence[Scope]
+    """All that is replaced; those without a new file become empty."""
+    files: Sequence[DataFile]
+
+
+def replace(lake: Lake, shape: TableShape, write: Callable[[DeltaTable], Replacement]) -> int:
     """Replace scopes by new data files in one commit.
 
     Args:
         lake: where the table is.
         shape: the table.
-        scopes: all that is replaced; those without a new file become empty.
         write: called with the table before its sources are read, so that whoever changes a source and commits
             here first makes this commit fail; called again after each conflict.
 
@@ -177,9 +183,9 @@ def replace(
 
     def commit() -> int:
         table = open_table(lake, shape)
-        files = write(table)
-        former = _removals(table, scopes)
-        actions: list[AddAction | RemoveAction] = [*former, *(_addition(file) for file in files)]
+        new = write(table)
+        former = _removals(table, new.scopes)
+        actions: list[AddAction | RemoveAction] = [*former, *(_addition(file) for file in new.files)]
         if not actions:
             return table.version()
         try:
@@ -191,7 +197,7 @@ def replace(
                 commit_properties=CommitProperties(
                     app_transactions=[
                         Transaction(scope.name, (table.transaction_version(scope.name) or 0) + 1)
-                        for scope in scopes
+                        for scope in new.scopes
                     ]
                 ),
             )
@@ -206,7 +212,7 @@ def replace(
         return retry(commit, backoff=_BACKOFF, on=CommitFailedError, tell=lambda _: None)
     except CommitFailedError as error:
         raise CommitConflictError(
-            f"{shape.path}: other writers replaced {scopes[0].name} {_BACKOFF.attempts} times in a row. Two "
+            f"{shape.path}: other writers replaced the same rows {_BACKOFF.attempts} times in a row. Two "
             "collections of the same files seem to run against each other: let one finish, then collect again."
         ) from error
 

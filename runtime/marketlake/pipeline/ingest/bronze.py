@@ -28,7 +28,7 @@ from marketlake.pipeline.ingest.csv_parser import (
     text_batches,
 )
 from marketlake.pipeline.ingest.zip_member import HeldZip, InflationLimits, StoredZip, open_member
-from marketlake.pipeline.quality.quarantine import quarantine
+from marketlake.pipeline.quality.quarantine import BadRows, quarantine
 
 QUARANTINED_AT_ONCE = 100_000
 """Bad rows that are kept of one file; a file with more is as good as none, and their number is still
@@ -222,9 +222,10 @@ class _Reading:
 
     def quarantine(self, lake: Lake) -> None:
         """Keep the rows that could not be typed."""
+        bad: dict[str, BadRows] = {}
         for each in self._landed:
-            file, bad = each.file, self._bad.get(each.file.key)
-            if file.key in self.failures or (bad is None and not each.was_quarantined):
+            file, found = each.file, self._bad.get(each.file.key)
+            if file.key in self.failures or (found is None and not each.was_quarantined):
                 continue
             about = {
                 "venue": file.venue,
@@ -233,9 +234,11 @@ class _Reading:
                 "symbol": file.symbol,
                 "interval": file.interval,
             }
-            bad = pl.DataFrame(schema=BAD_ROWS) if bad is None else bad
-            rows = bad.select(pl.lit(file.key).alias("source_key"), *bad.columns)
-            quarantine(lake, "bronze", {f"{file.venue}/{file.key}": rows}, about)
+            rows = pl.DataFrame(schema=BAD_ROWS) if found is None else found
+            rows = rows.select(pl.lit(file.key).alias("source_key"), *rows.columns)
+            bad[f"{file.venue}/{file.key}"] = BadRows(rows, about)
+        if bad:
+            quarantine(lake, "bronze", bad)
 
     def _source(self, each: LandedFile) -> HeldZip | StoredZip:
         return StoredZip(self._landing, each.key) if each.data is None else HeldZip(each.data)
