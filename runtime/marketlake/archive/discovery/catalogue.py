@@ -13,6 +13,7 @@ from opentelemetry import trace
 from marketlake.domain.archive import ArchiveFile, Frequency, Selection
 from marketlake.infrastructure.storage.delta import (
     DataFile,
+    Replacement,
     Scope,
     open_table,
     replace,

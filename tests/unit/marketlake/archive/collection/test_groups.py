@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from tests.unit.marketlake.archive.samples import archive_file
 KIB = 1024
 
 
-def files(days: range, *, symbol: str = "BTCUSDT", size: int = 40 * KIB, **changed: str) -> list[ArchiveFile]:
+def files(days: range, *, symbol: str = "BTCUSDT", size: int = 40 * KIB, **changed: Any) -> list[ArchiveFile]:
     """Files of a series, a day each; days beyond January are told apart by their keys."""
     return [
         replace(archive_file(1 + day % 31, symbol=symbol), key=f"{symbol}/{day:06}", size=size, **changed)
