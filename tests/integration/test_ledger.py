@@ -180,8 +180,8 @@ def test_a_file_of_a_former_release_is_known_and_not_in_bronze(settings_of_datab
                 connection.execute(
                     "insert into ledger (venue, key, version, market, data_type, symbol, file_start, file_end, sha256,"
                     " etag, size, last_modified, header, rows, quarantined, landing_key, bronze_version, batch_id)"
-                    " values ('binance', 'k', %s, 'spot', 'klines', 'S', '2020-01-01', '2020-01-01', 'a', 'e', 1, now(),"
-                    " false, 10, 0, 'l', 7, %s)",
+                    " values ('binance', 'k', %s, 'spot', 'klines', 'S', '2020-01-01', '2020-01-01', 'a', 'e', 1,"
+                    " now(), false, 10, 0, 'l', 7, %s)",
                     [version, BATCH],
                 )
             connection.execute(
