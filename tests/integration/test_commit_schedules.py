@@ -103,7 +103,7 @@ def test_no_schedule_loses_or_doubles_a_row(postgres_server: servers.Postgres, t
     ) as postgres:
         migrate(postgres)
         Schedules.postgres, Schedules.folder = postgres, tmp_path
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             Schedules,
             settings=settings(
                 max_examples=SCHEDULES,
