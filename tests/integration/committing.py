@@ -108,7 +108,6 @@ class World:
                     for file in files
                 ),
                 moved=successors,
-                traceparent=None,
             )
             staging.stage(connection, StagedUnit(unit, self.table, tuple(successors), content.to_json()))
         return unit

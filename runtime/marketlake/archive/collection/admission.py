@@ -30,7 +30,6 @@ class Content(BaseModel):
     moved: dict[int, int | None]
     """Data files that are replaced since one of their files was published anew, and their successors: the same
     rows but that file's, or none if no other is left."""
-    traceparent: str | None
 
     @property
     def versions(self) -> dict[str, int | None]:
@@ -80,17 +79,18 @@ class Archive:
 
     def committed(self, connection: Connection, units: Sequence[StagedUnit]) -> None:
         """See :meth:`marketlake.pipeline.ingest.staging.Owner.committed`."""
-        contents = [Content.model_validate(unit.content) for unit in units]
-        for content in contents:
+        tasks: list[UUID] = []
+        for unit in units:
+            content = Content.model_validate(unit.content)
             task = content.task
             entries = ledger.record(connection, task.files, content.receipts, batch_id=task.batch_id)
             ledger.move(connection, content.moved)
-            outbox.put(connection, self._bus.events_topic, [task.collected(entries, content.traceparent)])
-        assignments.committed(connection, [content.task.id for content in contents])
+            outbox.put(connection, self._bus.events_topic, [task.collected(entries, unit.traceparent)])
+            tasks.append(task.id)
+        assignments.committed(connection, tasks)
 
     def refused(self, connection: Connection, unit: StagedUnit) -> None:
         """See :meth:`marketlake.pipeline.ingest.staging.Owner.refused`."""
-        content = Content.model_validate(unit.content)
-        task = content.task
-        event = requested(task.id, task.batch_id, traceparent=content.traceparent)
+        task = Content.model_validate(unit.content).task
+        event = requested(task.id, task.batch_id, traceparent=unit.traceparent)
         assignments.requeue(connection, task.id, event, topic=self._bus.tasks_topic)

@@ -245,9 +245,10 @@ class Collector:
                         for file in taken
                     ),
                     moved=successors,
-                    traceparent=traceparent,
                 )
-                staging.stage(connection, StagedUnit(unit_id, table, tuple(successors), content.to_json()))
+                staging.stage(
+                    connection, StagedUnit(unit_id, table, tuple(successors), content.to_json(), traceparent)
+                )
             if failures:
                 event = task.failed(failures, traceparent)
                 outbox.put(connection, bus.events_topic, [event])

@@ -15,9 +15,8 @@ from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
-from opentelemetry import trace
-
 from marketlake.errors import MarketlakeError
+from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
 from marketlake.infrastructure.postgres.locks import LockHeldError, hold
 from marketlake.infrastructure.storage.delta import DataFile, TableShape
@@ -35,9 +34,6 @@ UNITS_AT_ONCE = 500
 _LOOK_EVERY_S = 1.0
 """How often is looked for staged units of which no word came."""
 _BACKOFF = Backoff(first_wait_s=0.5, longest_wait_s=5.0)
-
-
-_tracer = trace.get_tracer("marketlake")
 
 
 class Step(StrEnum):
@@ -175,8 +171,11 @@ class Committer:
         intent = self._intend(table)
         if intent is None:
             return 0
-        attributes: dict[str, str | int] = {"marketlake.table": table, "marketlake.units": len(intent.units)}
-        with _tracer.start_as_current_span("bronze commit", attributes=attributes):
+        # A commit has many causes; it shows in the trace of the first, with links to those of the others.
+        first, *others = (unit.traceparent for unit in intent.units)
+        with telemetry.span(
+            "bronze commit", traceparent=first, links=others, table=table, units=len(intent.units)
+        ):
             self._reached(Step.INTENDED)
             self._write(self._logs[table], intent)
             self._reached(Step.COMMITTED)

@@ -29,6 +29,8 @@ class StagedUnit:
     """Ids of data files that are taken away in the same commit."""
     content: Mapping[str, Any]
     """What the owner put there."""
+    traceparent: str | None = None
+    """W3C trace context of what staged it."""
 
 
 class Owner(Protocol):
@@ -68,8 +70,8 @@ def add_files(
 def stage(connection: Connection, unit: StagedUnit) -> None:
     """Hand a unit, whose files were written down, to the committer of its table within the caller's transaction."""
     connection.execute(
-        "insert into staged_unit (id, table_name, replaces, content) values (%s, %s, %s, %s)",
-        [unit.id, unit.table, list(unit.replaces), Jsonb(dict(unit.content))],
+        "insert into staged_unit (id, table_name, replaces, content, traceparent) values (%s, %s, %s, %s, %s)",
+        [unit.id, unit.table, list(unit.replaces), Jsonb(dict(unit.content)), unit.traceparent],
     )
     connection.execute("select pg_notify(%s, %s)", [WAKE, unit.table])
 
@@ -85,7 +87,7 @@ def files_of(connection: Connection, ids: Sequence[int]) -> dict[int, DataFile]:
 def waiting(connection: Connection, table: str, *, most: int) -> list[StagedUnit]:
     """Return units that wait for a commit to this table, the oldest first."""
     rows = connection.execute(
-        "select id, table_name, replaces, content from staged_unit"
+        "select id, table_name, replaces, content, traceparent from staged_unit"
         " where table_name = %s and state = 'staged' order by staged_at, id limit %s",
         [table, most],
     ).fetchall()
@@ -104,11 +106,14 @@ def waiting_tables(connection: Connection) -> list[str]:
 def units_of(connection: Connection, ids: Sequence[UUID]) -> list[StagedUnit]:
     """Return units by id, the oldest first."""
     rows = connection.execute(
-        "select id, table_name, replaces, content from staged_unit where id = any(%s) order by staged_at, id",
+        "select id, table_name, replaces, content, traceparent from staged_unit where id = any(%s)"
+        " order by staged_at, id",
         [list(ids)],
     ).fetchall()
     return [_unit(row) for row in rows]
 
 
 def _unit(row: Mapping[str, Any]) -> StagedUnit:
-    return StagedUnit(row["id"], row["table_name"], tuple(row["replaces"]), row["content"])
+    return StagedUnit(
+        row["id"], row["table_name"], tuple(row["replaces"]), row["content"], row["traceparent"]
+    )

@@ -49,6 +49,7 @@ create table staged_unit (
     table_name text        not null,
     replaces   bigint[]    not null,
     content    jsonb       not null,
+    traceparent text,
     state      text        not null default 'staged' check (state in ('staged', 'intended', 'committed', 'refused')),
     reason     text,
     staged_at  timestamptz not null default now()
