@@ -283,18 +283,18 @@ def test_a_period_without_rows_is_empty_and_no_error(lake):
 
 def test_whoever_commits_later_has_read_bronze_later(lake, monkeypatch):
     bring_in(lake, KLINES, lines(kline(0)))
-    read = silver._Rewriting._read
+    read = silver._BronzeFiles.read
     overtaken = []
 
-    def overtaken_once(self, bronze, period):
-        rows = read(self, bronze, period)
+    def overtaken_once(self, *where):
+        rows = read(self, *where)
         if not overtaken:
             overtaken.append(True)
             bring_in(lake, KLINES, lines(kline(0), kline(1)))
             assert refine_series(lake, BARS, JANUARY).rows == 2
         return rows
 
-    monkeypatch.setattr(silver._Rewriting, "_read", overtaken_once)
+    monkeypatch.setattr(silver._BronzeFiles, "read", overtaken_once)
     assert refine_series(lake, BARS, JANUARY).rows == 2
     assert table(lake, "silver/klines").height == 2
 
