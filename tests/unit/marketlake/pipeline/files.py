@@ -84,14 +84,10 @@ def bring_in(
     return done.files[key]
 
 
-def bring_together(lake: Lake, bodies: Mapping[str, bytes]) -> Ingested:
-    """The rows of some zips, by key, into one data file of bronze."""
-    bronze = Bronze(lake, MemoryStore(), LIMITS)
-    files = [archive_file(key) for key in bodies]
-    landed = [LandedFile(file, f"binance/{file.key}", bodies[file.key]) for file in files]
-    done = bronze.ingest(landed, str(uuid4()))
-    commit(lake, bronze.table(files[0].data_type), done.data_file)
-    return done
+def written(lake: Lake, bodies: Mapping[str, bytes]) -> Ingested:
+    """The rows of some zips, by key, in one data file of bronze that is not committed."""
+    landed = [LandedFile(archive_file(key), f"binance/{key}", body) for key, body in bodies.items()]
+    return Bronze(lake, MemoryStore(), LIMITS).ingest(landed, str(uuid4()))
 
 
 def commit(lake: Lake, table: str, added: DataFile | None, *, replacing: str | None = None) -> None:

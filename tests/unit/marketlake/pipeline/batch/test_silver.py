@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from marketlake.domain.archive import Series
 from marketlake.pipeline.batch import silver
-from marketlake.pipeline.batch.silver import refine_series
+from marketlake.pipeline.batch.silver import refine_many, refine_series
 
 from tests.unit.marketlake.pipeline.files import (
     FUNDING,
@@ -118,6 +120,33 @@ def test_other_series_are_left_alone(lake):
         series = Series(venue="binance", market="spot", data_type="klines", symbol=symbol, interval=interval)
         assert refine_series(lake, series, JANUARY).rows == rows
     assert table(lake, "silver/klines").height == 4
+
+
+def test_many_series_become_in_one_commit_what_they_become_one_by_one(lake):
+    series = {
+        symbol: Series(venue="binance", market="spot", data_type="klines", symbol=symbol, interval="1m")
+        for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT")
+    }
+    for number, symbol in enumerate(series):
+        bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(number), kline(4), kline(5, high="2")))
+    one_by_one = [refine_series(lake, one, JANUARY) for one in series.values()]
+    rows, gaps, rejected = table(lake, "silver/klines"), table(lake, "gaps"), quarantine(lake)
+    for symbol in series:
+        bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(0)))
+    refine_many(lake, {one: JANUARY for one in series.values()})
+    for number, symbol in enumerate(series):
+        bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(number), kline(4), kline(5, high="2")))
+    before = DeltaTable(lake.uri("silver/klines")).version()
+    together = refine_many(lake, {one: JANUARY for one in series.values()})
+    assert DeltaTable(lake.uri("silver/klines")).version() == before + 1
+    assert [replace(done, version=0) for done in together] == [
+        replace(done, version=0) for done in one_by_one
+    ]
+    order = ["symbol", "open_time"]
+    assert table(lake, "silver/klines").sort(order).equals(rows.sort(order))
+    assert table(lake, "gaps").sort("symbol", "first").equals(gaps.sort("symbol", "first"))
+    told = ["symbol", "source_key", "row_number", "reason"]
+    assert quarantine(lake).select(told).sort(told).equals(rejected.select(told).sort(told))
 
 
 def test_rows_out_of_order_are_put_in_order(lake):
