@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import obstore
@@ -64,7 +65,7 @@ def sample(key: str) -> str:
 
 
 def bring_in(
-    lake: Lake, key: str, text: str | bytes | None = None, *, body: bytes | None = None, **changed: str
+    lake: Lake, key: str, text: str | bytes | None = None, *, body: bytes | None = None, **changed: Any
 ) -> FileRows:
     """A file's rows into bronze, from a landing bucket of its own: the real one's if no text is given.
 

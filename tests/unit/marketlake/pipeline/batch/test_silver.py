@@ -133,11 +133,11 @@ def test_many_series_become_in_one_commit_what_they_become_one_by_one(lake):
     rows, gaps, rejected = table(lake, "silver/klines"), table(lake, "gaps"), quarantine(lake)
     for symbol in series:
         bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(0)))
-    refine_many(lake, {one: JANUARY for one in series.values()})
+    refine_many(lake, dict.fromkeys(series.values(), JANUARY))
     for number, symbol in enumerate(series):
         bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(number), kline(4), kline(5, high="2")))
     before = DeltaTable(lake.uri("silver/klines")).version()
-    together = refine_many(lake, {one: JANUARY for one in series.values()})
+    together = refine_many(lake, dict.fromkeys(series.values(), JANUARY))
     assert DeltaTable(lake.uri("silver/klines")).version() == before + 1
     assert [replace(done, version=0) for done in together] == [
         replace(done, version=0) for done in one_by_one
