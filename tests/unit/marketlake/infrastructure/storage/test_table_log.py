@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import polars as pl
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from marketlake.infrastructure.storage.delta import DataFile, TableShape, data_files, open_table, write_blocks
 from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError, StorageFullError
 from marketlake.infrastructure.storage.parquet import Block
@@ -80,6 +80,15 @@ def test_the_writer_that_read_before_another_one_committed_fails(lake: Lake, log
     assert stale.read() == 1
     stale.commit(2, [data_file(lake, "c", 3)], [])
     assert contents(lake) == [("a", 1), ("c", 3)]
+
+
+def test_the_commit_of_any_other_program_makes_one_behind_it_fail(lake: Lake, log: TableLog) -> None:
+    log.read()
+    write_deltalake(lake.uri("t"), pl.DataFrame({"who": ["other"], "x": [7]}), mode="append")
+    with pytest.raises(CommitConflictError):
+        log.commit(1, [data_file(lake, "a", 1)], [])
+    assert contents(lake) == [("other", 7)]
+    assert log.read() == 0
 
 
 def test_a_writer_that_removes_what_another_one_has_removed_fails(lake: Lake, log: TableLog) -> None:
