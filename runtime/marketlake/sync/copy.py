@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-import httpx
+import aiohttp
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Bucket
@@ -26,6 +26,7 @@ from marketlake.sync.errors import (
 )
 from marketlake.sync.sidecar import LONGEST, parse_sidecar
 from marketlake.sync.transport import (
+    CONNECTION_ERRORS,
     BoundedBody,
     Timeouts,
     accept,
@@ -83,7 +84,7 @@ async def copy_file(
     look: bool = True,
     progress: Progress | None = None,
     timeouts: Timeouts | None = None,
-    client: httpx.AsyncClient | None = None,
+    client: aiohttp.ClientSession | None = None,
 ) -> CopiedObject:
     """Copy a file into landing, unless landing has it, and return the object.
 
@@ -133,7 +134,7 @@ class _Copy:
     file: ArchiveFile
     endpoint: VenueEndpoint
     landing: Bucket
-    client: httpx.AsyncClient
+    client: aiohttp.ClientSession
     timeouts: Timeouts
     look: bool
     progress: Progress
@@ -156,16 +157,16 @@ class _Copy:
         key = self.file.sidecar_key or f"{self.file.key}.CHECKSUM"
         url = object_url(self.endpoint, key)
         try:
-            async with stream_async(self.client, "GET", url) as response:
-                accept(response, url)
+            async with stream_async(self.client, url) as response:
+                accept(response.status, response.headers, url)
                 body = await BoundedBody(url, most=LONGEST, within_s=self.timeouts.body_s).read_async(
                     response
                 )
-        except httpx.TransportError as error:
+        except CONNECTION_ERRORS as error:
             raise connection_error(error, url, self.timeouts) from error
         except NotPublishedError as error:
             raise SidecarMissingError(
-                f"{self.file.key} has no checksum file ({url}: HTTP {response.status_code}), so its bytes "
+                f"{self.file.key} has no checksum file ({url}: HTTP {response.status}), so its bytes "
                 "cannot be proven and it was not copied. The venue may add it later: collect again then."
             ) from error
         return parse_sidecar(body, self.file.key)
@@ -192,12 +193,12 @@ class _Copy:
         url = object_url(self.endpoint, self.file.key)
         passed = VerifiedStream(file=self.file, sha256=sha256, progress=self.progress)
         try:
-            async with stream_async(self.client, "GET", url) as response:
-                accept(response, url)
+            async with stream_async(self.client, url) as response:
+                accept(response.status, response.headers, url)
                 return await self._upload(response, passed)
-        except httpx.TransportError as error:
+        except CONNECTION_ERRORS as error:
             passed.take_back()
-            if isinstance(error, httpx.RemoteProtocolError) and passed.announced:
+            if isinstance(error, aiohttp.ClientPayloadError) and passed.announced:
                 raise TruncatedError(
                     f"{url}: the connection ended before all of the {passed.announced} announced bytes had "
                     f"come ({error}). It is tried again by itself; if it persists, the venue's object is "
@@ -211,10 +212,10 @@ class _Copy:
             passed.take_back()
             raise
 
-    async def _upload(self, response: httpx.Response, passed: VerifiedStream) -> CopiedObject:
+    async def _upload(self, response: aiohttp.ClientResponse, passed: VerifiedStream) -> CopiedObject:
         length = response.headers.get("content-length")
         passed.announced = int(length) if length else self.file.size
-        body = passed.proven(response.aiter_raw(CHUNK))
+        body = passed.proven(response.content.iter_chunked(CHUNK))
         whole = b"".join([chunk async for chunk in body]) if length and int(length) <= PART else None
         upload = asyncio.ensure_future(
             obstore.put_async(
@@ -235,7 +236,7 @@ class _Copy:
             result = await asyncio.shield(upload)
         except asyncio.CancelledError:
             # A cancelled put would leave its parts behind; one whose body fails takes them away.
-            await response.aclose()
+            response.close()
             await asyncio.wait([upload])
             raise
         return CopiedObject(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 from obstore.store import ObjectStore as Bucket
 
 from marketlake.domain.archive import ArchiveFile
@@ -36,7 +36,7 @@ class Copy(Protocol):
         /,
         *,
         look: bool,
-        client: httpx.AsyncClient,
+        client: aiohttp.ClientSession,
     ) -> CopiedObject:
         """Return the object in landing, copied now or before."""
         ...
@@ -69,7 +69,7 @@ class Transfers:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="transfers", daemon=True)
         self._stack = contextlib.AsyncExitStack()
-        self._client: httpx.AsyncClient
+        self._client: aiohttp.ClientSession
         self._in_flight: asyncio.Semaphore
 
     def __enter__(self) -> Self:

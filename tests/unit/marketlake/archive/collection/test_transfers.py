@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-import httpx
+import aiohttp
 import pytest
 from marketlake.archive.collection.transfers import FailedTransfer, Transfers
 from marketlake.domain.archive import ArchiveFile
@@ -48,7 +48,7 @@ class Copies:
         /,
         *,
         look: bool,
-        client: httpx.AsyncClient,
+        client: aiohttp.ClientSession,
     ) -> CopiedObject:
         self.asked.append((file.key, look))
         self.began.append(time.monotonic())

@@ -315,7 +315,7 @@ def test_entities_are_not_expanded():
 
 def test_an_endpoint_that_is_no_s3_service_is_refused():
     with pytest.raises(RequestRefusedError, match="HTTP 418"):
-        accept(httpx.Response(418), "http://x/")
+        accept(418, {}, "http://x/")
 
 
 def test_a_head_request_tells_what_a_listing_would(exchange):
