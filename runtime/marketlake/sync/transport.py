@@ -110,9 +110,19 @@ async def stream_async(client: aiohttp.ClientSession, url: str) -> AsyncIterator
             if response.status not in _REDIRECTS or location is None:
                 yield response
                 return
-            here, following = following, following.join(URL(location, encoded=True))
+            here, following = following, following.join(_location(location, url))
             _refuse_another_server(httpx.URL(str(here)), httpx.URL(str(following)))
     raise _too_many_redirects(url, following)
+
+
+def _location(text: str, url: str) -> URL:
+    try:
+        return URL(text, encoded=True)
+    except ValueError as error:
+        raise RedirectRefusedError(
+            f"{url}: the venue redirects to {text[:200]!r}, which is no address. Check the venue's endpoint in the "
+            "settings; if it persists, report it to the venue."
+        ) from error
 
 
 def _redirected(response: httpx.Response) -> httpx.Request | None:

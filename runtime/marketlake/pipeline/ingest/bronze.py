@@ -17,7 +17,7 @@ from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.storage.delta import DataFile, TableShape, write_blocks
 from marketlake.infrastructure.storage.parquet import Block, Run
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
-from marketlake.pipeline.contracts.table_type import TableType
+from marketlake.pipeline.contracts.table_type import TableType, UnsupportedDatasetError
 from marketlake.pipeline.contracts.tables import TABLE_TYPES, file_columns, table_type
 from marketlake.pipeline.ingest.csv_parser import (
     BAD_ROWS,
@@ -92,9 +92,15 @@ def bronze_shape(declared: TableType) -> TableShape:
 
 
 def shape_of(table: str) -> TableShape:
-    """Return the bronze table of a name, e.g. ``bronze/klines``."""
-    shapes = map(bronze_shape, TABLE_TYPES.values())
-    return next(shape for shape in shapes if shape.path == table)
+    """Return the bronze table of a name, e.g. ``bronze/klines``.
+
+    Raises:
+        UnsupportedDatasetError: none is declared under that name; another release may have staged for it.
+    """
+    for shape in map(bronze_shape, TABLE_TYPES.values()):
+        if shape.path == table:
+            return shape
+    raise UnsupportedDatasetError(f"no table {table} is declared in this release")
 
 
 class Bronze:

@@ -23,6 +23,7 @@ from marketlake.infrastructure.storage.delta import DataFile, TableShape
 from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError, StorageFullError
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.infrastructure.storage.table_log import TableLog
+from marketlake.pipeline.contracts.table_type import UnsupportedDatasetError
 from marketlake.pipeline.ingest import staging
 from marketlake.pipeline.ingest.staging import Owner, StagedUnit
 from marketlake.retry import Backoff, RetryStoppedError, retry
@@ -59,7 +60,13 @@ class LogDivergedError(MarketlakeError):
     code = "log-diverged"
 
 
-_TROUBLE = (StorageError, StorageFullError, CommitConflictError, LogDivergedError)
+_TROUBLE = (
+    StorageError,
+    StorageFullError,
+    CommitConflictError,
+    LogDivergedError,
+    UnsupportedDatasetError,
+)
 """What may befall one table."""
 _PASSING = (DatabaseUnavailableError, *_TROUBLE)
 
