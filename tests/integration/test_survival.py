@@ -155,7 +155,7 @@ def world() -> Iterator[World]:
 
 
 def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=300)
     assert "Traceback" not in err, err
     return process.returncode, out + err
 
