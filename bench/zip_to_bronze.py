@@ -24,7 +24,7 @@ from deltalake import write_deltalake
 from marketlake.domain.archive import ArchiveFile, Frequency
 from marketlake.infrastructure.storage.parquet import ParquetStream
 from marketlake.infrastructure.storage.stores import Lake, landing_store
-from marketlake.pipeline.contracts.tables import AGG_TRADES, file_columns
+from marketlake.pipeline.contracts.tables import file_columns, table_type
 from marketlake.pipeline.ingest.bronze import bronze_shape, ingest
 from marketlake.pipeline.ingest.csv_parser import CsvParser, text_batches
 from marketlake.pipeline.ingest.zip_member import InflationLimits, open_member
@@ -55,6 +55,7 @@ FILE = ArchiveFile(
     etag="",
     last_modified=datetime(2026, 5, 9, tzinfo=UTC),
 )
+AGG_TRADES = table_type(FILE.venue, FILE.market, FILE.data_type)
 LIMITS = InflationLimits.of(Collection())
 _PLACES = pl.Decimal(38, 8)
 """18 digits would not do: volumes of cheap coins have more than ten before the point and eight behind it."""
@@ -147,8 +148,16 @@ def _parse(store: ObjectStore) -> int:
 
 
 def _encode(store: ObjectStore) -> int:
-    constants = {"venue": "binance", "market": "cm", "symbol": "BTCUSD_PERP", "source_key": KEY}
-    return sum(map(len, ParquetStream(bronze_shape(AGG_TRADES).columns, constants).encode(_frames(store))))
+    shape = bronze_shape(AGG_TRADES)
+    known = {
+        "venue": "binance",
+        "market": "cm",
+        "symbol": "BTCUSD_PERP",
+        "frequency": "daily",
+        "source_key": KEY,
+    }
+    constants = {name: known[name] for name in shape.constants}
+    return sum(map(len, ParquetStream(shape.columns, constants).encode(_frames(store))))
 
 
 def _as_doubles(store: ObjectStore) -> int:

@@ -119,7 +119,7 @@ def test_the_way_of_real_files_from_landing_to_sql(store):
     answer = query(
         settings(store),
         "select count(*) as bars, min(open_time) as first, max(open_time) as last, sum(count) as trades "
-        "from silver.klines where symbol = 'BTCUSDT' and interval = '1m'",
+        "from silver.candles where symbol = 'BTCUSDT' and interval = '1m'",
     ).to_pylist()
     assert answer[0]["bars"] == 2880
     assert (answer[0]["first"].isoformat(), answer[0]["last"].isoformat()) == (
@@ -128,7 +128,7 @@ def test_the_way_of_real_files_from_landing_to_sql(store):
     )
     counts = query(
         settings(store),
-        "select (select count(*) from silver.agg_trades), (select count(*) from silver.funding_rate), "
+        "select (select count(*) from silver.agg_trades), (select count(*) from silver.funding_rates), "
         "(select count(*) from catalogue)",
     )
     assert [column[0].as_py() for column in counts.columns] == [105_280, 90, 4]
@@ -146,7 +146,7 @@ def test_workers_at_once_lose_and_double_nothing(store):
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    rows = table(store, "bronze/klines")
+    rows = table(store, "bronze/binance_klines")
     assert rows.height == 1200
     assert rows.select("source_key", "row_number").n_unique() == 1200
     assert rows.group_by("source_key").len()["len"].to_list() == [100] * 12
@@ -160,11 +160,11 @@ def test_a_worker_that_dies_before_the_commit_leaves_no_row(store):
     worker.join(60)
     assert worker.exitcode == -signal.SIGKILL
     lake = Lake.of(store)
-    orphans = [item["path"] for item in obstore.list(lake.bucket, prefix="bronze/klines").collect()]
+    orphans = [item["path"] for item in obstore.list(lake.bucket, prefix="bronze/binance_klines").collect()]
     assert len([path for path in orphans if path.endswith(".parquet")]) == 1
-    assert not DeltaTable.is_deltatable(lake.uri("bronze/klines"), storage_options=lake.options)
+    assert not DeltaTable.is_deltatable(lake.uri("bronze/binance_klines"), storage_options=lake.options)
     done = ingest(archive_file(KLINES), land(store, KLINES), store)
-    assert done.rows == table(store, "bronze/klines").height == 1440
+    assert done.rows == table(store, "bronze/binance_klines").height == 1440
 
 
 def test_a_worker_that_dies_in_the_middle_of_a_large_file_leaves_no_row(store):
@@ -176,10 +176,10 @@ def test_a_worker_that_dies_in_the_middle_of_a_large_file_leaves_no_row(store):
     worker.kill()
     worker.join()
     lake = Lake.of(store)
-    if DeltaTable.is_deltatable(lake.uri("bronze/klines"), storage_options=lake.options):
-        assert table(store, "bronze/klines").height in (0, 400_000)
+    if DeltaTable.is_deltatable(lake.uri("bronze/binance_klines"), storage_options=lake.options):
+        assert table(store, "bronze/binance_klines").height in (0, 400_000)
     assert ingest(archive_file(KLINES), land(store, KLINES, zipped(rows)), store).rows == 400_000
-    assert table(store, "bronze/klines").height == 400_000
+    assert table(store, "bronze/binance_klines").height == 400_000
 
 
 def test_one_bad_file_leaves_the_others_unharmed(store):
@@ -187,14 +187,14 @@ def test_one_bad_file_leaves_the_others_unharmed(store):
     bad = land(store, JANUARY_2, zip_of({"a.csv": "1", "b.csv": "2"}))
     with pytest.raises(MultipleMembersError, match="exactly one CSV is expected"):
         ingest(archive_file(JANUARY_2), bad, store)
-    assert set(table(store, "bronze/klines")["source_key"]) == {KLINES}
+    assert set(table(store, "bronze/binance_klines")["source_key"]) == {KLINES}
     assert ingest(archive_file(JANUARY_2), land(store, JANUARY_2), store).rows == 1440
-    assert table(store, "bronze/klines").height == 2880
+    assert table(store, "bronze/binance_klines").height == 2880
 
 
 def test_sql_on_an_empty_lake_says_how_to_fill_it(store):
-    with pytest.raises(SqlError, match=r"Nothing was collected yet for: silver\.klines"):
-        query(settings(store), "select * from silver.klines")
+    with pytest.raises(SqlError, match=r"Nothing was collected yet for: silver\.candles"):
+        query(settings(store), "select * from silver.candles")
 
 
 def test_a_store_that_is_away_shows_no_secret(store):

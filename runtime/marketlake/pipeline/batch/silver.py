@@ -26,11 +26,10 @@ from marketlake.infrastructure.storage.delta import (
     write_file,
 )
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
-from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows
+from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows, series_values
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest.bronze import bronze_shape
-from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
 from marketlake.pipeline.quality.gaps import GAP_SCHEMA
 from marketlake.pipeline.quality.quarantine import quarantine
 from marketlake.settings import Settings
@@ -44,6 +43,7 @@ GAPS = TableShape(
     columns=pa.schema(
         [
             ("interval", pa.string()),
+            ("price_kind", pa.string()),
             ("first", pa.timestamp("us", "UTC")),
             ("last", pa.timestamp("us", "UTC")),
             ("first_id", pa.int64()),
@@ -72,7 +72,7 @@ class Refined:
     """What the rewritten periods of a silver table contain."""
 
     table: str
-    """As it is queried, e.g. ``silver.klines``."""
+    """As it is queried, e.g. ``silver.candles``."""
     version: int
     """Of the table, with these rows."""
     periods: tuple[str, ...]
@@ -85,14 +85,8 @@ class Refined:
 
 
 def silver_shape(declared: TableType) -> TableShape:
-    """The silver table of a data type; `source_key` and `row_number` say where a row comes from."""
-    types = {column.name: column.arrow.type for column in declared.columns}
-    fields = [pa.field(name, types.get(name, _derived(name))) for name in declared.silver]
-    return TableShape(
-        path=f"silver/{declared.name}",
-        columns=pa.schema([*fields, pa.field("source_key", pa.string()), pa.field(ROW_NUMBER, pa.int64())]),
-        constants=declared.series_columns,
-    )
+    """The silver table of a data type: one series in each data file."""
+    return declared.silver.shape(constants=declared.silver.series)
 
 
 def refine(
@@ -119,7 +113,7 @@ def refine(
         days: UTC days in which rows came, went or changed.
 
     Raises:
-        UnsupportedDatasetError: no table is declared for the data type.
+        UnsupportedDatasetError: no contract is mapped to the data type.
         StorageError: the object store failed.
         CommitConflictError: other writers kept changing the same periods. Silver is as it was then.
     """
@@ -129,13 +123,13 @@ def refine(
 
 def refine_series(lake: Lake, series: Series, days: Iterable[date]) -> Refined:
     """:func:`refine`, told where the lake is."""
-    declared = table_type(series.data_type)
-    periods = {period_name(day, declared.period) for day in days}
+    declared = table_type(series.venue, series.market, series.data_type)
+    periods = {period_name(day, declared.silver.period) for day in days}
     attributes = {
         "marketlake.venue": series.venue,
         "marketlake.market": series.market,
         "marketlake.symbol": series.symbol,
-        "marketlake.table": f"silver/{declared.name}",
+        "marketlake.table": declared.silver.path,
     }
     with _tracer.start_as_current_span("silver commit", attributes=attributes) as span:
         while True:
@@ -187,7 +181,7 @@ class _Rewriting:
             "interval": self._series.interval,
         }
         rejected = {
-            f"{self._declared.name}/{self._name(period)}": done.rejected
+            f"{self._declared.silver.name}/{self._name(period)}": done.rejected
             for period, done in self._done.items()
         }
         quarantine(self._lake, "silver", rejected, about)
@@ -195,7 +189,7 @@ class _Rewriting:
         files = [
             file
             for period, gaps in self._gaps.items()
-            if (file := write_file(self._lake, GAPS, scopes[period], [self._with_interval(gaps)]))
+            if (file := write_file(self._lake, GAPS, scopes[period], [self._with_series(gaps)]))
         ]
         replace(self._lake, GAPS, list(scopes.values()), lambda _: files)
 
@@ -204,7 +198,7 @@ class _Rewriting:
             Gap(*row) for found in self._gaps.values() for row in found["first", "last", "missing"].rows()
         ]
         return Refined(
-            table=f"silver.{self._declared.name}",
+            table=self._declared.silver.table,
             version=version,
             periods=tuple(self._periods),
             rows=self._rows,
@@ -238,32 +232,30 @@ class _Rewriting:
     def _read(self, bronze: DeltaTable, period: str) -> pl.DataFrame:
         """The series' rows of bronze in a period and a little around it."""
         start, end = period_bounds(period)
-        time = self._declared.time
+        time = self._declared.bronze.time
         files = data_files(bronze)
         if not files.is_empty():
-            own = [pl.col(f"min.{name}") == value for name, value in self._constants().items()]
+            constants = series_values(self._declared.bronze.series, self._series)
+            own = [pl.col(f"min.{name}") == value for name, value in constants.items()]
             near = (pl.col(f"max.{time}") >= start - OVERLAP) & (pl.col(f"min.{time}") < end + OVERLAP)
             files = files.filter(*own, near)
         uris = [f"{self._lake.uri(bronze_shape(self._declared).path)}/{path}" for path in files["path"]]
-        columns = ["source_key", ROW_NUMBER, *(column.name for column in self._declared.columns)]
+        types = {
+            column.name: column.polars
+            for column in self._declared.bronze.columns
+            if column.name not in self._declared.bronze.series
+        }
         if not uris:
-            types = {column.name: column.polars for column in self._declared.columns}
-            return pl.DataFrame(schema={"source_key": pl.String(), ROW_NUMBER: pl.Int64(), **types})
-        rows = pl.scan_parquet(uris, storage_options=self._lake.options or None).select(columns)
+            return pl.DataFrame(schema=types)
+        rows = pl.scan_parquet(uris, storage_options=self._lake.options or None).select(list(types))
         within = pl.col(time).is_between(start - OVERLAP, end + OVERLAP, closed="left")
         try:
             return rows.filter(within).collect()
         except STORE_ERRORS as error:
-            raise storage_error(error, f"reading bronze/{self._declared.name}") from error
+            raise storage_error(error, f"reading {self._declared.bronze.path}") from error
 
     def _constants(self) -> dict[str, str]:
-        values = {
-            "venue": self._series.venue,
-            "market": self._series.market,
-            "symbol": self._series.symbol,
-            "interval": self._series.interval or "",
-        }
-        return {name: values[name] for name in self._declared.series_columns}
+        return series_values(self._declared.silver.series, self._series, self._declared.fixed)
 
     def _name(self, period: str) -> str:
         return "/".join([*self._constants().values(), period])
@@ -272,16 +264,14 @@ class _Rewriting:
         return Scope(self._name(period), self._constants())
 
     def _gap_scope(self, period: str) -> Scope:
-        known = {"table_name": self._declared.name, "period": period}
+        known = {"table_name": self._declared.silver.name, "period": period}
         named = {"venue": self._series.venue, "market": self._series.market, "symbol": self._series.symbol}
-        return Scope(f"{self._declared.name}/{self._name(period)}", {**known, **named})
+        return Scope(f"{self._declared.silver.name}/{self._name(period)}", {**known, **named})
 
-    def _with_interval(self, gaps: pl.DataFrame) -> pl.DataFrame:
-        return gaps.with_columns(interval=pl.lit(self._series.interval, pl.String())).select(
-            "interval", *GAP_SCHEMA.names()
+    def _with_series(self, gaps: pl.DataFrame) -> pl.DataFrame:
+        kind = self._declared.fixed.get("price_kind")
+        return gaps.select(
+            pl.lit(self._series.interval, pl.String()).alias("interval"),
+            pl.lit(kind, pl.String()).alias("price_kind"),
+            *GAP_SCHEMA.names(),
         )
-
-
-def _derived(name: str) -> pa.DataType:
-    """Type of a silver column that bronze does not have."""
-    return pa.timestamp("us", "UTC") if name.endswith("_time") else pa.float64()

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import polars as pl
-import pyarrow as pa
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Bucket
 from opentelemetry import trace
@@ -49,15 +48,7 @@ class Ingested:
 
 def bronze_shape(declared: TableType) -> TableShape:
     """Return the bronze table of a data type: one data file per source file, rows in the source's order."""
-    fields = [
-        pa.field(ROW_NUMBER, pa.int64(), nullable=False),
-        *(column.arrow for column in declared.columns),
-    ]
-    return TableShape(
-        path=f"bronze/{declared.name}",
-        columns=pa.schema(fields),
-        constants=(*declared.series_columns, "source_key"),
-    )
+    return declared.bronze.shape(constants=(*declared.bronze.series, "frequency", "source_key"))
 
 
 def ingest(
@@ -69,7 +60,7 @@ def ingest(
     MB of CSV, and memory for a few batches, whatever the file's size.
 
     Raises:
-        UnsupportedDatasetError: no parsing is declared for the data type.
+        UnsupportedDatasetError: no contract is mapped to the data type.
         MarketlakeError: the file cannot be taken over; the class says why. Bronze is as it was.
     """
     return ingest_object(file, landing_store(store), copied.key, Lake.of(store), limits)
@@ -79,7 +70,7 @@ def ingest_object(
     file: ArchiveFile, landing: Bucket, key: str, lake: Lake, limits: InflationLimits
 ) -> Ingested:
     """:func:`ingest`, told where things lie."""
-    declared = table_type(file.data_type)
+    declared = table_type(file.venue, file.market, file.data_type)
     shape = bronze_shape(declared)
     attributes = {"marketlake.venue": file.venue, "marketlake.key": file.key, "marketlake.table": shape.path}
     with _tracer.start_as_current_span("bronze commit", attributes=attributes) as span:
@@ -88,6 +79,7 @@ def ingest_object(
             "market": file.market,
             "symbol": file.symbol,
             "interval": file.interval or "",
+            "frequency": str(file.frequency),
             "source_key": file.key,
         }
         scope = Scope(f"{file.venue}/{file.key}", constants)
@@ -128,7 +120,7 @@ class _Reading:
         self.quarantined = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self._time = declared.time
+        self._time = declared.bronze.time
         self._bad: list[pl.DataFrame] = []
 
     def frames(self, pieces: Iterator[bytes]) -> Iterator[pl.DataFrame]:
