@@ -124,7 +124,7 @@ class _Reading:
             origin=tuple(own.get("origin", ())),
             time=str(own.get("time", "")),
             unused=tuple(own.get("unusedFileColumns", ())),
-            rules=tuple(self._rules({*own.get("series", ()), *own.get("origin", ())})),
+            rules=tuple(self._rules()),
             assurances=tuple(entry.description or "" for entry in self._quality() if entry.type == "text"),
             service_levels=tuple(self._service_levels()),
         )
@@ -152,6 +152,7 @@ class _Reading:
             description=column.description or "",
             unit=own.get("unit"),
             markets=tuple(own.get("markets", ())),
+            values=tuple(str(value.value) for value in column.enum or ()),
         )
 
     def _primary_key(self) -> tuple[str, ...]:
@@ -176,10 +177,7 @@ class _Reading:
         for column in self._properties:
             yield from column.quality or ()
 
-    def _rules(self, around: set[str]) -> Iterator[Rule]:
-        for column in self._properties:
-            if column.required and column.name not in around:
-                yield Rule(f"{column.name} is empty", f'"{column.name}" is null')
+    def _rules(self) -> Iterator[Rule]:
         for entry in self._quality():
             if entry.type == "text":
                 continue

@@ -67,6 +67,8 @@ class Column:
     unit: str | None = None
     markets: tuple[str, ...] = ()
     """Markets whose files have it; empty where all have."""
+    values: tuple[str, ...] = ()
+    """All that there can be; empty where that is open."""
 
     @property
     def polars(self) -> pl.DataType:

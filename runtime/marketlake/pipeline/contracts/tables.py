@@ -165,11 +165,13 @@ def _prove(mapping: ContractMapping, silver: Contract, where: str) -> None:
     names = {column.name for column in silver.content}
     if strangers := sorted(set(mapping.columns) - names):
         raise ContractError(f"{where} maps {strangers[0]!r}, which is no column of {silver.table}.")
-    fixed = {name for name in silver.series if name not in _SERIES}
-    if set(mapping.fixed) != fixed:
+    around = [column for column in silver.columns if column.name in silver.series]
+    wanted = {column.name: column.values for column in around if column.name not in _SERIES}
+    wrong = [name for name, value in mapping.fixed.items() if value not in wanted.get(name, ())]
+    if wrong or set(mapping.fixed) != set(wanted):
+        told = "; ".join(f"{name}: {', '.join(values)}" for name, values in wanted.items())
         raise ContractError(
-            f"{where} fixes {', '.join(mapping.fixed) or 'nothing'}; {silver.table} wants a value of "
-            f"{', '.join(sorted(fixed)) or 'nothing'}."
+            f"{where} fixes {dict(mapping.fixed)}; {silver.table} wants one value of each of these: {told or 'none'}."
         )
 
 
@@ -190,6 +192,9 @@ def _value(column: Column, mapping: ContractMapping, sources: set[str], where: s
 
 def _checks(silver: Contract) -> Iterator[Check]:
     names = {column.name for column in silver.content}
+    for column in silver.content:
+        if not column.optional:
+            yield Check(f"{column.name} is empty", pl.col(column.name).is_null())
     for rule in silver.rules:
         yield Check(rule.reason, _expression(rule.broken, names, silver.table))
 

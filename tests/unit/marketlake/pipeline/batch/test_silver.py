@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from marketlake.domain.archive import Series
+from marketlake.domain.archive import Frequency, Series
 from marketlake.pipeline.batch import silver
 from marketlake.pipeline.batch.silver import refine_series
 
@@ -86,6 +86,30 @@ def test_coin_margined_volumes_are_what_they_are_not_what_the_header_says(lake):
     )
 
 
+@pytest.mark.parametrize(
+    ("symbol", "quantity"),
+    [("BTCUSD_PERP", 5 * 100 / 250), ("ETHUSD_260925", 5 * 10 / 250), ("NEWUSD_PERP", None)],
+)
+def test_coin_margined_trades_count_contracts_and_have_a_quantity_where_their_size_is_known(
+    lake, symbol, quantity
+):
+    bring_in(
+        lake, TRADES.replace("BTCUSD_PERP", symbol), lines(trade(1, MAY_8_MS, price="250", quantity="5"))
+    )
+    series = Series(venue="binance", market="cm", data_type="aggTrades", symbol=symbol, interval=None)
+    assert refine_series(lake, series, MAY_8).rejected == 0
+    rows = table(lake, "silver/agg_trades")
+    assert rows.select("contracts", "quantity").rows() == [(5, quantity)]
+
+
+def test_trades_of_the_base_asset_count_no_contracts(lake):
+    key = TRADES.replace("/cm/", "/um/").replace("BTCUSD_PERP", "BTCUSDT")
+    bring_in(lake, key, lines(trade(1, MAY_8_MS, quantity="5")))
+    series = Series(venue="binance", market="um", data_type="aggTrades", symbol="BTCUSDT", interval=None)
+    refine_series(lake, series, MAY_8)
+    assert table(lake, "silver/agg_trades").select("contracts", "quantity").rows() == [(None, 5)]
+
+
 def test_refining_again_changes_nothing(lake):
     bring_in(lake, KLINES)
     first = refine_series(lake, BARS, JANUARY)
@@ -132,6 +156,19 @@ def test_monthly_and_daily_files_overlap_without_doubling_a_row(lake):
     done = refine_series(lake, BARS, JANUARY)
     assert (done.rows, done.duplicates, done.rejected) == (2880, 1440, 0)
     assert set(table(lake, "silver/candles")["source_key"]) == {MONTHLY}
+
+
+def test_which_file_is_monthly_is_what_was_recorded_of_it_whatever_its_key(lake):
+    bring_in(lake, KLINES, lines(kline(0, close="2.25")), frequency=Frequency.MONTHLY)
+    bring_in(lake, MONTHLY, lines(kline(0)), frequency=Frequency.DAILY)
+    refine_series(lake, BARS, JANUARY)
+    assert table(lake, "silver/candles")["source_key"].to_list() == [KLINES]
+
+
+def test_candles_say_whose_price_they_are(lake):
+    bring_in(lake, KLINES, lines(kline(0)))
+    refine_series(lake, BARS, JANUARY)
+    assert table(lake, "silver/candles")["price_kind"].to_list() == ["trade"]
 
 
 def test_a_row_that_contradicts_the_one_that_is_kept_is_not_silently_dropped(lake):
