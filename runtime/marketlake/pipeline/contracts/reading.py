@@ -110,8 +110,8 @@ class _Reading:
             title=document.name or name,
             version=document.version or "",
             purpose=(described and described.purpose) or "",
-            usage=described and described.usage,
-            limitations=described and described.limitations,
+            usage=described.usage if described else None,
+            limitations=described.limitations if described else None,
             granularity=table.dataGranularityDescription or "",
             sources=tuple(
                 Source(source.description or "", source.url or "")

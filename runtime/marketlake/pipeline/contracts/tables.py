@@ -210,7 +210,7 @@ def _expression(text: str, names: set[str], where: str) -> pl.Expr:
     return expression
 
 
-def _missing(silver: Contract) -> MissingRows:
+def _missing(silver: SilverContract) -> MissingRows:
     match silver.continuity:
         case Continuity.BARS:
             return missing_bars
