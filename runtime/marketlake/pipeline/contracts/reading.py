@@ -202,6 +202,10 @@ class _Reading:
         strangers = [name for name in spoken if name not in names]
         if strangers:
             raise self._wrong(f"series, origin or time name {strangers[0]!r}, which is no column")
+        if partial := next(
+            (column for column in contract.columns if column.markets and not column.optional), None
+        ):
+            raise self._wrong(f"{partial.name} is required, but only some markets have it")
         if not contract.primary_key or not contract.series or not contract.origin or not contract.owner:
             raise self._wrong("a primary key, a series, an origin and an owner (team) have to be declared")
 

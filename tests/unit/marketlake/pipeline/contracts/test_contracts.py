@@ -223,6 +223,8 @@ COLUMNS = DOCUMENTS["silver.candles"]["schema"][0]["properties"]
         (wrong(name="bars"), "it has to be bronze.bars or silver.bars"),
         (wrong(properties=[*COLUMNS, {**VWAP, "physicalType": "decimal"}]), "vwap is number as decimal: known are str"),
         (wrong(properties=[*COLUMNS, COLUMNS[-1]]), "a column is declared twice"),
+        (wrong(properties=[*COLUMNS, {**NOTE, "customProperties": [{"property": "markets", "value": ["spot"]}]}]),
+         "note is required, but only some markets have it"),
         (wrong(**own(period="week")), "period is 'week': it has to be one of day, month, year"),
         (wrong(**own(continuity="ticks")), "continuity is 'ticks': it has to be one of bars, numbers, fundings"),
         (wrong(**own(series=["venue", "exchange"])), "series, origin or time name 'exchange', which is no column"),
