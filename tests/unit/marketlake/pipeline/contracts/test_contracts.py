@@ -41,12 +41,31 @@ BARS = Series(venue="binance", market="spot", data_type="klines", symbol="BTCUSD
 
 
 def written(folder, documents):
-    """A folder of contracts."""
+    """A folder of contracts, which is a package."""
+    folder.mkdir(exist_ok=True)
+    (folder / "__init__.py").touch()
     for name, document in documents.items():
         file = folder / name.split(".")[0] / f"{name.split('.')[1]}.odcs.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False))
     return folder
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """Returns a function that makes these packages the ones with contracts."""
+
+    def install(*packages):
+        points = [EntryPoint(name, name, tables.ENTRY_POINT_GROUP) for name in packages]
+        monkeypatch.setattr(tables, "entry_points", lambda group: points)
+        monkeypatch.syspath_prepend(tmp_path)
+        contracts.cache_clear()
+        table_type.cache_clear()
+        return contracts()
+
+    yield install
+    contracts.cache_clear()
+    table_type.cache_clear()
 
 
 def dataset(market, data_type):
@@ -99,7 +118,7 @@ CHECK = {
 
 
 @pytest.fixture
-def widened(documents, tmp_path, monkeypatch):
+def widened(documents, tmp_path, install):
     """Contracts with two columns more; nothing else is changed."""
     for name, position in (("bronze.binance_klines", None), ("silver.candles", -2)):
         properties = documents[name]["schema"][0]["properties"]
@@ -108,11 +127,8 @@ def widened(documents, tmp_path, monkeypatch):
             {**VWAP, "required": True, "quality": quality, "customProperties": [{"property": "unit", "value": "USD"}]},
             NOTE,
         ]  # fmt: skip
-    found = read_contracts([written(tmp_path / "contracts", documents)])
-    monkeypatch.setattr(tables, "contracts", lambda: found)
-    table_type.cache_clear()
-    yield found
-    table_type.cache_clear()
+    written(tmp_path / "marketlake_wide", documents)
+    return install("marketlake_wide")
 
 
 def wide(minute, vwap, note="fine"):
@@ -175,18 +191,11 @@ def test_a_column_of_one_market_is_expected_in_its_files_only():
         assert "is_best_match" in [column.name for column in declared.columns]
 
 
-def test_contracts_of_another_package_are_found(documents, tmp_path, monkeypatch):
+def test_contracts_of_another_package_are_found(documents, tmp_path, install):
     table = documents["bronze.binance_klines"]["schema"][0]
     table["name"], table["physicalName"] = "other_candles", "bronze.other_candles"
     written(tmp_path / "marketlake_other", {"bronze.other_candles": documents["bronze.binance_klines"]})
-    (tmp_path / "marketlake_other" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    points = [
-        EntryPoint("other", name, tables.ENTRY_POINT_GROUP)
-        for name in ("marketlake_other", tables.__package__)
-    ]
-    monkeypatch.setattr(tables, "entry_points", lambda group: points)
-    found = tables.contracts.__wrapped__()
+    found = install("marketlake_other", tables.__package__)
     assert {contract.table for contract in found} == {*DOCUMENTS, "bronze.other_candles"}
 
 
