@@ -26,7 +26,7 @@ from marketlake.domain.archive import ArchiveFile, Frequency
 from marketlake.infrastructure.storage.parquet import Block, ParquetStream
 from marketlake.infrastructure.storage.stores import Lake, landing_store
 from marketlake.infrastructure.storage.table_log import TableLog
-from marketlake.pipeline.contracts.tables import AGG_TRADES, file_columns
+from marketlake.pipeline.contracts.tables import file_columns, table_type
 from marketlake.pipeline.ingest.bronze import Bronze, LandedFile, bronze_shape
 from marketlake.pipeline.ingest.csv_parser import CsvParser, text_batches
 from marketlake.pipeline.ingest.zip_member import InflationLimits, Member, StoredZip, open_member
@@ -56,6 +56,7 @@ FILE = ArchiveFile(
     etag="",
     last_modified=datetime(2026, 5, 9, tzinfo=UTC),
 )
+AGG_TRADES = table_type(FILE.venue, FILE.market, FILE.data_type)
 LIMITS = InflationLimits.of(Collection())
 _PLACES = pl.Decimal(38, 8)
 """18 digits would not do: volumes of cheap coins have more than ten before the point and eight behind it."""
@@ -116,7 +117,7 @@ def _marketlake(store: ObjectStore) -> int:
     bronze = Bronze(lake, landing_store(store), LIMITS)
     done = bronze.ingest([LandedFile(FILE, KEY, None)], str(uuid4()))
     assert done.data_file is not None
-    log = TableLog(lake, bronze_shape(AGG_TRADES))
+    log = TableLog(lake, bronze_shape(AGG_TRADES.bronze))
     log.commit(log.read() + 1, [done.data_file], [])
     return done.data_file.rows
 
@@ -157,8 +158,14 @@ def _parse(store: ObjectStore) -> int:
 
 
 def _encode(store: ObjectStore) -> int:
-    shape = bronze_shape(AGG_TRADES)
-    labels = {"venue": "binance", "market": "cm", "symbol": "BTCUSD_PERP", "source_key": KEY}
+    shape = bronze_shape(AGG_TRADES.bronze)
+    labels = {
+        "venue": "binance",
+        "market": "cm",
+        "symbol": "BTCUSD_PERP",
+        "frequency": "daily",
+        "source_key": KEY,
+    }
     blocks = (Block.of(rows, labels) for rows in _frames(store))
     return sum(map(len, ParquetStream(shape.columns, shape.labels).encode(blocks)))
 

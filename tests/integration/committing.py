@@ -52,11 +52,11 @@ class World:
 
     @property
     def declared(self) -> TableType:
-        return table_type("klines")
+        return table_type("binance", "spot", "klines")
 
     @property
     def table(self) -> str:
-        return bronze_shape(self.declared).path
+        return self.declared.bronze.path
 
     def committer(self, reached: Callable[[Step], None] = lambda _: None) -> Committer:
         """A committer that has taken over."""
@@ -113,7 +113,7 @@ class World:
         return unit
 
     def write(self, files: Sequence[ArchiveFile], versions: Mapping[str, int], rows: int) -> DataFile:
-        shape = bronze_shape(self.declared)
+        shape = bronze_shape(self.declared.bronze)
         at = datetime(2020, 1, 1, tzinfo=UTC)
         blocks = []
         for file in files:
@@ -130,7 +130,7 @@ class World:
                 {column.name: column.polars for column in self.declared.columns}
             )
             labels = {"venue": "binance", "market": "spot", "symbol": "BTCUSDT", "interval": "1m"}
-            blocks.append(Block.of(frame, {**labels, "source_key": file.key}))
+            blocks.append(Block.of(frame, {**labels, "frequency": "daily", "source_key": file.key}))
         written = write_blocks(self.lake, shape, f"spot/{uuid4()}.parquet", blocks)
         assert written is not None
         return written

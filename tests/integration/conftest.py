@@ -8,12 +8,17 @@ from marketlake.settings import Database, EventBus, ObjectStore, Settings, Telem
 
 from tests import servers
 
+TIMEOUT_S = 600
+"""Fixtures count: a machine that does much else needs two minutes to start all servers of the first test."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.integration)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

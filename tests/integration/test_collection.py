@@ -166,7 +166,7 @@ class Platform:
     def rows(self) -> int:
         """How many rows of klines bronze has."""
         lake = Lake.of(self.settings.object_store)
-        return pl.read_delta(lake.uri("bronze/klines"), storage_options=lake.options).height
+        return pl.read_delta(lake.uri("bronze/binance_klines"), storage_options=lake.options).height
 
     def failures(self, batch_id: UUID) -> dict[str, str]:
         with self.postgres.transaction() as connection:

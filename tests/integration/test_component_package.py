@@ -83,7 +83,6 @@ def program() -> Iterator[Program]:
             shutil.rmtree(copy.services, ignore_errors=True)
 
 
-@pytest.mark.timeout(600)
 def test_a_program_in_yaml_brings_up_services_that_work_and_leaves_nothing(program: Program) -> None:
     program.pulumi("up", *QUIET)
     outputs = program.outputs

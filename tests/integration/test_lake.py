@@ -86,7 +86,7 @@ def ingest(store: ObjectStore, key: str, landed: str, *, limits: InflationLimits
     done = bronze.ingest([LandedFile(archive_file(key), landed, None)], str(uuid4()))
     if key in done.failures:
         raise done.failures[key]
-    commit(lake, bronze.table(archive_file(key).data_type), done.data_file, replacing=key)
+    commit(lake, bronze.table(archive_file(key)), done.data_file, replacing=key)
     return done.files[key]
 
 
@@ -107,7 +107,7 @@ def test_the_way_of_real_files_from_landing_to_sql(store):
     answer = query(
         settings(store),
         "select count(*) as bars, min(open_time) as first, max(open_time) as last, sum(count) as trades "
-        "from silver.klines where symbol = 'BTCUSDT' and interval = '1m'",
+        "from silver.candles where symbol = 'BTCUSDT' and interval = '1m'",
     ).to_pylist()
     assert answer[0]["bars"] == 2880
     assert (answer[0]["first"].isoformat(), answer[0]["last"].isoformat()) == (
@@ -116,7 +116,7 @@ def test_the_way_of_real_files_from_landing_to_sql(store):
     )
     counts = query(
         settings(store),
-        "select (select count(*) from silver.agg_trades), (select count(*) from silver.funding_rate), "
+        "select (select count(*) from silver.agg_trades), (select count(*) from silver.funding_rates), "
         "(select count(*) from catalogue)",
     )
     assert [column[0].as_py() for column in counts.columns] == [105_280, 90, 4]
@@ -127,14 +127,14 @@ def test_one_bad_file_leaves_the_others_unharmed(store):
     bad = land(store, JANUARY_2, zip_of({"a.csv": "1", "b.csv": "2"}))
     with pytest.raises(MultipleMembersError, match="exactly one CSV is expected"):
         ingest(store, JANUARY_2, bad)
-    assert set(table(store, "bronze/klines")["source_key"]) == {KLINES}
+    assert set(table(store, "bronze/binance_klines")["source_key"]) == {KLINES}
     assert ingest(store, JANUARY_2, land(store, JANUARY_2)).rows == 1440
-    assert table(store, "bronze/klines").height == 2880
+    assert table(store, "bronze/binance_klines").height == 2880
 
 
 def test_sql_on_an_empty_lake_says_how_to_fill_it(store):
-    with pytest.raises(SqlError, match=r"Nothing was collected yet for: silver\.klines"):
-        query(settings(store), "select * from silver.klines")
+    with pytest.raises(SqlError, match=r"Nothing was collected yet for: silver\.candles"):
+        query(settings(store), "select * from silver.candles")
 
 
 def test_a_store_that_is_away_shows_no_secret(store):

@@ -47,8 +47,8 @@ _LONGEST_MESSAGE = 4000
 class Lakehouse(Protocol):
     """Writes data files of bronze (:mod:`marketlake.pipeline.ingest.bronze`)."""
 
-    def table(self, data_type: str) -> str:
-        """Return the table of a data type, e.g. ``bronze/klines``."""
+    def table(self, file: ArchiveFile) -> str:
+        """Return the table that holds a file's rows, e.g. ``bronze/binance_klines``."""
         ...
 
     def ingest(self, landed: Sequence[LandedFile], name: str) -> Ingested:
@@ -210,7 +210,7 @@ class Collector:
             *(_failure(file, bad[file.key], 1) for file in files if file.key in bad),
         ]
         taken = [file for file in files if file.key in rows]
-        table = self._lakehouse.table(task.files[0].data_type)
+        table = self._lakehouse.table(task.files[0])
         moved = self._patiently(lease, partial(self._moved, table, taken, known))
         already = [file for file in taken if collected.copied[file.key].already_there]
         result = Result(

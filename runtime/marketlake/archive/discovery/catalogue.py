@@ -11,6 +11,7 @@ from deltalake.exceptions import TableNotFoundError
 from opentelemetry import trace
 
 from marketlake.domain.archive import ArchiveFile, Frequency, Selection
+from marketlake.domain.venue import load_venue, matching_datasets
 from marketlake.infrastructure.storage.delta import (
     DataFile,
     Replacement,
@@ -151,11 +152,13 @@ class Catalogue:
         equal = {
             "venue": selection.venue,
             "market": selection.market,
-            "data_type": selection.data_type,
             "interval": selection.interval,
             "frequency": selection.frequency and str(selection.frequency),
         }
         conditions = [pl.col(name) == value for name, value in equal.items() if value is not None]
+        if selection.data_type:
+            meant = matching_datasets(load_venue(selection.venue), selection)
+            conditions.append(pl.col("data_type").is_in({dataset.data_type for dataset in meant}))
         if selection.symbols:
             conditions.append(pl.col("symbol").is_in(selection.symbols))
         if selection.start:

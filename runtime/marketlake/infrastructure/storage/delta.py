@@ -52,18 +52,24 @@ class TableShape:
     """
 
     path: str
-    """Below the lake's root, e.g. ``bronze/klines``."""
+    """Below the lake's root, e.g. ``silver/candles``."""
     columns: pa.Schema
     labels: tuple[str, ...] = ()
     """Text columns, the first ones, that are the same in many rows that follow each other."""
     committed: bool = False
     """Whether one committer writes it, under a sequence of its own; else by :func:`replace`."""
+    comments: Mapping[str, str] = field(default_factory=dict)
+    """Descriptions of columns, as the table's metadata have them."""
 
     @property
     def schema(self) -> pa.Schema:
         """All columns, as the table's log has them: nullable, so that a later version may leave one out."""
         texts = (pa.field(name, pa.string()) for name in self.labels)
-        return pa.schema([*texts, *(field.with_nullable(True) for field in self.columns)])
+        fields = [*texts, *(field.with_nullable(True) for field in self.columns)]
+        return pa.schema([field.with_metadata(self._metadata(field.name)) for field in fields])
+
+    def _metadata(self, name: str) -> dict[str, str]:
+        return {"comment": self.comments[name]} if name in self.comments else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,10 @@ from marketlake.infrastructure.storage.delta import (
     write_file,
 )
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
-from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows
+from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows, series_values
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest.bronze import bronze_shape
-from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
 from marketlake.pipeline.quality.gaps import GAP_SCHEMA
 from marketlake.pipeline.quality.quarantine import BadRows, quarantine
 from marketlake.settings import Settings
@@ -45,6 +44,7 @@ GAPS = TableShape(
     columns=pa.schema(
         [
             ("interval", pa.string()),
+            ("price_kind", pa.string()),
             ("first", pa.timestamp("us", "UTC")),
             ("last", pa.timestamp("us", "UTC")),
             ("first_id", pa.int64()),
@@ -73,7 +73,7 @@ class Refined:
     """What the rewritten periods of a silver table contain."""
 
     table: str
-    """As it is queried, e.g. ``silver.klines``."""
+    """As it is queried, e.g. ``silver.candles``."""
     version: int
     """Of the table, with these rows."""
     periods: tuple[str, ...]
@@ -86,14 +86,8 @@ class Refined:
 
 
 def silver_shape(declared: TableType) -> TableShape:
-    """The silver table of a data type; `source_key` and `row_number` say where a row comes from."""
-    types = {column.name: column.arrow.type for column in declared.columns}
-    fields = [pa.field(name, types.get(name, _derived(name))) for name in declared.silver]
-    return TableShape(
-        path=f"silver/{declared.name}",
-        columns=pa.schema([*fields, pa.field("source_key", pa.string()), pa.field(ROW_NUMBER, pa.int64())]),
-        labels=declared.series_columns,
-    )
+    """The silver table of a data type: one series in each data file."""
+    return declared.silver.shape(declared.silver.series)
 
 
 def refine(
@@ -120,7 +114,7 @@ def refine(
         days: UTC days in which rows came, went or changed.
 
     Raises:
-        UnsupportedDatasetError: no table is declared for the data type.
+        UnsupportedDatasetError: no contract is mapped to the data type.
         StorageError: the object store failed.
         CommitConflictError: other writers kept changing the same periods. Silver is as it was then.
     """
@@ -135,14 +129,15 @@ def refine_series(lake: Lake, series: Series, days: Iterable[date]) -> Refined:
 
 
 def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Refined]:
-    """:func:`refine_series` for many series of one data type, in one commit to each table.
+    """:func:`refine_series` for many series of one dataset of a market, in one commit to each table.
 
     Memory: the rows of a period, and the data files of all.
     """
-    declared = table_type(next(iter(wanted)).data_type)
+    first = next(iter(wanted))
+    declared = table_type(first.venue, first.market, first.data_type)
     rewritings = [_Rewriting(lake, declared, series, days) for series, days in wanted.items()]
     attributes: dict[str, str | int] = {
-        "marketlake.table": f"silver/{declared.name}",
+        "marketlake.table": declared.silver.path,
         "marketlake.series": len(rewritings),
     }
     with _tracer.start_as_current_span("silver commit", attributes=attributes) as span:
@@ -172,14 +167,13 @@ class _BronzeFiles:
 
     def __init__(self, lake: Lake, declared: TableType) -> None:
         self._lake = lake
-        self._declared = declared
-        self._path = bronze_shape(declared).path
-        self._files = data_files(open_table(lake, bronze_shape(declared)))
+        self._bronze = declared.bronze
+        self._files = data_files(open_table(lake, bronze_shape(declared.bronze)))
 
-    def read(self, labels: Mapping[str, str], start: datetime, end: datetime) -> pl.DataFrame:
-        """Return the rows of a series between two moments, with `source_key` and `row_number`."""
-        columns = ["source_key", ROW_NUMBER, *(column.name for column in self._declared.columns)]
-        time = self._declared.time
+    def read(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
+        """Return the rows of a series between two moments: all columns but those that are the series."""
+        time = self._bronze.time
+        labels = series_values(self._bronze.series, series)
         uris: list[str] = []
         if not self._files.is_empty():
             own = [
@@ -188,17 +182,21 @@ class _BronzeFiles:
             ]
             near = (pl.col(f"max.{time}") >= start) & (pl.col(f"min.{time}") < end)
             paths = self._files.filter(*own, near)["path"]
-            uris = [f"{self._lake.uri(self._path)}/{path}" for path in paths]
+            uris = [f"{self._lake.uri(self._bronze.path)}/{path}" for path in paths]
+        types = {
+            column.name: column.polars
+            for column in self._bronze.columns
+            if column.name not in self._bronze.series
+        }
         if not uris:
-            types = {column.name: column.polars for column in self._declared.columns}
-            return pl.DataFrame(schema={"source_key": pl.String(), ROW_NUMBER: pl.Int64(), **types})
+            return pl.DataFrame(schema=types)
         mine = [pl.col(name) == value for name, value in labels.items()]
         within = pl.col(time).is_between(start, end, closed="left")
         rows = pl.scan_parquet(uris, storage_options=self._lake.options or None)
         try:
-            return rows.filter(*mine, within).select(columns).collect()
+            return rows.filter(*mine, within).select(list(types)).collect()
         except STORE_ERRORS as error:
-            raise storage_error(error, f"reading {self._path}") from error
+            raise storage_error(error, f"reading {self._bronze.path}") from error
 
 
 class _Rewriting:
@@ -208,7 +206,7 @@ class _Rewriting:
         self._lake = lake
         self._declared = declared
         self._series = series
-        self._periods = {period_name(day, declared.period) for day in days}
+        self._periods = {period_name(day, declared.silver.period) for day in days}
         self._done: dict[str, Refinement] = {}
         self._gaps: dict[str, pl.DataFrame] = {}
         self._rows: dict[str, int] = {}
@@ -239,16 +237,16 @@ class _Rewriting:
             "interval": self._series.interval,
         }
         for period, done in self._done.items():
-            yield f"{self._declared.name}/{self._name(period)}", BadRows(done.rejected, about)
+            yield f"{self._declared.silver.name}/{self._name(period)}", BadRows(done.rejected, about)
 
     def gaps(self) -> Iterator[tuple[Scope, pl.DataFrame]]:
         """What is missing, by the scope in the table of gaps."""
         for period, gaps in self._gaps.items():
-            yield self._gap_scope(period), self._with_interval(gaps)
+            yield self._gap_scope(period), self._with_series(gaps)
 
     def _write_period(self, bronze: _BronzeFiles, period: str) -> DataFile | None:
         start, end = period_bounds(period)
-        read = bronze.read(self._labels(), start - OVERLAP, end + OVERLAP)
+        read = bronze.read(self._series, start - OVERLAP, end + OVERLAP)
         found = refine_rows(read, self._declared, self._series)
         rows = found.rows.filter(pl.col(PERIOD) == period).drop(PERIOD)
         self._rows[period] = rows.height
@@ -268,7 +266,7 @@ class _Rewriting:
             Gap(*row) for found in self._gaps.values() for row in found["first", "last", "missing"].rows()
         ]
         return Refined(
-            table=f"silver.{self._declared.name}",
+            table=self._declared.silver.table,
             version=version,
             periods=tuple(sorted(self._periods)),
             rows=sum(self._rows.values()),
@@ -278,28 +276,20 @@ class _Rewriting:
         )
 
     def _labels(self) -> dict[str, str]:
-        values = {
-            "venue": self._series.venue,
-            "market": self._series.market,
-            "symbol": self._series.symbol,
-            "interval": self._series.interval or "",
-        }
-        return {name: values[name] for name in self._declared.series_columns}
+        return series_values(self._declared.silver.series, self._series, self._declared.fixed)
 
     def _name(self, period: str) -> str:
         return "/".join([*self._labels().values(), period])
 
     def _gap_scope(self, period: str) -> Scope:
-        known = {"table_name": self._declared.name, "period": period}
+        known = {"table_name": self._declared.silver.name, "period": period}
         named = {"venue": self._series.venue, "market": self._series.market, "symbol": self._series.symbol}
-        return Scope(f"{self._declared.name}/{self._name(period)}", {**known, **named})
+        return Scope(f"{self._declared.silver.name}/{self._name(period)}", {**known, **named})
 
-    def _with_interval(self, gaps: pl.DataFrame) -> pl.DataFrame:
-        return gaps.with_columns(interval=pl.lit(self._series.interval, pl.String())).select(
-            "interval", *GAP_SCHEMA.names()
+    def _with_series(self, gaps: pl.DataFrame) -> pl.DataFrame:
+        kind = self._declared.fixed.get("price_kind")
+        return gaps.select(
+            pl.lit(self._series.interval, pl.String()).alias("interval"),
+            pl.lit(kind, pl.String()).alias("price_kind"),
+            *GAP_SCHEMA.names(),
         )
-
-
-def _derived(name: str) -> pa.DataType:
-    """Type of a silver column that bronze does not have."""
-    return pa.timestamp("us", "UTC") if name.endswith("_time") else pa.float64()

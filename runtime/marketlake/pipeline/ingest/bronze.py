@@ -17,8 +17,9 @@ from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.storage.delta import DataFile, TableShape, write_blocks
 from marketlake.infrastructure.storage.parquet import Block, Run
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
+from marketlake.pipeline.contracts.contract import Contract
 from marketlake.pipeline.contracts.table_type import TableType, UnsupportedDatasetError
-from marketlake.pipeline.contracts.tables import TABLE_TYPES, file_columns, table_type
+from marketlake.pipeline.contracts.tables import contracts, file_columns, table_type
 from marketlake.pipeline.ingest.csv_parser import (
     BAD_ROWS,
     BATCH,
@@ -77,30 +78,21 @@ class Ingested:
     """By key: those that cannot be taken over, and why. Nothing of them is in the data file."""
 
 
-def bronze_shape(declared: TableType) -> TableShape:
-    """Return the bronze table of a data type: rows in the order of their source files, of a series together."""
-    fields = [
-        pa.field(ROW_NUMBER, pa.int64(), nullable=False),
-        *(column.arrow for column in declared.columns),
-    ]
-    return TableShape(
-        path=f"bronze/{declared.name}",
-        columns=pa.schema(fields),
-        labels=(*declared.series_columns, "source_key"),
-        committed=True,
-    )
+def bronze_shape(contract: Contract) -> TableShape:
+    """Return the Delta table of a bronze contract: rows in the order of their source files, of a series together."""
+    return contract.shape((*contract.series, "frequency", "source_key"), committed=True)
 
 
 def shape_of(table: str) -> TableShape:
-    """Return the bronze table of a name, e.g. ``bronze/klines``.
+    """Return the bronze table of a name, e.g. ``bronze/binance_klines``.
 
     Raises:
-        UnsupportedDatasetError: none is declared under that name; another release may have staged for it.
+        UnsupportedDatasetError: no contract describes it; another release may have staged for it.
     """
-    for shape in map(bronze_shape, TABLE_TYPES.values()):
-        if shape.path == table:
-            return shape
-    raise UnsupportedDatasetError(f"no table {table} is declared in this release")
+    for contract in contracts().bronze.values():
+        if contract.path == table:
+            return bronze_shape(contract)
+    raise UnsupportedDatasetError(f"no contract describes the table {table} in this release")
 
 
 class Bronze:
@@ -117,13 +109,13 @@ class Bronze:
         self._landing = landing
         self._limits = limits
 
-    def table(self, data_type: str) -> str:
-        """Return the table of a data type, e.g. ``bronze/klines``.
+    def table(self, file: ArchiveFile) -> str:
+        """Return the table that holds a file's rows, e.g. ``bronze/binance_klines``.
 
         Raises:
-            UnsupportedDatasetError: no parsing is declared for it.
+            UnsupportedDatasetError: no contract is mapped to its dataset.
         """
-        return bronze_shape(table_type(data_type)).path
+        return _type_of(file).bronze.path
 
     def ingest(self, landed: Sequence[LandedFile], name: str) -> Ingested:
         """Write the rows of some files of one dataset into a data file.
@@ -136,11 +128,11 @@ class Bronze:
             name: of the data file, without suffix; new for each call.
 
         Raises:
-            UnsupportedDatasetError: no parsing is declared for the data type.
+            UnsupportedDatasetError: no contract is mapped to the dataset.
             StorageError, StorageFullError: the object store failed.
         """
         first = landed[0].file
-        shape = bronze_shape(table_type(first.data_type))
+        shape = bronze_shape(_type_of(first).bronze)
         attributes: dict[str, str | int] = {
             "marketlake.venue": first.venue,
             "marketlake.table": shape.path,
@@ -190,7 +182,8 @@ class _Reading:
         self._landed = landed
         self._landing = landing
         self._limits = limits
-        self._declared = table_type(landed[0].file.data_type)
+        self._declared = _type_of(landed[0].file)
+        self._time = self._declared.bronze.time
         self._columns = file_columns(landed[0].file)
         self.files: dict[str, FileRows] = {}
         self.failures: dict[str, MarketlakeError] = {}
@@ -270,7 +263,7 @@ class _Reading:
                     self._failed(file, error)
             return
         rows, counts = whole
-        time = pl.col(self._declared.time)
+        time = pl.col(self._time)
         spans = rows.group_by((pl.col(ROW_NUMBER) == 1).cum_sum(), maintain_order=True).agg(
             time.min().alias("first"), time.max().alias("last")
         )
@@ -293,7 +286,7 @@ class _Reading:
                 bad.append(batch.bad.head(kept))
             quarantined += batch.bad.height
             rows += batch.rows.height
-            smallest, largest = batch.rows[self._declared.time].min(), batch.rows[self._declared.time].max()
+            smallest, largest = batch.rows[self._time].min(), batch.rows[self._time].max()
             if isinstance(smallest, datetime) and isinstance(largest, datetime):
                 first = smallest if first is None else min(first, smallest)
                 last = largest if last is None else max(last, largest)
@@ -314,6 +307,7 @@ class _Reading:
             "market": file.market,
             "symbol": file.symbol,
             "interval": file.interval or "",
+            "frequency": str(file.frequency),
             "source_key": file.key,
         }
 
@@ -335,3 +329,7 @@ def _others(lake: Lake, shape: TableShape, former: DataFile, keys: set[str]) -> 
             runs = rows.select(pl.struct(shape.labels).rle().struct.unnest())
             labels = tuple(Run(run["len"], run["value"]) for run in runs.iter_rows(named=True))
             yield Block(rows.drop(shape.labels), labels)
+
+
+def _type_of(file: ArchiveFile) -> TableType:
+    return table_type(file.venue, file.market, file.data_type)

@@ -164,7 +164,7 @@ class CsvParser:
             f"{self.name}: its columns are not those of {self._declared.data_type}. Expected "
             f"{len(self._columns)}: {','.join(self._columns)}; got {got.count(',') + 1}: {got[:300]} "
             f"({what}). The venue may have changed the format: nothing of the file was taken over; the "
-            "venue's catalogue and the declaration of the data type have to follow the change."
+            "contract of its rows as published has to follow the change."
         )
 
     def _empty(self) -> pl.DataFrame:
@@ -189,7 +189,10 @@ class CsvParser:
     def _all_good(self, frame: pl.DataFrame) -> bool:
         looks = [pl.col(name).null_count().alias(f"nulls of {name}") for name in self._required]
         for name, column in self._known.items():
-            if column.kind is Kind.DOUBLE:  # a single NaN or infinity makes the sum one
+            if column.kind is Kind.TEXT:
+                blank = pl.col(name).str.strip_chars(_BLANKS).is_in(_NULLS)
+                looks.append(blank.sum().alias(f"blanks of {name}"))
+            elif column.kind is Kind.DOUBLE:  # a single NaN or infinity makes the sum one
                 looks.append(pl.col(name).sum().is_finite().not_().cast(pl.UInt32).alias(f"sum of {name}"))
             elif column.kind is Kind.TIME:
                 span = (pl.col(name).min(), pl.col(name).max())
@@ -208,6 +211,8 @@ class CsvParser:
                 expressions.append(pl.lit(None, column.polars).alias(column.name))
             elif column.kind is Kind.TIME:
                 expressions.append(_time(frame, column.name))
+            elif column.kind is Kind.TEXT:
+                expressions.append(pl.col(column.name).str.strip_chars(_BLANKS))
             else:
                 expressions.append(pl.col(column.name))
         if ROW_NUMBER in frame.columns:
@@ -277,6 +282,7 @@ def _reasons(column: Column) -> Iterator[pl.Expr]:
         Kind.DOUBLE: "number",
         Kind.BOOLEAN: "truth value",
         Kind.TIME: "time",
+        Kind.TEXT: "text",
     }
     bad = text.is_not_null() & value.is_null()
     yield pl.when(bad).then(pl.concat_str(quoted, pl.lit(f"is no {noun[column.kind]}")))

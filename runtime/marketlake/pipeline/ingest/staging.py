@@ -24,7 +24,7 @@ class StagedUnit:
 
     id: UUID
     table: str
-    """Below the lake's root, e.g. ``bronze/klines``."""
+    """Below the lake's root, e.g. ``bronze/binance_klines``."""
     replaces: tuple[int, ...]
     """Ids of data files that are taken away in the same commit."""
     content: Mapping[str, Any]

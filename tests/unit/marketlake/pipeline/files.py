@@ -81,7 +81,7 @@ def bring_in(
     done = bronze.ingest([landed], str(uuid4()))
     if key in done.failures:
         raise done.failures[key]
-    commit(lake, bronze.table(file.data_type), done.data_file, replacing=key)
+    commit(lake, bronze.table(file), done.data_file, replacing=key)
     return done.files[key]
 
 

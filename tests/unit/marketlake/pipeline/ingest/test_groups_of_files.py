@@ -36,7 +36,7 @@ from tests.unit.marketlake.pipeline.files import (
     zipped,
 )
 
-TABLE = "bronze/klines"
+TABLE = "bronze/binance_klines"
 HEADER = ",".join(file_columns(archive_file(KLINES)))
 FIRST_DAY = 1_577_836_800_000
 DAY_MS = 86_400_000
@@ -227,7 +227,7 @@ def test_files_in_landing_are_ingested_with_those_in_memory(lake: Lake) -> None:
         LandedFile(archive_file(key(2)), "not there", ZIPS["one row"](2)),
     ]
     done = Bronze(lake, landing, LIMITS).ingest(landed, "name")
-    assert [row[4] for row in rows_of(lake, done.data_file)] == [key(1), key(1), key(2)]
+    assert [row[5] for row in rows_of(lake, done.data_file)] == [key(1), key(1), key(2)]
     assert {name: found.rows for name, found in done.files.items()} == {key(1): 2, key(2): 1}
 
 
@@ -263,5 +263,5 @@ def test_a_data_file_without_any_of_its_files_is_none(lake: Lake) -> None:
 
 def test_a_data_file_that_is_lost_cannot_be_written_anew(lake: Lake) -> None:
     lost = DataFile("spot/lost.parquet", 1, 1, "{}")
-    with pytest.raises(StorageError, match="reading bronze/klines: the object store failed"):
+    with pytest.raises(StorageError, match="reading bronze/binance_klines: the object store failed"):
         Bronze(lake, MemoryStore(), LIMITS).without(TABLE, lost, {key(1)}, "rest")
