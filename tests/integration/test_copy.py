@@ -186,6 +186,7 @@ from marketlake.archive.discovery.discover import discover
 from marketlake.domain.archive import Selection
 from marketlake.infrastructure.storage.stores import landing_store
 from marketlake.infrastructure.storage.stores import landing_store
+from marketlake.infrastructure.storage.stores import landing_store
 from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.copy import copy_file
 endpoint = VenueEndpoint.model_validate_json(sys.argv[1])
