@@ -17,6 +17,7 @@ from marketlake.archive.discovery.discover import discover
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Selection
 from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
+from marketlake.infrastructure.storage.stores import landing_store
 from marketlake.sync.copy import copy_file
 from marketlake.sync.errors import ChecksumMismatchError
 from marketlake.sync.transport import Timeouts
@@ -184,8 +185,6 @@ import asyncio, json, sys
 from marketlake.archive.venues.binance import Binance
 from marketlake.archive.discovery.discover import discover
 from marketlake.domain.archive import Selection
-from marketlake.infrastructure.storage.stores import landing_store
-from marketlake.infrastructure.storage.stores import landing_store
 from marketlake.infrastructure.storage.stores import landing_store
 from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.copy import copy_file
