@@ -191,7 +191,7 @@ def replace(lake: Lake, shape: TableShape, write: Callable[[DeltaTable], Replace
         table = open_table(lake, shape)
         new = write(table)
         former = _removals(table, new.scopes)
-        actions: list[AddAction | RemoveAction] = [*former, *(_addition(file) for file in new.files)]
+        actions: list[AddAction | RemoveAction] = [*former, *map(addition, new.files)]
         if not actions:
             return table.version()
         try:
@@ -230,15 +230,18 @@ def scope_files(table: DeltaTable, scopes: Iterable[Scope]) -> pl.DataFrame:
 
 
 def _removals(table: DeltaTable, scopes: Iterable[Scope]) -> list[RemoveAction]:
+    former = scope_files(table, scopes).select("path", "size_bytes")
+    return [removal(path, size) for path, size in former.iter_rows()]
+
+
+def removal(key: str, size: int) -> RemoveAction:
+    """Return the action that takes a data file out of a table."""
     now = int(time.time() * 1000)
-    former = scope_files(table, scopes)
-    return [
-        RemoveAction(path=path, data_change=True, deletion_timestamp=now, size=size)
-        for path, size in former.select("path", "size_bytes").iter_rows()
-    ]
+    return RemoveAction(path=key, data_change=True, deletion_timestamp=now, size=size)
 
 
-def _addition(file: DataFile) -> AddAction:
+def addition(file: DataFile) -> AddAction:
+    """Return the action that puts a data file into a table."""
     return AddAction(
         path=file.key,
         size=file.size,

@@ -5,14 +5,19 @@ tried once, at the version behind the one that was read: deltalake would otherwi
 writer committed meanwhile, and a removal of a file that is gone would succeed (both tried with deltalake 1.6).
 """
 
-import time
 from collections.abc import Iterable, Sequence
 
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, RemoveAction
 
-from marketlake.infrastructure.storage.delta import DataFile, TableShape, data_files, open_table
+from marketlake.infrastructure.storage.delta import (
+    DataFile,
+    TableShape,
+    addition,
+    data_files,
+    open_table,
+    removal,
+)
 from marketlake.infrastructure.storage.errors import CommitConflictError
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 
@@ -66,7 +71,7 @@ class TableLog:
         """
         try:
             self._read().create_write_transaction(
-                [*map(_removal, removed), *map(_addition, added)],
+                [*(removal(file.key, file.size) for file in removed), *map(addition, added)],
                 "append",
                 self._shape.schema,
                 [],
@@ -102,19 +107,3 @@ class TableLog:
         if self._table is None:
             raise AssertionError("it was read")
         return self._table
-
-
-def _removal(file: DataFile) -> RemoveAction:
-    now = int(time.time() * 1000)
-    return RemoveAction(path=file.key, data_change=True, deletion_timestamp=now, size=file.size)
-
-
-def _addition(file: DataFile) -> AddAction:
-    return AddAction(
-        path=file.key,
-        size=file.size,
-        partition_values={},
-        modification_time=int(time.time() * 1000),
-        data_change=True,
-        stats=file.statistics,
-    )

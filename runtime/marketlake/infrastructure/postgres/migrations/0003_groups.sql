@@ -88,3 +88,6 @@ drop index ledger_unrefined;
 create index ledger_unrefined on ledger (venue, market, data_type, symbol)
     where refined_at is null and superseded_at is null;
 create index ledger_series on ledger (venue, market, data_type, symbol, first_day) where superseded_at is null;
+
+-- No task waits for a lock any more.
+alter table outbox drop column due_at;
