@@ -166,6 +166,8 @@ class Collection(_Part):
 
     concurrency: int = Field(default=32, ge=1, le=256)
     """Files that one worker process copies at once."""
+    group_files: int = Field(default=256, ge=1, le=256)
+    """Files of one task, at most."""
     attempts: int = Field(default=8, ge=1, le=100)
     """Tries per file before an error that may pass is recorded as a failure; waits between them double."""
     requests_per_second: float = Field(default=300.0, gt=0)

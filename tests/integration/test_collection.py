@@ -16,7 +16,7 @@ import polars as pl
 import psycopg
 import pytest
 from marketlake.archive import ledger
-from marketlake.archive.collection import batches, groups
+from marketlake.archive.collection import batches
 from marketlake.archive.collection.admission import Archive
 from marketlake.archive.collection.batches import BatchState, Progress
 from marketlake.archive.collection.collector import Collector
@@ -150,6 +150,7 @@ class Platform:
                 self.settings.event_bus,
                 batch_id=batch_id,
                 endpoint=self.exchange.endpoint,
+                group_files=self.settings.collection.group_files,
                 timeout_s=timeout_s,
             ),
         )
@@ -494,7 +495,8 @@ def test_tasks_that_the_event_bus_lost_are_asked_for_again(
 def test_a_cancelled_batch_drops_what_was_not_begun(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(groups, "MOST_FILES", 1)
+    alone = Collection(group_files=1)
+    platform.settings = platform.settings.model_copy(update={"collection": alone})
     monkeypatch.setattr(worker, "TASKS_AT_ONCE", 1)
     began, go_on = threading.Event(), threading.Event()
 
@@ -676,6 +678,7 @@ def test_a_database_that_is_away_is_borne_for_a_while_only(platform: Platform) -
                 platform.settings.event_bus,
                 batch_id=batch_id,
                 endpoint=platform.exchange.endpoint,
+                group_files=1,
                 timeout_s=1,
             )
             with pytest.raises(

@@ -11,7 +11,7 @@ import psutil
 import psycopg
 import pytest
 from marketlake.pipeline.serving.query import SqlError, query
-from marketlake.settings import Settings
+from marketlake.settings import Collection, Settings
 
 from tests import servers
 from tests.deployed import Deployed, deployed
@@ -139,6 +139,7 @@ def world() -> Iterator[World]:
             event_bus=bus_settings,
             database=database.create_database("marketlake"),
             workflow_engine=engine_settings,
+            collection=Collection(group_files=1, concurrency=2),  # so that there is a middle to be killed in
         )
         platform = running.enter_context(deployed(settings, folder, "survival"))
         exchange = running.enter_context(FakeExchange())

@@ -119,6 +119,7 @@ def _collect(
                 settings.event_bus,
                 batch_id=batch_id,
                 endpoint=endpoint,
+                group_files=settings.collection.group_files,
             )
             run = Run(settings, postgres, orchestrator, batch_id, venue, endpoint)
             return _steps(run, selected_datasets(venue, selection))

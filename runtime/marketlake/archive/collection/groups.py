@@ -5,16 +5,18 @@ from collections.abc import Iterable, Iterator
 from marketlake.domain.archive import ArchiveFile
 from marketlake.sync.copy import HELD
 
-MOST_FILES = 256
-"""Files of one group; its event has to fit through the event bus, and its ledger entries into one statement."""
 MOST_BYTES = 16 * 1024 * 1024
 """Compressed bytes of one group, which are held in memory."""
 
 
-def groups(files: Iterable[ArchiveFile]) -> Iterator[tuple[ArchiveFile, ...]]:
+def groups(files: Iterable[ArchiveFile], *, most: int) -> Iterator[tuple[ArchiveFile, ...]]:
     """Yield groups of files of one dataset, ordered by series and time, so that a group has few series.
 
     A file of more than :data:`marketlake.sync.copy.HELD` bytes is a group by itself: it is streamed.
+
+    Args:
+        files: in any order.
+        most: how many of one group; its event has to fit through the event bus.
     """
     group: list[ArchiveFile] = []
     size = 0
@@ -22,7 +24,7 @@ def groups(files: Iterable[ArchiveFile]) -> Iterator[tuple[ArchiveFile, ...]]:
         if file.size > HELD:
             yield (file,)
             continue
-        full = len(group) == MOST_FILES or size + file.size > MOST_BYTES
+        full = len(group) == most or size + file.size > MOST_BYTES
         if group and (full or _dataset(file) != _dataset(group[0])):
             yield tuple(group)
             group, size = [], 0

@@ -67,6 +67,7 @@ class Orchestrator:
         bus: names the topics.
         batch_id: the batch; it has been created.
         endpoint: where the venue is read.
+        group_files: files of one task, at most.
         timeout_s: see :data:`TIMEOUT_S`.
         sleep: waits that many seconds.
     """
@@ -79,6 +80,7 @@ class Orchestrator:
         *,
         batch_id: UUID,
         endpoint: VenueEndpoint,
+        group_files: int,
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -87,6 +89,7 @@ class Orchestrator:
         self._topic = bus.tasks_topic
         self._batch_id = batch_id
         self._endpoint = endpoint
+        self._group_files = group_files
         self._timeout_s = timeout_s
         self._sleep = sleep
         self._troubled_since: float | None = None
@@ -145,7 +148,8 @@ class Orchestrator:
         with self._postgres.transaction() as connection:
             known = ledger.current(connection, chunk[0].venue, [file.key for file in chunk])
             planned = plan(chunk, known)
-            tasks = [GroupTask.of(group, self._endpoint, self._batch_id) for group in groups(planned.wanted)]
+            cut = groups(planned.wanted, most=self._group_files)
+            tasks = [GroupTask.of(group, self._endpoint, self._batch_id) for group in cut]
             asked = batches.add(
                 connection,
                 self._batch_id,

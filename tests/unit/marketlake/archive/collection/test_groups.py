@@ -1,16 +1,24 @@
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marketlake.archive.collection.groups import MOST_BYTES, MOST_FILES, groups
+from marketlake.archive.collection import groups as cutting
+from marketlake.archive.collection.groups import MOST_BYTES
 from marketlake.domain.archive import ArchiveFile
+from marketlake.settings import Collection
 from marketlake.sync.copy import HELD
 
 from tests.unit.marketlake.archive.samples import archive_file
 
 KIB = 1024
+MOST_FILES = Collection().group_files
+
+
+def groups(wanted: list[ArchiveFile]) -> Iterator[tuple[ArchiveFile, ...]]:
+    return cutting.groups(wanted, most=MOST_FILES)
 
 
 def files(days: range, *, symbol: str = "BTCUSDT", size: int = 40 * KIB, **changed: Any) -> list[ArchiveFile]:
