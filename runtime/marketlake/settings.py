@@ -137,7 +137,11 @@ class WorkflowEngine(_Part):
     """``user:password`` for HTTP basic authentication."""
     work_pool: str = "collection"
     collect_deployment: str = "collect/collect"
-    """``flow/deployment``."""
+    """``flow/deployment``: requests a collection, for schedules and for people at the engine's page."""
+
+    def page(self, flow_run: str) -> str:
+        """Return the URL of a flow run's page."""
+        return f"{self.ui_url.rstrip('/')}/runs/flow-run/{flow_run}"
 
 
 class Telemetry(_Part):

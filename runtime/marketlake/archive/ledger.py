@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.domain.archive import ArchiveFile, Selection, Series
 from marketlake.infrastructure.postgres import Connection
 
 
@@ -257,15 +257,16 @@ def conflicts(connection: Connection, venue: str, *, keys: Sequence[str] | None 
     return [Conflict(**row) for row in rows]
 
 
-def unrefined(connection: Connection, selection: Selection) -> list[LedgerEntry]:
-    """Return the newest entries of the selected datasets and symbols that are not refined, of whatever days."""
+def unrefined_series(connection: Connection, selection: Selection) -> list[Series]:
+    """Return the selected series that have entries which are not refined, of whatever days, in order."""
     rows = connection.execute(
-        f"select {_COLUMNS} from ledger"  # noqa: S608 - as above
+        "select distinct venue, market, data_type, symbol, interval from ledger"
         " where refined_at is null and superseded_at is null and venue = %(venue)s"
         " and (%(market)s::text is null or market = %(market)s)"
         " and (%(data_type)s::text is null or data_type = %(data_type)s)"
         " and (%(interval)s::text is null or interval = %(interval)s)"
-        " and (%(symbols)s::text[] is null or symbol = any(%(symbols)s)) order by key",
+        " and (%(symbols)s::text[] is null or symbol = any(%(symbols)s))"
+        " order by venue, market, data_type, symbol, interval",
         {
             "venue": selection.venue,
             "market": selection.market,
@@ -274,21 +275,42 @@ def unrefined(connection: Connection, selection: Selection) -> list[LedgerEntry]
             "symbols": list(selection.symbols) or None,
         },
     ).fetchall()
-    return [LedgerEntry(**row) for row in rows]
+    return [Series(**row) for row in rows]
+
+
+def unrefined_of(connection: Connection, series: Sequence[Series]) -> list[LedgerEntry]:
+    """Return the newest entries that are not refined of some series of one dataset of a market."""
+    first = series[0]
+    wanted = {(one.symbol, one.interval) for one in series}
+    rows = connection.execute(
+        f"select {_COLUMNS} from ledger"  # noqa: S608 - as above
+        " where refined_at is null and superseded_at is null and venue = %s and market = %s and data_type = %s"
+        " and symbol = any(%s) order by key",
+        [first.venue, first.market, first.data_type, sorted({symbol for symbol, _ in wanted})],
+    ).fetchall()
+    return [LedgerEntry(**row) for row in rows if (row["symbol"], row["interval"]) in wanted]
 
 
 def former_days(connection: Connection, entries: Iterable[LedgerEntry]) -> list[tuple[date, date]]:
-    """Return first and last day of the versions that these entries replaced: silver has to rewrite those, too."""
-    replaced = [(entry.venue, entry.key, entry.version) for entry in entries if entry.version > 1]
-    ranges: list[tuple[date, date]] = []
-    for venue, key, version in replaced:
-        row = connection.execute(
-            "select first_day, last_day from ledger where venue = %s and key = %s and version = %s",
-            [venue, key, version - 1],
-        ).fetchone()
-        if row and row["first_day"] and row["last_day"]:
-            ranges.append((row["first_day"], row["last_day"]))
-    return ranges
+    """Return first and last day of the versions that these entries replaced, back to the last that was refined.
+
+    Silver has to rewrite those days, too: it may still hold rows of any of these versions.
+    """
+    replaced = [entry for entry in entries if entry.version > 1]
+    rows = connection.execute(
+        "select former.first_day, former.last_day from unnest(%s::text[], %s::text[], %s::integer[])"
+        " as given(venue, key, version) join ledger former on former.venue = given.venue and former.key = given.key"
+        " and former.version < given.version and former.version >= coalesce((select max(refined.version)"
+        " from ledger refined where refined.venue = given.venue and refined.key = given.key"
+        " and refined.version < given.version and refined.refined_at is not null), 1)"
+        " where former.first_day is not null and former.last_day is not null",
+        [
+            [entry.venue for entry in replaced],
+            [entry.key for entry in replaced],
+            [entry.version for entry in replaced],
+        ],
+    ).fetchall()
+    return [(row["first_day"], row["last_day"]) for row in rows]
 
 
 def mark_refined(connection: Connection, entries: Sequence[LedgerEntry]) -> int:

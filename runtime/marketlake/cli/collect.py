@@ -1,4 +1,4 @@
-"""`marketlake collect`: start the collection and follow it to its end."""
+"""`marketlake collect`: request the collection and follow it to its end."""
 
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +8,6 @@ from opentelemetry.trace import SpanKind
 
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.plan import selected_datasets
-from marketlake.archive.collection.tasks import selection_to_json
 from marketlake.cli.exit_codes import ExitCode, UsageError, say
 from marketlake.cli.follower import Follower, RunResult
 from marketlake.cli.output import print_json, print_table, size
@@ -17,7 +16,6 @@ from marketlake.domain.archive import Selection
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.settings import Settings, VenueEndpoint
-from marketlake.workflows.engine import WorkflowClient
 
 _SHOWN_FAILURES = 50
 
@@ -44,23 +42,22 @@ def run(
     try:
         with (
             Postgres(settings.database, application="marketlake collect") as postgres,
-            WorkflowClient(settings.workflow_engine) as engine,
             telemetry.span(
                 "marketlake collect", kind=SpanKind.CLIENT, venue=selection.venue, batch=str(batch_id)
             ),
         ):
             migrate(postgres)
-            flow_run = _start(postgres, engine, batch_id, selection, endpoint)
+            _request(postgres, batch_id, selection, endpoint)
             trace_id = telemetry.current_trace_id()
-            result = Follower(postgres, engine, batch_id, flow_run, quiet=as_json).follow()
+            result = Follower(postgres, batch_id, quiet=as_json).follow()
             with postgres.transaction() as connection:
                 failures = batches.failures(connection, batch_id)
-            page = engine.page(flow_run)
+                flow_run = batches.flow_run(connection, batch_id)
     finally:
         telemetry.flush()
     summary = _summary(result, failures) | {
         "batch_id": batch_id,
-        "flow_run": page,
+        "flow_run": settings.workflow_engine.page(flow_run) if flow_run else None,
         "trace_id": trace_id,
     }
     if as_json:
@@ -70,32 +67,12 @@ def run(
     return result.exit_code
 
 
-def _start(
-    postgres: Postgres,
-    engine: WorkflowClient,
-    batch_id: UUID,
-    selection: Selection,
-    endpoint: VenueEndpoint | None,
-) -> str:
+def _request(
+    postgres: Postgres, batch_id: UUID, selection: Selection, endpoint: VenueEndpoint | None
+) -> None:
     traceparent = telemetry.current_traceparent()
-    fields = selection_to_json(selection)
     with postgres.transaction() as connection:
-        batches.create(connection, batch_id, fields, traceparent)
-    parameters = {
-        "selection": fields,
-        "batch_id": str(batch_id),
-        "traceparent": traceparent,
-        "venue_endpoint": endpoint.model_dump() if endpoint else None,
-    }
-    tags = [
-        value
-        for value in (selection.venue, selection.market, selection.data_type, selection.interval)
-        if value
-    ]
-    started = engine.start(
-        parameters, key=str(batch_id), tags=tags, labels={"marketlake.batch": str(batch_id)}
-    )
-    return started.id
+        batches.request(connection, batch_id, selection, endpoint, traceparent=traceparent)
 
 
 def _summary(result: RunResult, failures: list[batches.Failure]) -> dict[str, Any]:
@@ -113,6 +90,7 @@ def _summary(result: RunResult, failures: list[batches.Failure]) -> dict[str, An
         "rows_written": seen.rows,
         "rows_quarantined": seen.quarantined,
         "rows_refined": seen.refined_rows,
+        "series_unrefined": seen.unrefined,
         "seconds": round(result.seconds, 1),
         "error": {"code": seen.error_code, "message": seen.error} if seen.error else None,
         "failures": [asdict(failure) for failure in failures],
@@ -129,16 +107,21 @@ def _print(summary: dict[str, Any]) -> None:
     failures = summary["failures"]
     if failures:
         print_table(
-            ("file", "error", "what happened, and what to do"),
+            ("file or series", "error", "what happened, and what to do"),
             [(failure["key"], failure["code"], failure["message"]) for failure in failures[:_SHOWN_FAILURES]],
         )
     if len(failures) > _SHOWN_FAILURES:
-        say(f"… and {len(failures) - _SHOWN_FAILURES} more failed files: --json lists all")
+        say(f"… and {len(failures) - _SHOWN_FAILURES} more failures: --json lists all")
     if summary["unfinished"]:
         say(f"{summary['unfinished']} files are still to come: run the same command again to go on")
     if summary["error"]:
         say(f"error: {summary['error']['message']}")
     if summary["found"] == 0 and summary["state"] == "done":
         say("the venue shows no such file: check the symbol and the days, or `marketlake archive list`")
-    trace = f", trace {summary['trace_id']}" if summary["trace_id"] else ""
-    say(f"{size(summary['bytes'])} in {summary['seconds']} s; run {summary['flow_run']}{trace}")
+    if summary["series_unrefined"]:
+        say(
+            f"{summary['series_unrefined']} series are not refined: run the same command again to try once more"
+        )
+    shown = f"; run {summary['flow_run']}" if summary["flow_run"] else ""
+    trace = f"; trace {summary['trace_id']}" if summary["trace_id"] else ""
+    say(f"{size(summary['bytes'])} in {summary['seconds']} s; batch {summary['batch_id']}{shown}{trace}")

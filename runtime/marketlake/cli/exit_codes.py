@@ -86,13 +86,11 @@ def _code_of(error: Exception) -> ExitCode | None:
     from marketlake.infrastructure.postgres import DatabaseUnavailableError, SchemaError
     from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
     from marketlake.settings import SettingsError
-    from marketlake.workflows.engine import WorkflowEngineRefusedError, WorkflowEngineUnavailableError
 
     meanings: tuple[tuple[tuple[type[Exception], ...], ExitCode], ...] = (
         ((UsageError, SelectionError, SettingsError, SchemaError), ExitCode.USAGE),
         ((PlatformUnreachableError, DatabaseUnavailableError), ExitCode.UNREACHABLE),
         ((EventBusUnavailableError, EventBusRefusedError), ExitCode.UNREACHABLE),
-        ((WorkflowEngineUnavailableError, WorkflowEngineRefusedError), ExitCode.UNREACHABLE),
         ((StorageError, StorageFullError), ExitCode.UNREACHABLE),
         ((MarketlakeError,), ExitCode.INCOMPLETE),
     )

@@ -4,21 +4,20 @@ from typing import Any, Protocol, Self
 
 from marketlake.archive.collection.batches import BatchState, Progress
 from marketlake.cli.exit_codes import say
-from marketlake.workflows.engine import FlowRun
 
 
 class ProgressDisplay(Protocol):
     """Shows the progress of a batch."""
 
-    def show(self, progress: Progress | None, run: FlowRun | None) -> None:
-        """Show the progress and the state of the run."""
+    def show(self, progress: Progress | None) -> None:
+        """Show the progress; None: it is not known now."""
         ...
 
 
 class Silence:
     """Shows nothing: the output is for a program."""
 
-    def show(self, progress: Progress | None, run: FlowRun | None) -> None:
+    def show(self, progress: Progress | None) -> None:
         """Show nothing."""
 
 
@@ -51,9 +50,9 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def show(self, progress: Progress | None, run: FlowRun | None) -> None:
+    def show(self, progress: Progress | None) -> None:
         """Show phase, files and rows."""
-        phase = _phase(progress, run)
+        phase = _phase(progress)
         if progress is None:
             self._bars.update(self._task, description=phase)
         else:
@@ -72,11 +71,11 @@ class ProgressBar:
                 say(phase)
 
 
-def _phase(progress: Progress | None, run: FlowRun | None) -> str:
+def _phase(progress: Progress | None) -> str:
     if progress is None:
         return "the database does not answer, waiting"
-    if progress.state is BatchState.PLANNING and not progress.found:
-        return "discovering" if run is not None and not run.waiting else "waiting for a workflow worker"
+    if not progress.attended and not progress.state.ended:
+        return "waiting for a collection worker"
     if progress.state is BatchState.PLANNING:
-        return "discovering and collecting"
+        return "discovering and collecting" if progress.found else "discovering"
     return progress.state.value

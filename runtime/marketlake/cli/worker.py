@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from marketlake.infrastructure import telemetry
 from marketlake.settings import Settings
 
 if TYPE_CHECKING:
-    from marketlake.infrastructure.postgres import Postgres
+    from marketlake.workers.dispatcher import TaskKind
+    from marketlake.workers.worker import Companion, WorkerProcess
 
 _DEFAULTS = {
     # One group at a time is inflated and parsed per thread; more threads of the engines only cost memory.
@@ -33,13 +34,19 @@ def run(environment: str | None) -> ExitCode:
     telemetry.configure("collection-worker", settings)
     from marketlake.archive.collection.admission import Archive
     from marketlake.archive.collection.collector import Collector
+    from marketlake.archive.collection.refiner import Refiner
+    from marketlake.archive.collection.runs import Runs
+    from marketlake.archive.collection.tasks import COLLECTION, REFINEMENT
     from marketlake.archive.collection.transfers import Transfers
+    from marketlake.archive.discovery.catalogue import Catalogue
     from marketlake.infrastructure.storage.stores import Lake, landing_store
+    from marketlake.pipeline.batch.silver import refine_many
     from marketlake.pipeline.ingest.bronze import Bronze, shape_of
     from marketlake.pipeline.ingest.committer import Committer
     from marketlake.pipeline.ingest.zip_member import InflationLimits
     from marketlake.sync.copy import copy_file
     from marketlake.workers.worker import run as work
+    from marketlake.workflows.mirror import Mirror
 
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -48,12 +55,20 @@ def run(environment: str | None) -> ExitCode:
     bronze = Bronze(lake, landing, InflationLimits.of(settings.collection))
     archive = Archive(settings.event_bus)
 
-    def committing(postgres: "Postgres") -> Callable[[threading.Event], None]:
-        return Committer(postgres, lake, shape_of=shape_of, owner=archive).run
+    def beside(process: "WorkerProcess") -> "Sequence[Companion]":
+        committer = Committer(process.postgres, lake, shape_of=shape_of, owner=archive)
+        runs = Runs(process, catalogue=Catalogue(lake).record)
+        return (committer.run, runs.run, Mirror(process.postgres, settings.workflow_engine).run)
 
     with Transfers(landing, settings.collection, copy=copy_file, stop=stop) as transfers:
-        handler = partial(Collector, transfers=transfers, lakehouse=bronze)
-        unfinished = work(settings, handler, beside=committing, stop=stop)
+
+        def kinds(process: "WorkerProcess") -> "Mapping[str, TaskKind]":
+            return {
+                COLLECTION: Collector(process, transfers=transfers, lakehouse=bronze),
+                REFINEMENT: Refiner(process, refine=partial(refine_many, lake)),
+            }
+
+        unfinished = work(settings, kinds, beside=beside, stop=stop)
         telemetry.flush()
         if unfinished:
             # Threads that are still at work would keep the process alive; their tasks are delivered again.

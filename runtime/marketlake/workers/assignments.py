@@ -1,6 +1,6 @@
 """Assignments of tasks to workers: claims under a lease, results, heartbeats, and tasks whose worker went silent."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -8,11 +8,8 @@ from uuid import UUID
 
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.bus import outbox
-from marketlake.infrastructure.bus.envelope import Event
 from marketlake.infrastructure.postgres import Connection
-
-EventOf = Callable[[UUID, UUID], Event]
-"""Returns the event that asks for the task of that id in the batch of that id."""
+from marketlake.workers.requests import requested
 
 HEARTBEAT_EVERY_S = 2.0
 LAPSED_AFTER_S = 10.0
@@ -45,20 +42,22 @@ class Lease:
     task_id: UUID
     number: int
     """Grows with each claim."""
+    kind: str
+    """What the task is, e.g. ``collection``."""
     payload: dict[str, Any]
     """What the task consists of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of a task's files."""
+    """What became of a task."""
 
     present: int = 0
-    """In already."""
+    """Files that are in already."""
     copied: int = 0
     verified: int = 0
     """Proven without being copied now."""
-    failures: tuple["FileFailure", ...] = ()
+    failures: tuple["PartFailure", ...] = ()
     rows: int = 0
     quarantined: int = 0
     copied_size: int = 0
@@ -66,8 +65,8 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class FileFailure:
-    """A file that could not be collected."""
+class PartFailure:
+    """A part of a task that failed: a file that could not be collected, a series that could not be refined."""
 
     key: str
     code: str
@@ -78,7 +77,7 @@ class FileFailure:
 def claim(connection: Connection, task_id: UUID, worker: str) -> tuple[Claim, Lease | None]:
     """Assign a task to a worker, unless another one has it and is alive."""
     row = connection.execute(
-        "select t.state, t.payload, b.state as batch, t.state = 'running' and t.worker <> %s and exists ("
+        "select t.state, t.kind, t.payload, b.state as batch, t.state = 'running' and t.worker <> %s and exists ("
         " select from worker w where w.id = t.worker and w.heartbeat_at > now() - make_interval(secs => %s)) as held"
         " from task t join batch b on b.id = t.batch_id where t.id = %s for update of t",
         [worker, LAPSED_AFTER_S, task_id],
@@ -98,7 +97,8 @@ def claim(connection: Connection, task_id: UUID, worker: str) -> tuple[Claim, Le
         "update task set state = 'running', worker = %s, lease = lease + 1 where id = %s returning lease",
         [worker, task_id],
     ).fetchone()
-    return Claim.GRANTED, Lease(task_id, int(claimed["lease"]) if claimed else 0, row["payload"])
+    number = int(claimed["lease"]) if claimed else 0
+    return Claim.GRANTED, Lease(task_id, number, row["kind"], row["payload"])
 
 
 def attempt_failed(connection: Connection, lease: Lease, code: str, message: str) -> None:
@@ -143,10 +143,10 @@ def end(connection: Connection, lease: Lease, result: Result, *, staged: bool) -
     ).rowcount
     if not ended:
         raise LeaseLostError(f"the task {lease.task_id} was given to another worker")
-    connection.execute("delete from file_failure where task_id = %s", [lease.task_id])
+    connection.execute("delete from part_failure where task_id = %s", [lease.task_id])
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into file_failure (task_id, key, code, message, attempts) values (%s, %s, %s, %s, %s)",
+            "insert into part_failure (task_id, key, code, message, attempts) values (%s, %s, %s, %s, %s)",
             [
                 (lease.task_id, failure.key, failure.code, failure.message, failure.attempts)
                 for failure in result.failures
@@ -162,28 +162,31 @@ def committed(connection: Connection, task_ids: Iterable[UUID]) -> None:
     )
 
 
-def requeue(connection: Connection, task_id: UUID, event: Event, *, topic: str) -> None:
-    """Ask again for a task whose staged rows were refused, within the caller's transaction."""
+def requeue(
+    connection: Connection, task_id: UUID, batch_id: UUID, *, topic: str, traceparent: str | None
+) -> None:
+    """Request a task again whose staged rows were refused, within the caller's transaction."""
     again = connection.execute(
         "update task set state = 'queued', worker = null, dispatched_at = now() where id = %s and state = 'staged'",
         [task_id],
     ).rowcount
     if again:
-        outbox.put(connection, topic, [event])
+        outbox.put(connection, topic, [requested(task_id, batch_id, traceparent=traceparent)])
 
 
 def give_up(connection: Connection, task_id: UUID, code: str, message: str) -> bool:
-    """End a task none of whose files can be collected; False if it has ended."""
+    """End a task none of whose parts can be done; False if it has ended."""
     row = connection.execute(
-        "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1, failed = files,"
+        "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1, failed = parts,"
         " finished_at = now() where id = %s and state in ('queued', 'running') returning payload, attempts",
         [code, message, task_id],
     ).fetchone()
     if row is None:
         return False
     connection.execute(
-        "insert into file_failure (task_id, key, code, message, attempts)"
-        " select id, file ->> 'key', %s, %s, attempts from task, jsonb_array_elements(payload -> 'files') file"
+        "insert into part_failure (task_id, key, code, message, attempts)"
+        " select id, part ->> 'key', %s, %s, attempts from task,"
+        " jsonb_array_elements(coalesce(payload -> 'files', payload -> 'series')) part"
         " where id = %s on conflict do nothing",
         [code, message, task_id],
     )
@@ -215,7 +218,7 @@ def live_workers(connection: Connection) -> int:
     return int(row["live"]) if row else 0
 
 
-def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, event_of: EventOf) -> int:
+def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, traceparent: str | None) -> int:
     """Request running tasks again whose worker went silent; return how many."""
     rows = connection.execute(
         "update task t set state = 'queued', worker = null, dispatched_at = now()"
@@ -223,11 +226,11 @@ def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, eve
         " where w.id = t.worker and w.heartbeat_at > now() - make_interval(secs => %s)) returning id",
         [batch_id, LAPSED_AFTER_S],
     ).fetchall()
-    return outbox.put(connection, topic, [event_of(row["id"], batch_id) for row in rows])
+    return _request(connection, batch_id, [row["id"] for row in rows], topic, traceparent)
 
 
 def redispatch_queued(
-    connection: Connection, batch_id: UUID, *, topic: str, event_of: EventOf, older_than_s: float
+    connection: Connection, batch_id: UUID, *, topic: str, traceparent: str | None, older_than_s: float
 ) -> int:
     """Request queued tasks again that no worker claimed for that long; return how many.
 
@@ -238,4 +241,11 @@ def redispatch_queued(
         " and dispatched_at < now() - make_interval(secs => %s) returning id",
         [batch_id, older_than_s],
     ).fetchall()
-    return outbox.put(connection, topic, [event_of(row["id"], batch_id) for row in rows])
+    return _request(connection, batch_id, [row["id"] for row in rows], topic, traceparent)
+
+
+def _request(
+    connection: Connection, batch_id: UUID, task_ids: Iterable[UUID], topic: str, traceparent: str | None
+) -> int:
+    events = [requested(task_id, batch_id, traceparent=traceparent) for task_id in task_ids]
+    return outbox.put(connection, topic, events)

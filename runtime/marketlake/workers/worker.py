@@ -5,20 +5,20 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 from uuid import uuid4
 
 from marketlake.infrastructure.bus.consumer import Consumer, Delivery
 from marketlake.infrastructure.bus.dead_letters import DeadLetters
-from marketlake.infrastructure.bus.envelope import Event, Message
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
 from marketlake.retry import Backoff, RetryStoppedError, retry
 from marketlake.settings import Settings
 from marketlake.workers import assignments
+from marketlake.workers.dispatcher import Dispatcher, TaskKind
 from marketlake.workers.liveness import Liveness
 
 log = logging.getLogger(__name__)
@@ -31,45 +31,34 @@ _M_ARENA_MAX = -8
 _BACKOFF = Backoff(longest_wait_s=5.0)
 
 
-class TaskHandler(Protocol):
-    """Works on tasks; several threads share one."""
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """What all parts of a worker process share."""
 
-    def work(self, event: Event) -> None:
-        """Do what the event asks for.
-
-        Raises:
-            RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
-        """
-        ...
-
-    def abandon(self, message: Message, error: Exception) -> None:
-        """End the task of a message that is to become a dead letter."""
-        ...
+    id: str
+    """As it shows in tasks and batches."""
+    settings: Settings
+    postgres: Postgres
+    relay: Relay
+    """Publishes the outbox."""
+    stop: threading.Event
+    """Set when the process is to end: waiting ends then."""
 
 
-class HandlerFactory(Protocol):
-    """Makes the handler of one worker process."""
-
-    def __call__(
-        self, settings: Settings, postgres: Postgres, *, worker: str, stop: threading.Event
-    ) -> TaskHandler:
-        """Return a handler that uses this database and gives up waiting when `stop` is set."""
-        ...
+Kinds = Callable[[WorkerProcess], Mapping[str, TaskKind]]
+"""Returns what works on tasks, by the name of their kind."""
+Companion = Callable[[threading.Event], None]
+"""Runs in a thread of its own until the event is set."""
+Companions = Callable[[WorkerProcess], Sequence[Companion]]
 
 
-CompanionFactory = Callable[[Postgres], Callable[[threading.Event], None]]
-"""Returns what runs on the worker's database until the event is set."""
-
-
-def run(
-    settings: Settings, handler: HandlerFactory, *, beside: CompanionFactory, stop: threading.Event
-) -> int:
+def run(settings: Settings, kinds: Kinds, *, beside: Companions, stop: threading.Event) -> int:
     """Work on tasks until `stop` is set.
 
     Args:
         settings: the environment.
-        handler: makes what works on the tasks.
-        beside: makes what runs in a thread of its own as long as the worker does.
+        kinds: makes what works on the tasks.
+        beside: makes what runs beside that as long as the worker does.
         stop: ends the worker; tasks in hand have :data:`GRACE_S` seconds.
 
     Returns:
@@ -88,21 +77,17 @@ def run(
         if not _migrated(postgres, stop, liveness):
             return 0
         letters = DeadLetters(producer, bus.dead_letters_topic)
-        tasks = handler(settings, postgres, worker=worker, stop=stop)
+        process = WorkerProcess(worker, settings, postgres, Relay(postgres, producer), stop)
+        tasks = Dispatcher(postgres, worker=worker, kinds=kinds(process))
 
         def dead_letter(delivery: Delivery, error: Exception) -> None:
             tasks.abandon(delivery.message, error)
             letters.put(delivery, error)
 
+        _beat(postgres, worker)  # before anything is claimed: a claim is held by who is alive
         ending = threading.Event()
-        companions = [
-            threading.Thread(target=act, args=(ending,), daemon=True)
-            for act in (
-                partial(_heartbeat, postgres, worker),
-                Relay(postgres, producer).run,
-                beside(postgres),
-            )
-        ]
+        acts: list[Companion] = [partial(_heartbeat, postgres, worker), process.relay.run, *beside(process)]
+        companions = [threading.Thread(target=act, args=(ending,), daemon=True) for act in acts]
         for companion in companions:
             companion.start()
         log.info("worker %s takes %s, %d tasks at once", worker, bus.tasks_topic, TASKS_AT_ONCE)
@@ -150,16 +135,18 @@ def _migrated(postgres: Postgres, stop: threading.Event, liveness: Liveness) -> 
 
 
 def _heartbeat(postgres: Postgres, worker: str, stop: threading.Event) -> None:
+    while not stop.wait(assignments.HEARTBEAT_EVERY_S):
+        _beat(postgres, worker)
+
+
+def _beat(postgres: Postgres, worker: str) -> None:
     host, pid = socket.gethostname(), os.getpid()
-    while True:
-        _tolerating_outage(
-            postgres,
-            lambda connection: assignments.beat(
-                connection, worker, host=host, pid=pid, concurrency=TASKS_AT_ONCE
-            ),
-        )
-        if stop.wait(assignments.HEARTBEAT_EVERY_S):
-            return
+    _tolerating_outage(
+        postgres,
+        lambda connection: assignments.beat(
+            connection, worker, host=host, pid=pid, concurrency=TASKS_AT_ONCE
+        ),
+    )
 
 
 def _leave(postgres: Postgres, worker: str) -> None:

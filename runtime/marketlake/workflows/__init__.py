@@ -1,1 +1,1 @@
-"""Orchestration: the Prefect flow of a collection, and the client that starts and follows it."""
+"""Orchestration: the Prefect flow that requests a collection, and the mirror that shows collections in Prefect."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from marketlake.archive import ledger
-from marketlake.archive.collection.tasks import GroupTask, requested
+from marketlake.archive.collection.tasks import GroupTask
 from marketlake.archive.ledger import Receipt
 from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.postgres import Connection
@@ -92,5 +92,5 @@ class Archive:
     def refused(self, connection: Connection, unit: StagedUnit) -> None:
         """See :meth:`marketlake.pipeline.ingest.staging.Owner.refused`."""
         task = Content.model_validate(unit.content).task
-        event = requested(task.id, task.batch_id, traceparent=unit.traceparent)
-        assignments.requeue(connection, task.id, event, topic=self._bus.tasks_topic)
+        topic = self._bus.tasks_topic
+        assignments.requeue(connection, task.id, task.batch_id, topic=topic, traceparent=unit.traceparent)

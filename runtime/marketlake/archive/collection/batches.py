@@ -1,4 +1,8 @@
-"""A batch in PostgreSQL: what one run of `collect` found, and its progress."""
+"""A batch in PostgreSQL: what one collection found, and its progress.
+
+Any process may request one. A worker claims it and carries it on under a lease (:class:`Run`); when the worker goes
+silent another one takes over, and what the former still tries to write under its lease is refused.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +13,29 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from marketlake.archive.collection.tasks import GroupTask, requested
+from marketlake.archive.collection.tasks import (
+    COLLECTION,
+    REFINEMENT,
+    GroupTask,
+    RefinementTask,
+    selection_from_json,
+    selection_to_json,
+)
+from marketlake.domain.archive import Selection
 from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.postgres import Connection
+from marketlake.settings import VenueEndpoint
+from marketlake.workers.assignments import LAPSED_AFTER_S
+from marketlake.workers.requests import requested
+
+WAKE = "marketlake_batch"
+"""Channel on which PostgreSQL tells that a batch has entered a state."""
 
 
 class BatchState(StrEnum):
     """The states of a batch; the last three are final."""
 
+    REQUESTED = "requested"
     PLANNING = "planning"
     COLLECTING = "collecting"
     REFINING = "refining"
@@ -28,6 +47,28 @@ class BatchState(StrEnum):
     def ended(self) -> bool:
         """Whether the state is final."""
         return self in {BatchState.DONE, BatchState.FAILED, BatchState.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The right to carry a batch on; it is lost when another worker claims the batch."""
+
+    id: UUID
+    """The batch's."""
+    lease: int
+    """Grows with each claim."""
+    state: BatchState
+    """In which it was claimed."""
+    selection: Selection
+    endpoint: VenueEndpoint | None
+    """Where the venue is read; None: where the environment says."""
+    traceparent: str | None
+    """W3C trace context of who requested it."""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it was claimed before."""
+        return self.lease > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +95,17 @@ class Progress:
     """Bytes of the files that were copied."""
     refined_rows: int
     """Rows of the silver days that were rewritten."""
+    unrefined: int
+    """Series that could not be refined."""
+    open_tasks: int
+    """Tasks of any kind that have not ended."""
+    running_tasks: int
+    """Those of them that a worker has begun."""
     error_code: str | None
     error: str | None
     finished_at: datetime | None
     attended: bool
-    """Whether the run that carries the batch on is connected to the database; see :func:`application_of`."""
+    """Whether the worker that carries the batch on gives signs of life."""
 
     @property
     def open(self) -> int:
@@ -67,51 +114,89 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether all files that were found are collected."""
-        return self.state is BatchState.DONE and not (self.failed or self.cancelled or self.open)
+        """Whether all files that were found are collected, and refined."""
+        left = self.failed or self.cancelled or self.open or self.unrefined
+        return self.state is BatchState.DONE and not left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A file that failed."""
+    """A file that could not be collected, or a series that could not be refined."""
 
     key: str
+    """The file's, or the series' name, e.g. ``spot klines BTCUSDT 1m``."""
     code: str
     message: str
     attempts: int
 
 
-def application_of(batch_id: UUID) -> str:
-    """Return the name of a run's PostgreSQL sessions, which end at once when the run is killed."""
-    return f"collect {batch_id}"
-
-
-def create(
-    connection: Connection, batch_id: UUID, selection: dict[str, Any], traceparent: str | None
+def request(
+    connection: Connection,
+    batch_id: UUID,
+    selection: Selection,
+    endpoint: VenueEndpoint | None,
+    *,
+    traceparent: str | None,
 ) -> None:
-    """Create a batch; one that exists begins again with planning, unless it was cancelled."""
+    """Request a batch; one that exists stays as it is."""
     connection.execute(
-        "insert into batch (id, selection, state, traceparent) values (%s, %s, 'planning', %s)"
-        " on conflict (id) do update set state = 'planning', found = 0, skipped = 0, error = null,"
-        " error_code = null, finished_at = null where batch.state <> 'cancelled'",
-        [batch_id, Jsonb(selection), traceparent],
+        "insert into batch (id, selection, endpoint, state, traceparent) values (%s, %s, %s, 'requested', %s)"
+        " on conflict do nothing",
+        [
+            batch_id,
+            Jsonb(selection_to_json(selection)),
+            Jsonb(endpoint.model_dump(mode="json")) if endpoint else None,
+            traceparent,
+        ],
+    )
+    _tell(connection, batch_id)
+
+
+def claim(connection: Connection, worker: str) -> Run | None:
+    """Assign the oldest batch that no live worker carries on; None if there is no such batch."""
+    row = connection.execute(
+        "update batch set carrier = %s, lease = lease + 1,"
+        " found = case when state in ('requested', 'planning') then 0 else found end,"
+        " skipped = case when state in ('requested', 'planning') then 0 else skipped end,"
+        " state = case when state = 'requested' then 'planning' else state end where id = ("
+        " select id from batch b where state not in ('done', 'failed', 'cancelled') and not exists ("
+        " select from worker w where w.id = b.carrier and w.heartbeat_at > now() - make_interval(secs => %s))"
+        " order by created_at limit 1 for update skip locked)"
+        " returning id, lease, state, selection, endpoint, traceparent",
+        [worker, LAPSED_AFTER_S],
+    ).fetchone()
+    if row is None:
+        return None
+    _tell(connection, row["id"])
+    return Run(
+        row["id"],
+        row["lease"],
+        BatchState(row["state"]),
+        selection_from_json(row["selection"]),
+        VenueEndpoint.model_validate(row["endpoint"]) if row["endpoint"] else None,
+        row["traceparent"],
     )
 
 
 def add(
-    connection: Connection, batch_id: UUID, tasks: Sequence[GroupTask], *, topic: str, traceparent: str | None
+    connection: Connection,
+    batch_id: UUID,
+    tasks: Sequence[GroupTask] | Sequence[RefinementTask],
+    *,
+    topic: str,
+    traceparent: str | None,
 ) -> int:
     """Write tasks and the events that request them, within the caller's transaction; tasks that exist are kept.
 
     Returns:
-        How many files the new ones have.
+        How many files, or series, the new ones have.
     """
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into task (id, batch_id, payload, files, size) values (%s, %s, %s, %s, %s)"
+            "insert into task (id, batch_id, kind, payload, parts, size) values (%s, %s, %s, %s, %s, %s)"
             " on conflict do nothing returning id",
             [
-                (task.id, batch_id, Jsonb(task.model_dump(mode="json")), len(task.files), task.size)
+                (task.id, batch_id, task.kind, Jsonb(task.model_dump(mode="json")), task.parts, task.size)
                 for task in tasks
             ],
             returning=True,
@@ -123,42 +208,49 @@ def add(
                 break
     added = [task for task in tasks if task.id in new]
     outbox.put(connection, topic, [requested(task.id, batch_id, traceparent=traceparent) for task in added])
-    return sum(len(task.files) for task in added)
+    return sum(task.parts for task in added)
 
 
-def count(connection: Connection, batch_id: UUID, *, found: int, skipped: int) -> bool:
-    """Add to the counts of found and skipped files; return False if the batch was cancelled meanwhile."""
+def keys(connection: Connection, batch_id: UUID) -> set[str]:
+    """Return the keys of all files for which the batch has tasks."""
+    rows = connection.execute(
+        "select file ->> 'key' as key from task, jsonb_array_elements(payload -> 'files') file"
+        " where batch_id = %s and kind = %s",
+        [batch_id, COLLECTION],
+    ).fetchall()
+    return {row["key"] for row in rows}
+
+
+def count(connection: Connection, run: Run, *, found: int, skipped: int) -> bool:
+    """Add to the counts of found and skipped files; return False if the run is not this one's any more."""
     return bool(
         connection.execute(
-            "update batch set found = found + %s, skipped = skipped + %s where id = %s and state <> 'cancelled'",
-            [found, skipped, batch_id],
+            "update batch set found = found + %s, skipped = skipped + %s"
+            " where id = %s and lease = %s and state <> 'cancelled'",
+            [found, skipped, run.id, run.lease],
         ).rowcount
     )
 
 
-def enter(connection: Connection, batch_id: UUID, state: BatchState) -> bool:
-    """Enter a state; return False if the batch was cancelled meanwhile and stays so."""
-    return bool(
-        connection.execute(
-            "update batch set state = %s, finished_at = case when %s then now() end"
-            " where id = %s and state <> 'cancelled'",
-            [state.value, state.ended, batch_id],
-        ).rowcount
-    )
+def enter(connection: Connection, run: Run, state: BatchState) -> bool:
+    """Enter a state; return False if the run is not this one's any more, and the batch stays as it is."""
+    entered = connection.execute(
+        "update batch set state = %s, finished_at = case when %s then now() end"
+        " where id = %s and lease = %s and state <> 'cancelled'",
+        [state.value, state.ended, run.id, run.lease],
+    ).rowcount
+    _tell(connection, run.id)
+    return bool(entered)
 
 
-def count_refined(connection: Connection, batch_id: UUID, rows: int) -> None:
-    """Add to the count of rewritten silver rows."""
-    connection.execute("update batch set refined_rows = refined_rows + %s where id = %s", [rows, batch_id])
-
-
-def fail(connection: Connection, batch_id: UUID, code: str, message: str) -> None:
+def fail(connection: Connection, run: Run, code: str, message: str) -> None:
     """End a batch that cannot go on as a whole. Files whose tasks are queued may still come in."""
     connection.execute(
         "update batch set state = 'failed', error_code = %s, error = %s, finished_at = now()"
-        " where id = %s and state <> 'cancelled'",
-        [code, message, batch_id],
+        " where id = %s and lease = %s and state <> 'cancelled'",
+        [code, message, run.id, run.lease],
     )
+    _tell(connection, run.id)
 
 
 def cancel(connection: Connection, batch_id: UUID) -> bool:
@@ -177,35 +269,99 @@ def cancel(connection: Connection, batch_id: UUID) -> bool:
         " and exists (select from batch where id = %s and state = 'cancelled')",
         [batch_id, batch_id],
     )
+    _tell(connection, batch_id)
     return bool(ended)
 
 
 def progress(connection: Connection, batch_id: UUID) -> Progress | None:
     """Return the progress of a batch; None if it does not exist."""
-    row = connection.execute(
-        "select b.state, b.found, b.refined_rows, b.error_code, b.error, b.finished_at,"
-        " b.skipped + coalesce(sum(t.present) filter (where t.state = 'done'), 0)::bigint as skipped,"
-        " coalesce(sum(t.files) filter (where t.state = 'queued'), 0)::bigint as queued,"
-        " coalesce(sum(t.files) filter (where t.state in ('running', 'staged')), 0)::bigint as running,"
-        " coalesce(sum(t.copied) filter (where t.state = 'done'), 0)::bigint as copied,"
-        " coalesce(sum(t.copied + t.verified) filter (where t.state = 'done'), 0)::bigint as verified,"
-        " coalesce(sum(t.failed) filter (where t.state in ('done', 'failed')), 0)::bigint as failed,"
-        " coalesce(sum(t.files) filter (where t.state = 'cancelled'), 0)::bigint as cancelled,"
-        " coalesce(sum(t.rows) filter (where t.state = 'done'), 0)::bigint as rows,"
-        " coalesce(sum(t.quarantined) filter (where t.state = 'done'), 0)::bigint as quarantined,"
-        " coalesce(sum(t.copied_size) filter (where t.state = 'done'), 0)::bigint as size,"
-        " exists (select from pg_stat_activity where application_name = %s) as attended"
-        " from batch b left join task t on t.batch_id = b.id where b.id = %s group by b.id",
-        [application_of(batch_id), batch_id],
-    ).fetchone()
+    row = connection.execute(_PROGRESS, {"batch": batch_id, "lapsed": LAPSED_AFTER_S}).fetchone()
     return None if row is None else Progress(**(row | {"state": BatchState(row["state"])}))
 
 
+def _sum(column: str, kind: str, *states: str) -> str:
+    """SQL: the sum of a column over the tasks of a kind in these states."""
+    within = ", ".join(f"'{state}'" for state in states)
+    return f"coalesce(sum({column}) filter (where t.kind = '{kind}' and t.state in ({within})), 0)::bigint"
+
+
+_PROGRESS = (
+    "select b.state, b.found, b.error_code, b.error, b.finished_at,"  # noqa: S608 - names of our own
+    f" b.skipped + {_sum('t.present', COLLECTION, 'done')} as skipped,"
+    f" {_sum('t.parts', COLLECTION, 'queued')} as queued,"
+    f" {_sum('t.parts', COLLECTION, 'running', 'staged')} as running,"
+    f" {_sum('t.copied', COLLECTION, 'done')} as copied,"
+    f" {_sum('t.copied + t.verified', COLLECTION, 'done')} as verified,"
+    f" {_sum('t.failed', COLLECTION, 'done', 'failed')} as failed,"
+    f" {_sum('t.parts', COLLECTION, 'cancelled')} as cancelled,"
+    f" {_sum('t.rows', COLLECTION, 'done')} as rows,"
+    f" {_sum('t.quarantined', COLLECTION, 'done')} as quarantined,"
+    f" {_sum('t.copied_size', COLLECTION, 'done')} as size,"
+    f" {_sum('t.rows', REFINEMENT, 'done')} as refined_rows,"
+    f" {_sum('t.failed', REFINEMENT, 'done', 'failed')} as unrefined,"
+    " count(*) filter (where t.state in ('queued', 'running', 'staged')) as open_tasks,"
+    " count(*) filter (where t.state in ('running', 'staged')) as running_tasks,"
+    " exists (select from worker w where w.id = b.carrier"
+    " and w.heartbeat_at > now() - make_interval(secs => %(lapsed)s)) as attended"
+    " from batch b left join task t on t.batch_id = b.id where b.id = %(batch)s group by b.id"
+)
+
+
 def failures(connection: Connection, batch_id: UUID) -> list[Failure]:
-    """Return the files of a batch that failed, in the order of their keys."""
+    """Return the files and series of a batch that failed, in the order of their keys."""
     rows = connection.execute(
-        "select f.key, f.code, f.message, f.attempts from file_failure f join task t on t.id = f.task_id"
+        "select f.key, f.code, f.message, f.attempts from part_failure f join task t on t.id = f.task_id"
         " where t.batch_id = %s and t.state in ('done', 'failed') order by f.key",
         [batch_id],
     ).fetchall()
     return [Failure(**row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Unshown:
+    """A batch of which the workflow engine does not show the newest state."""
+
+    id: UUID
+    state: BatchState
+    selection: dict[str, Any]
+    error: str | None
+    flow_run: str | None
+    """Id of the flow run that shows it; None if there is none yet."""
+
+
+def unshown(connection: Connection, *, most: int) -> list[Unshown]:
+    """Return batches that have entered a state since it was shown, the oldest first."""
+    rows = connection.execute(
+        "select id, state, selection, error, flow_run from batch where shown_state is distinct from state"
+        " order by created_at limit %s",
+        [most],
+    ).fetchall()
+    return [
+        Unshown(row["id"], BatchState(row["state"]), row["selection"], row["error"], row["flow_run"])
+        for row in rows
+    ]
+
+
+def shown(connection: Connection, batch: Unshown, flow_run: str) -> None:
+    """Record that the workflow engine shows a batch in that state."""
+    connection.execute(
+        "update batch set shown_state = %s, flow_run = %s where id = %s", [batch.state, flow_run, batch.id]
+    )
+
+
+def open_flow_runs(connection: Connection) -> dict[str, UUID]:
+    """Return the flow runs that show batches which have not ended, with these."""
+    rows = connection.execute(
+        "select flow_run, id from batch where state not in ('done', 'failed', 'cancelled') and flow_run is not null"
+    ).fetchall()
+    return {row["flow_run"]: row["id"] for row in rows}
+
+
+def flow_run(connection: Connection, batch_id: UUID) -> str | None:
+    """Return the id of the flow run that shows a batch; None if there is none yet."""
+    row = connection.execute("select flow_run from batch where id = %s", [batch_id]).fetchone()
+    return row["flow_run"] if row else None
+
+
+def _tell(connection: Connection, batch_id: UUID) -> None:
+    connection.execute("select pg_notify(%s, %s)", [WAKE, str(batch_id)])

@@ -1,7 +1,6 @@
-"""Collect a group of files: claim it, look into the ledger, copy, ingest, and stage what came of it."""
+"""Collect a group of files: look into the ledger, copy, ingest, and stage what came of it."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,39 +8,31 @@ from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
-import psycopg
-from opentelemetry.trace import SpanKind
-
 from marketlake.archive import ledger
 from marketlake.archive.collection.admission import Content
-from marketlake.archive.collection.tasks import GROUP_REQUESTED, GroupTask
+from marketlake.archive.collection.tasks import GroupTask
 from marketlake.archive.collection.transfers import FailedTransfer, Transfers
 from marketlake.archive.ledger import LedgerEntry, Receipt
 from marketlake.domain.archive import ArchiveFile
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus import outbox
-from marketlake.infrastructure.bus.consumer import RetryLaterError
-from marketlake.infrastructure.bus.envelope import EnvelopeError, Event, Message
-from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
+from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError
 from marketlake.infrastructure.storage.delta import DataFile
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.pipeline.ingest import staging
 from marketlake.pipeline.ingest.bronze import FileRows, Ingested, LandedFile
 from marketlake.pipeline.ingest.staging import StagedUnit
-from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry
-from marketlake.settings import Settings
+from marketlake.retry import Backoff, FailedAttempt, retry
 from marketlake.sync.copy import CopiedObject
 from marketlake.workers import assignments
-from marketlake.workers.assignments import FileFailure, Lease, LeaseLostError, Result
+from marketlake.workers.assignments import Lease, PartFailure, Result
+from marketlake.workers.dispatcher import code_of, text_of
+from marketlake.workers.worker import WorkerProcess
 
 log = logging.getLogger(__name__)
 
-UNEXPECTED = "unexpected"
-"""Code of an unforeseen error."""
 Made = TypeVar("Made")
-_LONGEST_MESSAGE = 4000
-"""Characters of an error that are kept: an event has to fit through the event bus."""
 
 
 class Lakehouse(Protocol):
@@ -67,104 +58,30 @@ class _Collected:
     copied: dict[str, CopiedObject]
     verified: list[tuple[ArchiveFile, LedgerEntry]]
     """Listed otherwise than before, with the bytes that are in already."""
-    failures: list[FileFailure]
+    failures: list[PartFailure]
 
 
 class Collector:
-    """Works on tasks; several threads may share one.
+    """Works on tasks of the kind :data:`~marketlake.archive.collection.tasks.COLLECTION`.
 
     Args:
-        settings: the environment.
-        postgres: its database.
-        worker: id of this worker, as it shows in the task.
-        stop: set when the process is to end: waiting ends then, and the task is handed back.
+        process: the worker.
         transfers: copies files into landing.
         lakehouse: writes their rows.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        postgres: Postgres,
-        *,
-        worker: str,
-        stop: threading.Event,
-        transfers: Transfers,
-        lakehouse: Lakehouse,
-    ) -> None:
-        self._settings = settings
-        self._postgres = postgres
-        self._worker = worker
-        self._stop = stop
+    def __init__(self, process: WorkerProcess, *, transfers: Transfers, lakehouse: Lakehouse) -> None:
+        self._settings = process.settings
+        self._postgres = process.postgres
+        self._stop = process.stop
         self._transfers = transfers
         self._lakehouse = lakehouse
-        self._in_hand: set[UUID] = set()
-        self._lock = threading.Lock()
 
-    def work(self, event: Event) -> None:
-        """Do what the event asks for, whatever comes out of it for the files.
-
-        Raises:
-            RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
-            EnvelopeError: the event asks for nothing that is known here.
-        """
-        task_id = _task_id(event)
-        with self._lock:
-            if task_id in self._in_hand:
-                return  # the message was delivered again to this very process
-            self._in_hand.add(task_id)
-        try:
-            with telemetry.span(
-                "collect group", kind=SpanKind.CONSUMER, traceparent=event.traceparent, task=str(task_id)
-            ):
-                self._work(task_id)
-        except LeaseLostError as error:
-            log.warning("%s", error)
-        except RetryStoppedError as error:
-            raise RetryLaterError(f"the task {task_id} is handed back: this worker ends") from error
-        except (DatabaseUnavailableError, psycopg.Error) as error:
-            raise RetryLaterError(str(error)) from error
-        finally:
-            with self._lock:
-                self._in_hand.discard(task_id)
-
-    def abandon(self, message: Message, error: Exception) -> None:
-        """End the task that a message asks for, because the message goes to the dead letters.
-
-        Whatever went wrong, and however unusable the message is: a batch waits for each of its tasks. A message
-        that names no task leaves none behind.
-
-        Raises:
-            RetryLaterError: the database is not available.
-        """
-        try:
-            task_id = _task_id(Event.from_message(message))
-        except EnvelopeError:
-            return
-        code = _code(error)
-        try:
-            self._end(task_id, code, _text(error))
-        except RetryLaterError:
-            raise
-        except Exception:
-            log.exception("the error of task %s could not be recorded; the task ends without it", task_id)
-            self._end(task_id, code, f"{type(error).__name__}; the worker's log has its message")
-
-    def _end(self, task_id: UUID, code: str, message: str) -> None:
-        try:
-            with self._postgres.transaction() as connection:
-                assignments.give_up(connection, task_id, code, message)
-        except DatabaseUnavailableError as problem:
-            raise RetryLaterError(str(problem)) from problem
-
-    def _work(self, task_id: UUID) -> None:
+    def work(self, lease: Lease) -> None:
+        """See :meth:`marketlake.workers.dispatcher.TaskKind.work`; whatever comes out of it for the files."""
         began = time.monotonic()
+        task = GroupTask.model_validate(lease.payload)
         with self._postgres.transaction() as connection:
-            claim, lease = assignments.claim(connection, task_id, self._worker)
-            if lease is None:
-                log.info("the task %s: nothing to do, it is %s", task_id, claim.value)
-                return
-            task = GroupTask.model_validate(lease.payload)
             known = ledger.current(connection, task.files[0].venue, [file.key for file in task.files])
         wanted = [file for file in task.files if not _is_in(file, known.get(file.key))]
         collected = self._copied(lease, task, wanted, known)
@@ -177,7 +94,7 @@ class Collector:
     ) -> _Collected:
         copied: dict[str, CopiedObject] = {}
         verified: list[tuple[ArchiveFile, LedgerEntry]] = []
-        failures: list[FileFailure] = []
+        failures: list[PartFailure] = []
         results = self._transfers.bring(
             wanted, task.endpoint, known=frozenset(known), tell=partial(self._note_attempt, lease)
         )
@@ -328,17 +245,17 @@ class Collector:
 
         def tell(failed: FailedAttempt) -> None:
             log.warning("%s; trying again in %.1f s", failed.error, failed.wait_s)
-            self._note(lease, _code(failed.error), _text(failed.error))
+            self._note(lease, code_of(failed.error), text_of(failed.error))
 
         attempts = Backoff(attempts=self._settings.collection.attempts)
         return retry(action, backoff=attempts, wait=self._stop.wait, tell=tell)
 
     def _note_attempt(self, lease: Lease, file: ArchiveFile, failed: FailedAttempt) -> None:
-        code = _code(failed.error)
+        code = code_of(failed.error)
         message = "%s: %s: %s; attempt %d in %.1f s"
         log.warning(message, file.key, code, failed.error, failed.number + 1, failed.wait_s)
         metrics.retries().add(1, {"venue": file.venue, "code": code})
-        self._note(lease, code, _text(failed.error))
+        self._note(lease, code, text_of(failed.error))
 
     def _note(self, lease: Lease, code: str, message: str) -> None:
         try:
@@ -414,25 +331,8 @@ def _receipt(
     )
 
 
-def _task_id(event: Event) -> UUID:
-    if event.type != GROUP_REQUESTED:
-        raise EnvelopeError(f"event {event.id} is a {event.type}; workers take {GROUP_REQUESTED} only")
-    try:
-        return UUID(str(event.data["id"]))
-    except (KeyError, ValueError) as error:
-        raise EnvelopeError(f"event {event.id} names no task: {error}") from error
-
-
-def _failure(file: ArchiveFile, error: Exception, attempts: int) -> FileFailure:
-    return FileFailure(file.key, _code(error), _text(error), attempts)
-
-
-def _text(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
-
-
-def _code(error: Exception) -> str:
-    return error.code if isinstance(error, MarketlakeError) else UNEXPECTED
+def _failure(file: ArchiveFile, error: Exception, attempts: int) -> PartFailure:
+    return PartFailure(file.key, code_of(error), text_of(error), attempts)
 
 
 def _labels(file: ArchiveFile) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Carry a batch from the discovered files to the end of the last one.
+"""Carry a batch from the discovered files to the end of the last task.
 
 What must survive lies in PostgreSQL: whoever calls these functions may die at any moment, and calling them
 again for the same batch, or for a new one over the same files, goes on from there.
@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import TypeVar
-from uuid import UUID
 
 from opentelemetry.trace import SpanKind
 
 from marketlake.archive import ledger
 from marketlake.archive.collection import batches
-from marketlake.archive.collection.batches import BatchState, Progress
+from marketlake.archive.collection.batches import BatchState, Progress, Run
 from marketlake.archive.collection.groups import groups
 from marketlake.archive.collection.plan import plan
-from marketlake.archive.collection.tasks import GroupTask, requested
-from marketlake.domain.archive import ArchiveFile
+from marketlake.archive.collection.refiner import SERIES_AT_ONCE
+from marketlake.archive.collection.tasks import GroupTask, RefinementTask
+from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus.connection import EventBusUnavailableError
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
-from marketlake.retry import Backoff, retry
+from marketlake.retry import Backoff, RetryStoppedError, Wait, retry
 from marketlake.settings import EventBus, VenueEndpoint
 from marketlake.workers import assignments
 
@@ -35,8 +35,10 @@ log = logging.getLogger(__name__)
 CHUNK = 1000
 """Files that are planned in one transaction."""
 TIMEOUT_S = 90.0
-"""How long an outage of the database, of the event bus or of all workers is waited out."""
+"""How long an outage of the database or of the event bus is waited out."""
+_FIRST_POLL_S = 0.05
 _POLL_S = 0.2
+"""How often is looked once that the tasks are seen not to be a matter of a second."""
 _LONGEST_POLL_S = 5.0
 _LOOK_AFTER_S = 2.0
 _LOST_AFTER_S = 30.0
@@ -52,10 +54,10 @@ class CollectionStoppedError(MarketlakeError):
         self.code = code
 
 
-class BatchCancelledError(MarketlakeError):
-    """The batch was cancelled."""
+class RunEndedError(MarketlakeError):
+    """The batch was cancelled, or another worker carries it on: nothing of it is to be written any more."""
 
-    code = "batch-cancelled"
+    code = "run-ended"
 
 
 class Orchestrator:
@@ -65,11 +67,11 @@ class Orchestrator:
         postgres: the platform's database.
         relay: publishes the outbox.
         bus: names the topics.
-        batch_id: the batch; it has been created.
+        run: the batch, and the right to carry it on.
         endpoint: where the venue is read.
         group_files: files of one task, at most.
         timeout_s: see :data:`TIMEOUT_S`.
-        sleep: waits that many seconds.
+        wait: waits that many seconds; true: the process ends.
     """
 
     def __init__(
@@ -78,23 +80,24 @@ class Orchestrator:
         relay: Relay,
         bus: EventBus,
         *,
-        batch_id: UUID,
+        run: Run,
         endpoint: VenueEndpoint,
         group_files: int,
         timeout_s: float = TIMEOUT_S,
-        sleep: Callable[[float], None] = time.sleep,
+        wait: Wait = time.sleep,
     ) -> None:
         self._postgres = postgres
         self._relay = relay
         self._topic = bus.tasks_topic
-        self._batch_id = batch_id
+        self._run = run
         self._endpoint = endpoint
         self._group_files = group_files
         self._timeout_s = timeout_s
-        self._sleep = sleep
+        self._wait = wait
         self._troubled_since: float | None = None
+        self._planned: set[str] = set()
 
-    def dispatch(self, files: Iterable[ArchiveFile], *, see: Callable[[list[ArchiveFile]], None]) -> int:
+    def dispatch(self, files: Iterable[ArchiveFile], *, see: Callable[[list[ArchiveFile]], object]) -> int:
         """Plan files as they are discovered, and request those that are missing or changed.
 
         Workers begin before the last file is planned.
@@ -107,10 +110,12 @@ class Orchestrator:
             How many files are asked for.
 
         Raises:
-            BatchCancelledError: the batch was cancelled meanwhile.
+            RunEndedError: the batch was cancelled meanwhile, or is another worker's.
             CollectionStoppedError: the database or the event bus was away for too long.
         """
         asked = 0
+        if self._run.resumed:
+            self._planned = self._patiently(self._known_keys)
         for chunk in _chunks(files, CHUNK):
             see(chunk)
             with telemetry.span("plan and dispatch", kind=SpanKind.PRODUCER, files=len(chunk)):
@@ -118,14 +123,63 @@ class Orchestrator:
             self._publish()
         return asked
 
+    def enter(self, state: BatchState) -> None:
+        """Let the batch enter a state.
+
+        Raises:
+            RunEndedError: the batch was cancelled, or is another worker's.
+            CollectionStoppedError: the database was away for too long.
+        """
+
+        def attempt() -> bool:
+            with self._postgres.transaction() as connection:
+                return batches.enter(connection, self._run, state)
+
+        if not self._patiently(attempt):
+            raise _ended()
+
+    def refine(self, selection: Selection) -> int:
+        """Request the refinement of all series of a dataset that have files collected since the last time.
+
+        Args:
+            selection: names the venue, a market and a data type, at least.
+
+        Returns:
+            How many series are asked for.
+
+        Raises:
+            RunEndedError: the batch was cancelled, or is another worker's.
+            CollectionStoppedError: the database or the event bus was away for too long.
+        """
+
+        def attempt() -> int:
+            with self._postgres.transaction() as connection:
+                series = ledger.unrefined_series(connection, selection)
+                tasks = [
+                    RefinementTask.of(series[begin : begin + SERIES_AT_ONCE], self._run.id)
+                    for begin in range(0, len(series), SERIES_AT_ONCE)
+                ]
+                traceparent = telemetry.current_traceparent()
+                asked = batches.add(
+                    connection, self._run.id, tasks, topic=self._topic, traceparent=traceparent
+                )
+                if not batches.count(connection, self._run, found=0, skipped=0):
+                    raise _ended()
+            return asked
+
+        asked = self._patiently(attempt)
+        self._publish()
+        return asked
+
     def wait(self) -> Progress:
         """Wait until every task of the batch has ended; tasks of silent workers are requested again.
 
         Raises:
-            CollectionStoppedError: the database, the event bus or all workers were away for too long.
-            BatchCancelledError: the batch was cancelled.
+            CollectionStoppedError: the database or the event bus was away for too long.
+            RunEndedError: the batch was cancelled.
+            RetryStoppedError: the process ends.
         """
-        looked_at = moved_at = time.monotonic()
+        began = looked_at = moved_at = time.monotonic()
         former: Progress | None = None
         while True:
             now = time.monotonic()
@@ -134,32 +188,39 @@ class Orchestrator:
             if seen != former:
                 former, moved_at = seen, now
             if seen.state is BatchState.CANCELLED:
-                raise BatchCancelledError("the collection was cancelled")
-            if not seen.open:
+                raise _ended()
+            if not seen.open_tasks:
                 return seen
             self._publish()
             if now - looked_at >= _LOOK_AFTER_S:
                 looked_at = now
-                self._patiently(partial(self._look_after, now - moved_at, seen.running))
+                self._patiently(partial(self._look_after, now - moved_at, seen.running_tasks))
+            early = _FIRST_POLL_S if now - began < 1 else _POLL_S
             # counting a batch of a million files takes a while: look at it less often then
-            self._sleep(min(max(_POLL_S, 10 * took), _LONGEST_POLL_S))
+            if self._wait(min(max(early, 10 * took), _LONGEST_POLL_S)):
+                raise RetryStoppedError("this worker ends: another one carries the batch on")
 
     def _plan(self, chunk: list[ArchiveFile]) -> int:
+        new = [file for file in chunk if file.key not in self._planned]
         with self._postgres.transaction() as connection:
-            known = ledger.current(connection, chunk[0].venue, [file.key for file in chunk])
-            planned = plan(chunk, known)
+            known = ledger.current(connection, chunk[0].venue, [file.key for file in new])
+            planned = plan(new, known)
             cut = groups(planned.wanted, most=self._group_files)
-            tasks = [GroupTask.of(group, self._endpoint, self._batch_id) for group in cut]
+            tasks = [GroupTask.of(group, self._endpoint, self._run.id) for group in cut]
             asked = batches.add(
                 connection,
-                self._batch_id,
+                self._run.id,
                 tasks,
                 topic=self._topic,
                 traceparent=telemetry.current_traceparent(),
             )
-            if not batches.count(connection, self._batch_id, found=len(chunk), skipped=len(planned.present)):
-                raise BatchCancelledError("the collection was cancelled")
+            if not batches.count(connection, self._run, found=len(chunk), skipped=len(planned.present)):
+                raise _ended()
         return asked
+
+    def _known_keys(self) -> set[str]:
+        with self._postgres.transaction() as connection:
+            return batches.keys(connection, self._run.id)
 
     def _publish(self) -> None:
         try:
@@ -171,36 +232,25 @@ class Orchestrator:
 
     def _progress(self) -> Progress:
         with self._postgres.transaction() as connection:
-            seen = batches.progress(connection, self._batch_id)
+            seen = batches.progress(connection, self._run.id)
         if seen is None:
             raise CollectionStoppedError(
                 "batch-unknown",
-                f"the database does not know the batch {self._batch_id}: it was emptied. "
+                f"the database does not know the batch {self._run.id}: it was emptied. "
                 "Run the collection again.",
             )
         return seen
 
     def _look_after(self, idle_s: float, running: int) -> None:
         """Request again what a dead worker held or the event bus lost."""
-        batch, topic = self._batch_id, self._topic
-        event_of = partial(requested, traceparent=telemetry.current_traceparent())
+        batch, topic, traceparent = self._run.id, self._topic, telemetry.current_traceparent()
         with self._postgres.transaction() as connection:
-            lapsed = assignments.redispatch_lapsed(connection, batch, topic=topic, event_of=event_of)
+            lapsed = assignments.redispatch_lapsed(connection, batch, topic=topic, traceparent=traceparent)
             if lapsed:
-                log.warning("%d groups were in the hands of a worker that went silent: asked again", lapsed)
-            if idle_s < _LOST_AFTER_S:
-                return
-            if assignments.live_workers(connection):
-                if not running:
-                    assignments.redispatch_queued(
-                        connection, batch, topic=topic, event_of=event_of, older_than_s=_LOST_AFTER_S
-                    )
-            elif idle_s > self._timeout_s:
-                raise CollectionStoppedError(
-                    "no-workers",
-                    f"no collection worker gave a sign of life for {idle_s:.0f} s. "
-                    "Look at `marketlake status` and the worker's log; `make up` starts what was stopped. "
-                    "The tasks are kept and done when a worker is back.",
+                log.warning("%d tasks were in the hands of a worker that went silent: asked again", lapsed)
+            if idle_s >= _LOST_AFTER_S and not running:
+                assignments.redispatch_queued(
+                    connection, batch, topic=topic, traceparent=traceparent, older_than_s=_LOST_AFTER_S
                 )
 
     def _patiently(self, action: Callable[[], Outcome]) -> Outcome:
@@ -209,7 +259,7 @@ class Orchestrator:
                 action,
                 backoff=Backoff(timeout_s=self._timeout_s, first_wait_s=1.0, longest_wait_s=5.0),
                 on=DatabaseUnavailableError,
-                wait=self._sleep,
+                wait=self._wait,
             )
         except DatabaseUnavailableError as error:
             raise self._timed_out(str(error)) from error
@@ -227,6 +277,10 @@ class Orchestrator:
         return CollectionStoppedError(
             "platform-unreachable", f"after {self._timeout_s:.0f} s of waiting: {trouble}"
         )
+
+
+def _ended() -> RunEndedError:
+    return RunEndedError("the collection was cancelled, or another worker carries it on")
 
 
 def _chunks(files: Iterable[ArchiveFile], size: int) -> Iterator[list[ArchiveFile]]:

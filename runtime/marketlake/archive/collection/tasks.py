@@ -1,4 +1,4 @@
-"""The task of collecting a group of files, and the events that request it and tell its result."""
+"""The tasks of a batch: to collect a group of files, and to refine some series; and the events that tell results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +7,14 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from marketlake.archive.ledger import LedgerEntry
-from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.domain.archive import ArchiveFile, Selection, Series
 from marketlake.infrastructure.bus.envelope import Event
 from marketlake.settings import VenueEndpoint
-from marketlake.workers.assignments import FileFailure
+from marketlake.workers.assignments import PartFailure
 
 SOURCE = "/marketlake/collection"
-GROUP_REQUESTED = "marketlake.group.requested"
+COLLECTION, REFINEMENT = "collection", "refinement"
+"""Kinds of tasks."""
 FILES_COLLECTED = "marketlake.files.collected"
 FILES_FAILED = "marketlake.files.failed"
 
@@ -38,6 +39,16 @@ class GroupTask(BaseModel):
         return cls(id=uuid5(batch_id, names), batch_id=batch_id, files=tuple(files), endpoint=endpoint)
 
     @property
+    def kind(self) -> str:
+        """What it is among the tasks of workers."""
+        return COLLECTION
+
+    @property
+    def parts(self) -> int:
+        """How many files it has."""
+        return len(self.files)
+
+    @property
     def size(self) -> int:
         """Bytes of all files, as listed."""
         return sum(file.size for file in self.files)
@@ -57,7 +68,7 @@ class GroupTask(BaseModel):
         told = [{name: getattr(entry, name) for name in fields} for entry in entries]
         return self._told(FILES_COLLECTED, traceparent, {"files": told})
 
-    def failed(self, failures: Sequence[FileFailure], traceparent: str | None) -> Event:
+    def failed(self, failures: Sequence[PartFailure], traceparent: str | None) -> Event:
         """Return the event that tells which of the files failed, with what is needed to request them again."""
         failing = {failure.key for failure in failures}
         again = [file for file in self.files if file.key in failing]
@@ -92,16 +103,78 @@ class GroupTask(BaseModel):
         )
 
 
-def requested(task_id: UUID, batch_id: UUID, *, traceparent: str | None) -> Event:
-    """Return the event that requests a task, which the database holds."""
-    return Event(
-        source=SOURCE,
-        type=GROUP_REQUESTED,
-        subject=str(task_id),
-        partition_key=str(task_id),
-        traceparent=traceparent,
-        data={"id": str(task_id), "batch_id": str(batch_id)},
-    )
+class SeriesPart(BaseModel):
+    """A series that is to be refined."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    """Names it in messages, e.g. ``spot klines BTCUSDT 1m``."""
+    symbol: str
+    interval: str | None
+
+
+class RefinementTask(BaseModel):
+    """The task to refine what is not refined yet of some series of one dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: UUID
+    batch_id: UUID
+    venue: str
+    market: str
+    data_type: str
+    series: tuple[SeriesPart, ...]
+
+    @classmethod
+    def of(cls, series: Sequence[Series], batch_id: UUID) -> "RefinementTask":
+        """Return the task of some series of one dataset in a batch; the same series have the same id."""
+        first = series[0]
+        parts = tuple(
+            SeriesPart(
+                key=" ".join(filter(None, (one.market, one.data_type, one.symbol, one.interval))),
+                symbol=one.symbol,
+                interval=one.interval,
+            )
+            for one in series
+        )
+        names = "\n".join([REFINEMENT, first.venue, *(part.key for part in parts)])
+        return cls(
+            id=uuid5(batch_id, names),
+            batch_id=batch_id,
+            venue=first.venue,
+            market=first.market,
+            data_type=first.data_type,
+            series=parts,
+        )
+
+    @property
+    def kind(self) -> str:
+        """What it is among the tasks of workers."""
+        return REFINEMENT
+
+    @property
+    def parts(self) -> int:
+        """How many series it has."""
+        return len(self.series)
+
+    @property
+    def size(self) -> int:
+        """Nothing is copied."""
+        return 0
+
+    def named(self) -> dict[Series, str]:
+        """Return the series with their names in messages."""
+        return {
+            Series(
+                venue=self.venue,
+                market=self.market,
+                data_type=self.data_type,
+                symbol=part.symbol,
+                interval=part.interval,
+            ): part.key
+            for part in self.series
+        }
 
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:

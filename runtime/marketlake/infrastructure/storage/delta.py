@@ -225,8 +225,13 @@ def replace(lake: Lake, shape: TableShape, write: Callable[[DeltaTable], Replace
 
 def scope_files(table: DeltaTable, scopes: Iterable[Scope]) -> pl.DataFrame:
     """:func:`data_files`, those of some scopes only."""
+    return data_files(table).filter(in_scopes(scopes))
+
+
+def in_scopes(scopes: Iterable[Scope]) -> pl.Expr:
+    """Return which of :func:`data_files` are those of some scopes."""
     name = pl.col("path").str.split("/").list.last()
-    return data_files(table).filter(name.str.head(MARK).is_in({scope.mark for scope in scopes}))
+    return name.str.head(MARK).is_in([scope.mark for scope in scopes])
 
 
 def _removals(table: DeltaTable, scopes: Iterable[Scope]) -> list[RemoveAction]:

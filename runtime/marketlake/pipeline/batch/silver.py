@@ -2,12 +2,14 @@
 
 What is rewritten as a whole is a period of a series (a day of trades, a month of bars, a year of fundings).
 It is read from all the source files in bronze that have rows in it, so daily and monthly files are
-reconciled, and the result depends on nothing else. A table of gaps is written along.
+reconciled, and the result depends on nothing else. However many rows it has, some :data:`ROWS_AT_ONCE` are in memory.
+A table of gaps is written along: those within a period, and that between a period and the one before it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 
 import polars as pl
 import pyarrow as pa
@@ -22,23 +24,26 @@ from marketlake.infrastructure.storage.delta import (
     Scope,
     TableShape,
     data_files,
+    in_scopes,
     open_table,
     replace,
     write_file,
 )
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
-from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows, series_values
+from marketlake.pipeline.batch.silver_rules import REJECTS, Refinement, refine_rows, series_values
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest.bronze import bronze_shape
-from marketlake.pipeline.quality.gaps import GAP_SCHEMA
+from marketlake.pipeline.quality.gaps import GAP_SCHEMA, Edge, GapFinder
 from marketlake.pipeline.quality.quarantine import BadRows, quarantine
 from marketlake.settings import Settings
 
 OVERLAP = timedelta(hours=1)
 """How far beyond a period its rows are looked for: venues put rows of a boundary into either of two files."""
-ROWS_AT_ONCE = 500_000
-"""Rows of one row group."""
+ROWS_AT_ONCE = 400_000
+"""Rows of one row group, and about as many are refined at once."""
+REJECTED_AT_ONCE = 100_000
+"""Rejected rows that are kept of one period; a period with more is as good as none. All are counted."""
 GAPS = TableShape(
     path="gaps",
     columns=pa.schema(
@@ -54,6 +59,16 @@ GAPS = TableShape(
     ),
     labels=("table_name", "venue", "market", "symbol", "period"),
 )
+
+_STEPS = {
+    **{f"{minutes}m": timedelta(minutes=minutes) for minutes in (1, 3, 5, 15, 30)},
+    **{f"{hours}h": timedelta(hours=hours) for hours in (1, 2, 4, 6, 8, 12)},
+    "1s": timedelta(seconds=1),
+    "1d": timedelta(days=1),
+    "3d": timedelta(days=3),
+    "1w": timedelta(weeks=1),
+}
+"""How far bars are apart."""
 
 _tracer = trace.get_tracer("marketlake")
 
@@ -131,7 +146,7 @@ def refine_series(lake: Lake, series: Series, days: Iterable[date]) -> Refined:
 def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Refined]:
     """:func:`refine_series` for many series of one dataset of a market, in one commit to each table.
 
-    Memory: the rows of a period, and the data files of all.
+    Memory: some :data:`ROWS_AT_ONCE` rows, and what the tables' logs say of all data files.
     """
     first = next(iter(wanted))
     declared = table_type(first.venue, first.market, first.data_type)
@@ -142,10 +157,14 @@ def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Ref
     }
     with _tracer.start_as_current_span("silver commit", attributes=attributes) as span:
 
-        def write(_: DeltaTable) -> Replacement:
+        def write(table: DeltaTable) -> Replacement:
             bronze = _BronzeFiles(lake, declared)
             files = [file for rewriting in rewritings for file in rewriting.write(bronze)]
-            return Replacement([scope for rewriting in rewritings for scope in rewriting.scopes()], files)
+            scopes = [scope for rewriting in rewritings for scope in rewriting.scopes()]
+            others = data_files(table).filter(~in_scopes(scopes))
+            for rewriting in rewritings:
+                rewriting.look_around(others)
+            return Replacement(scopes, files)
 
         version = replace(lake, silver_shape(declared), write)
         quarantine(lake, "silver", {name: bad for each in rewritings for name, bad in each.rejected()})
@@ -168,35 +187,110 @@ class _BronzeFiles:
     def __init__(self, lake: Lake, declared: TableType) -> None:
         self._lake = lake
         self._bronze = declared.bronze
+        self._whole_days = declared.gaps.whole_days
         self._files = data_files(open_table(lake, bronze_shape(declared.bronze)))
+
+    def windows(self, series: Series, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+        """Cut the time between two moments so that no part has many more than :data:`ROWS_AT_ONCE` rows."""
+        files = self._near(series, start, end)
+        if files.is_empty() or self._fit(files, series, end - start):
+            return [(start, end)]
+        unit = "1d" if self._whole_days else "1m"
+        rows = self._scan(files, series, start, end)
+        counted = rows.group_by(pl.col(self._bronze.time).dt.truncate(unit).alias("at")).agg(pl.len())
+        try:
+            counts = counted.collect(engine="streaming").sort("at")
+        except STORE_ERRORS as error:
+            raise storage_error(error, f"reading {self._bronze.path}") from error
+        cuts, size = [start], 0
+        for at, count in counts.iter_rows():
+            if size and size + count > ROWS_AT_ONCE:
+                cuts.append(at)
+                size = 0
+            size += count
+        return list(pairwise([*cuts, end]))
 
     def read(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
         """Return the rows of a series between two moments: all columns but those that are the series."""
-        time = self._bronze.time
-        labels = series_values(self._bronze.series, series)
-        uris: list[str] = []
-        if not self._files.is_empty():
-            own = [
-                (pl.col(f"min.{name}") <= value) & (pl.col(f"max.{name}") >= value)
-                for name, value in labels.items()
-            ]
-            near = (pl.col(f"max.{time}") >= start) & (pl.col(f"min.{time}") < end)
-            paths = self._files.filter(*own, near)["path"]
-            uris = [f"{self._lake.uri(self._bronze.path)}/{path}" for path in paths]
+        files = self._near(series, start, end)
         types = {
             column.name: column.polars
             for column in self._bronze.columns
             if column.name not in self._bronze.series
         }
-        if not uris:
+        if files.is_empty():
             return pl.DataFrame(schema=types)
-        mine = [pl.col(name) == value for name, value in labels.items()]
-        within = pl.col(time).is_between(start, end, closed="left")
-        rows = pl.scan_parquet(uris, storage_options=self._lake.options or None)
         try:
-            return rows.filter(*mine, within).select(list(types)).collect()
+            return self._scan(files, series, start, end).select(list(types)).collect()
         except STORE_ERRORS as error:
             raise storage_error(error, f"reading {self._bronze.path}") from error
+
+    def _near(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
+        """The data files that may have rows of a series between two moments."""
+        if self._files.is_empty():
+            return self._files
+        time = self._bronze.time
+        own = [
+            (pl.col(f"min.{name}") <= value) & (pl.col(f"max.{name}") >= value)
+            for name, value in series_values(self._bronze.series, series).items()
+        ]
+        near = (pl.col(f"max.{time}") >= start) & (pl.col(f"min.{time}") < end)
+        return self._files.filter(*own, near)
+
+    def _scan(self, files: pl.DataFrame, series: Series, start: datetime, end: datetime) -> pl.LazyFrame:
+        uris = [f"{self._lake.uri(self._bronze.path)}/{path}" for path in files["path"]]
+        labels = series_values(self._bronze.series, series)
+        mine = [pl.col(name) == value for name, value in labels.items()]
+        within = pl.col(self._bronze.time).is_between(start, end, closed="left")
+        return pl.scan_parquet(uris, storage_options=self._lake.options or None).filter(*mine, within)
+
+    @staticmethod
+    def _fit(files: pl.DataFrame, series: Series, time: timedelta) -> bool:
+        """Whether the rows are few for sure, so that they need not be counted."""
+        most = int(files["num_records"].sum())
+        if step := _STEPS.get(series.interval or ""):
+            most = min(most, 2 * (time // step))  # from a daily and a monthly file
+        return most <= ROWS_AT_ONCE
+
+
+class _Period:
+    """What a period of a series contains, and what became of its rows."""
+
+    def __init__(self, finder: GapFinder, interval: str | None) -> None:
+        self._finder = finder
+        self._interval = interval
+        self._rejected: list[pl.DataFrame] = []
+        self._gaps: list[pl.DataFrame] = []
+        self.rows = self.duplicates = self.rejected = 0
+        self.touching: frozenset[str] = frozenset()
+        self.first: Edge | None = None
+        self.last: Edge | None = None
+
+    def add(self, found: Refinement) -> None:
+        """Count the next rows in."""
+        kept = max(0, REJECTED_AT_ONCE - self.rejected)
+        if found.rejected.height and kept:
+            self._rejected.append(found.rejected.head(kept))
+        self.rows += found.rows.height
+        self.duplicates += found.duplicates
+        self.rejected += found.rejected.height
+        self.touching |= found.touching
+        self._gaps.append(self._finder.within(found.rows, self._interval))
+        if edges := self._finder.edges(found.rows):
+            first, last = edges
+            if self.last is not None:
+                self._gaps.append(self._finder.between(self.last, first, self._interval))
+            self.first, self.last = self.first or first, last
+
+    @property
+    def rejects(self) -> pl.DataFrame:
+        """The rows that were rejected."""
+        return pl.concat(self._rejected) if self._rejected else REJECTS.to_frame()
+
+    @property
+    def gaps(self) -> pl.DataFrame:
+        """What is missing between the first row and the last."""
+        return pl.concat(self._gaps).sort("first") if self._gaps else GAP_SCHEMA.to_frame()
 
 
 class _Rewriting:
@@ -206,22 +300,46 @@ class _Rewriting:
         self._lake = lake
         self._declared = declared
         self._series = series
-        self._periods = {period_name(day, declared.silver.period) for day in days}
-        self._done: dict[str, Refinement] = {}
-        self._gaps: dict[str, pl.DataFrame] = {}
-        self._rows: dict[str, int] = {}
+        self._asked = {period_name(day, declared.silver.period) for day in days}
+        self._periods: dict[str, _Period] = {}
+        self._borders: dict[str, pl.DataFrame] = {}
 
     def write(self, bronze: _BronzeFiles) -> list[DataFile]:
         """Write the periods' rows; further periods follow that have a row which is kept in another one now."""
         files: list[DataFile] = []
-        written: set[str] = set()
-        while left := sorted(self._periods - written):
+        self._periods = {}
+        wanted = set(self._asked)
+        while left := sorted(wanted - self._periods.keys()):
             period = left[0]
             file = self._write_period(bronze, period)
             files += [file] if file else []
-            written.add(period)
-            self._periods |= self._done[period].touching
+            wanted |= self._periods[period].touching
         return files
+
+    def look_around(self, others: pl.DataFrame) -> None:
+        """Find the gaps before the periods, and before those that follow them.
+
+        Args:
+            others: all data files of the table that stay (:func:`~marketlake.infrastructure.storage.delta.data_files`).
+        """
+        finder, time = self._declared.gaps, self._declared.silver.time
+        known: dict[str, tuple[Edge, Edge]] = {
+            name: (period.first, period.last)
+            for name, period in self._periods.items()
+            if period.first is not None and period.last is not None
+        }
+        if not others.is_empty():
+            labels = [pl.col(f"min.{name}") == value for name, value in self._labels().items()]
+            for file in others.filter(*labels).iter_rows(named=True):
+                edges = ({name: file[f"{end}.{name}"] for name in finder.columns} for end in ("min", "max"))
+                first, last = edges
+                known[period_name(first[time].date(), self._declared.silver.period)] = (first, last)
+        self._borders = {name: GAP_SCHEMA.to_frame() for name in self._periods}
+        for former, later in pairwise(sorted(known)):
+            if former in self._periods or later in self._periods or self._emptied_between(former, later):
+                self._borders[later] = finder.between(
+                    known[former][1], known[later][0], self._series.interval
+                )
 
     def scopes(self) -> list[Scope]:
         """What is rewritten."""
@@ -236,44 +354,48 @@ class _Rewriting:
             "symbol": self._series.symbol,
             "interval": self._series.interval,
         }
-        for period, done in self._done.items():
-            yield f"{self._declared.silver.name}/{self._name(period)}", BadRows(done.rejected, about)
+        for name, period in self._periods.items():
+            yield f"{self._declared.silver.name}/{self._name(name)}", BadRows(period.rejects, about)
 
     def gaps(self) -> Iterator[tuple[Scope, pl.DataFrame]]:
         """What is missing, by the scope in the table of gaps."""
-        for period, gaps in self._gaps.items():
-            yield self._gap_scope(period), self._with_series(gaps)
+        for name, period in self._periods.items():
+            yield self._gap_scope(name), self._with_series(period.gaps)
+        for name, gaps in self._borders.items():
+            yield self._gap_scope(name, " before"), self._with_series(gaps)
 
-    def _write_period(self, bronze: _BronzeFiles, period: str) -> DataFile | None:
-        start, end = period_bounds(period)
-        read = bronze.read(self._series, start - OVERLAP, end + OVERLAP)
-        found = refine_rows(read, self._declared, self._series)
-        rows = found.rows.filter(pl.col(PERIOD) == period).drop(PERIOD)
-        self._rows[period] = rows.height
-        self._gaps[period] = self._declared.missing(rows, self._series.interval)
-        self._done[period] = Refinement(
-            rows=rows.clear(),
-            duplicates=found.duplicates.filter(pl.col(PERIOD) == period),
-            rejected=found.rejected.filter(pl.col(PERIOD) == period).drop(PERIOD),
-            touching=found.touching,
-        )
-        scope = Scope(self._name(period), self._labels())
-        return write_file(self._lake, silver_shape(self._declared), scope, rows.iter_slices(ROWS_AT_ONCE))
+    def _write_period(self, bronze: _BronzeFiles, name: str) -> DataFile | None:
+        start, end = period_bounds(name)
+        period = self._periods[name] = _Period(self._declared.gaps, self._series.interval)
+
+        def frames() -> Iterator[pl.DataFrame]:
+            for begin, until in bronze.windows(self._series, start, end):
+                read = bronze.read(self._series, begin - OVERLAP, until + OVERLAP)
+                found = refine_rows(read, self._declared, self._series, begin, until)
+                del read
+                period.add(found)
+                yield from found.rows.iter_slices(ROWS_AT_ONCE)
+
+        scope = Scope(self._name(name), self._labels())
+        return write_file(self._lake, silver_shape(self._declared), scope, frames())
 
     def refined(self, version: int) -> Refined:
         """What the periods contain."""
-        gaps = [
-            Gap(*row) for found in self._gaps.values() for row in found["first", "last", "missing"].rows()
-        ]
+        found = [period.gaps for period in self._periods.values()] + list(self._borders.values())
+        gaps = [Gap(*row) for each in found for row in each["first", "last", "missing"].rows()]
         return Refined(
             table=self._declared.silver.table,
             version=version,
             periods=tuple(sorted(self._periods)),
-            rows=sum(self._rows.values()),
-            duplicates=sum(done.duplicates.height for done in self._done.values()),
-            rejected=sum(done.rejected.height for done in self._done.values()),
-            gaps=tuple(gaps),
+            rows=sum(period.rows for period in self._periods.values()),
+            duplicates=sum(period.duplicates for period in self._periods.values()),
+            rejected=sum(period.rejected for period in self._periods.values()),
+            gaps=tuple(sorted(gaps, key=lambda gap: gap.first)),
         )
+
+    def _emptied_between(self, former: str, later: str) -> bool:
+        """Whether a period between these two was rewritten, and has no rows now."""
+        return any(former < name < later for name in self._periods)
 
     def _labels(self) -> dict[str, str]:
         return series_values(self._declared.silver.series, self._series, self._declared.fixed)
@@ -281,10 +403,10 @@ class _Rewriting:
     def _name(self, period: str) -> str:
         return "/".join([*self._labels().values(), period])
 
-    def _gap_scope(self, period: str) -> Scope:
+    def _gap_scope(self, period: str, part: str = "") -> Scope:
         known = {"table_name": self._declared.silver.name, "period": period}
         named = {"venue": self._series.venue, "market": self._series.market, "symbol": self._series.symbol}
-        return Scope(f"{self._declared.silver.name}/{self._name(period)}", {**known, **named})
+        return Scope(f"{self._declared.silver.name}/{self._name(period)}{part}", {**known, **named})
 
     def _with_series(self, gaps: pl.DataFrame) -> pl.DataFrame:
         kind = self._declared.fixed.get("price_kind")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 
@@ -9,25 +10,30 @@ from marketlake.domain.archive import Frequency, Series
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
 
-PERIOD = "period"
+REJECTS = pl.Schema(
+    {"source_key": pl.String(), ROW_NUMBER: pl.Int64(), "raw": pl.String(), "reason": pl.String()}
+)
+"""Rejected rows: where each stands, the row as JSON, and why."""
 _FREQUENCY = "frequency"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement:
-    """Rows of bronze, judged by the rules. Each frame has a column `period`."""
+    """Rows of bronze between two moments, judged by the rules."""
 
     rows: pl.DataFrame
     """Columns of silver, `source_key` and `row_number`: what is kept, in order of time and key."""
-    duplicates: pl.DataFrame
-    """Further rows of a key that is kept, with the same columns."""
+    duplicates: int
+    """How many further rows of a key that is kept there are."""
     rejected: pl.DataFrame
-    """`source_key`, `row_number`, `raw` (the row as JSON), `reason`."""
+    """Columns of :data:`REJECTS`."""
     touching: frozenset[str]
     """Periods that have a duplicate of a row that is kept in another period."""
 
 
-def refine_rows(bronze: pl.DataFrame, declared: TableType, series: Series) -> Refinement:
+def refine_rows(
+    bronze: pl.DataFrame, declared: TableType, series: Series, start: datetime, end: datetime
+) -> Refinement:
     """Judge rows of one series: checks first, then one row per key, then order.
 
     Of several rows with one key the earliest is kept, so that an aggregated trade that two days' files hold
@@ -36,18 +42,19 @@ def refine_rows(bronze: pl.DataFrame, declared: TableType, series: Series) -> Re
     rejected, not only dropped.
 
     Args:
-        bronze: the columns that are parsed, and those of the rows' origin.
+        bronze: the columns that are parsed, and those of the rows' origin; also some time before and after.
         declared: the data type.
         series: whose rows they are.
+        start: the result begins here, and
+        end: ends before this; what is around serves to know duplicates across these borders.
     """
+    time = declared.silver.time
+    mine = pl.col(time).is_between(start, end, closed="left")
     key = declared.silver.row_key
     of_series = series_values(declared.bronze.series, series)
     sourced = bronze.with_columns(pl.lit(value).alias(name) for name, value in of_series.items())
     harmonised = sourced.select(*declared.values.values(), *declared.silver.origin, _FREQUENCY)
-    judged = harmonised.with_columns(
-        _reason(harmonised, declared),
-        pl.col(declared.silver.time).dt.strftime(declared.silver.period).alias(PERIOD),
-    )
+    judged = harmonised.with_columns(_reason(harmonised, declared))
     good = _by_preference(judged.filter(pl.col("reason").is_null()), declared)
     first = pl.struct(key).is_first_distinct()
     kept, dropped = good.filter(first), good.filter(~first)
@@ -62,18 +69,19 @@ def refine_rows(bronze: pl.DataFrame, declared: TableType, series: Series) -> Re
             pl.col("source_key kept"),
         )
     )
-    elsewhere = against.filter(pl.col(PERIOD) != pl.col(f"{PERIOD} kept"))
-    columns = [*declared.values, *declared.silver.origin, PERIOD]
+    periods = against.select(
+        own=pl.col(time).dt.strftime(declared.silver.period),
+        kept=pl.col(time if time in key else f"{time} kept").dt.strftime(declared.silver.period),
+    )
+    columns = [*declared.values, *declared.silver.origin]
+    broken = judged.filter(pl.col("reason").is_not_null())
     return Refinement(
-        rows=kept.select(columns).sort(declared.silver.time, *key),
-        duplicates=dropped.select(columns),
+        rows=kept.filter(mine).select(columns).sort(time, *key),
+        duplicates=dropped.filter(mine).height,
         rejected=pl.concat(
-            [
-                _as_rejects(judged.filter(pl.col("reason").is_not_null()), declared),
-                _as_rejects(contradicting, declared),
-            ]
+            [_as_rejects(some.filter(mine), declared) for some in (broken, contradicting)]
         ).sort(declared.silver.origin),
-        touching=frozenset(elsewhere[PERIOD].to_list()),
+        touching=frozenset(periods.filter(pl.col("own") != pl.col("kept"))["own"].to_list()),
     )
 
 
@@ -114,4 +122,4 @@ def _by_preference(rows: pl.DataFrame, declared: TableType) -> pl.DataFrame:
 
 def _as_rejects(rows: pl.DataFrame, declared: TableType) -> pl.DataFrame:
     raw = pl.struct(list(declared.values)).struct.json_encode().alias("raw")
-    return rows.select("source_key", ROW_NUMBER, raw, "reason", PERIOD)
+    return rows.with_columns(raw).select(REJECTS.names())

@@ -7,7 +7,7 @@ is then off by less than 1e-15 of itself. Scales differ by symbol, so that one d
 in the landing bucket.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from marketlake.errors import MarketlakeError
+from marketlake.pipeline.quality.gaps import GapFinder
 
 if TYPE_CHECKING:
     from marketlake.pipeline.contracts.contract import Contract, SilverContract
@@ -94,11 +95,6 @@ class Check:
     broken: pl.Expr
 
 
-MissingRows = Callable[[pl.DataFrame, str | None], pl.DataFrame]
-"""(rows of one period in order, interval) → columns `first`, `last` (UTC), `first_id`, `last_id` (null where
-rows have no numbers) and `missing` (how many rows are missing)."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableType:
     """A data type of one market of a venue: its contracts of both layers, and the way from one to the other."""
@@ -115,7 +111,7 @@ class TableType:
     """Values of series columns of silver that the data type itself says."""
     checks: tuple[Check, ...]
     """Over columns of silver."""
-    missing: MissingRows
+    gaps: GapFinder
     """Finds the rows that are missing in a series."""
 
     @property

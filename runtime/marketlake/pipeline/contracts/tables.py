@@ -29,11 +29,10 @@ from marketlake.pipeline.contracts.reading import read_contract
 from marketlake.pipeline.contracts.table_type import (
     Check,
     Column,
-    MissingRows,
     TableType,
     UnsupportedDatasetError,
 )
-from marketlake.pipeline.quality.gaps import missing_bars, missing_fundings, missing_ids
+from marketlake.pipeline.quality.gaps import GapFinder, missing_bars, missing_fundings, missing_ids
 
 C = TypeVar("C", bound=Contract)
 
@@ -141,7 +140,7 @@ def compile_table_type(dataset: Dataset, mapping: ContractMapping, known: Contra
         values={column.name: _value(column, mapping, sources, where) for column in silver.content},
         fixed=mapping.fixed,
         checks=tuple(_checks(silver)),
-        missing=_missing(silver),
+        gaps=_gaps(silver),
     )
 
 
@@ -210,11 +209,11 @@ def _expression(text: str, names: set[str], where: str) -> pl.Expr:
     return expression
 
 
-def _missing(silver: SilverContract) -> MissingRows:
+def _gaps(silver: SilverContract) -> GapFinder:
     match silver.continuity:
         case Continuity.BARS:
-            return missing_bars
+            return missing_bars()
         case Continuity.FUNDINGS:
-            return missing_fundings
+            return missing_fundings()
         case _:
             return missing_ids(silver.row_key[0], silver.time)

@@ -1,0 +1,163 @@
+"""Refine series of silver with the files that were collected, whichever batch collected them."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+from itertools import groupby
+
+from marketlake.archive import ledger
+from marketlake.archive.collection.tasks import RefinementTask
+from marketlake.archive.ledger import LedgerEntry
+from marketlake.domain.archive import Series
+from marketlake.errors import is_transient
+from marketlake.infrastructure.postgres import DatabaseUnavailableError
+from marketlake.infrastructure.telemetry import metrics
+from marketlake.pipeline.batch.silver import Refined
+from marketlake.retry import Backoff, FailedAttempt, retry
+from marketlake.workers import assignments
+from marketlake.workers.assignments import Lease, PartFailure, Result
+from marketlake.workers.dispatcher import code_of, text_of
+from marketlake.workers.worker import WorkerProcess
+
+log = logging.getLogger(__name__)
+
+SERIES_AT_ONCE = 50
+"""Series of one task: they are rewritten in one commit."""
+Refine = Callable[[Mapping[Series, Iterable[date]]], Sequence[Refined]]
+"""Rewrites days of some series of one dataset."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be refined of one series."""
+
+    entries: tuple[LedgerEntry, ...]
+    days: tuple[date, ...]
+
+
+class Refiner:
+    """Works on tasks of the kind :data:`~marketlake.archive.collection.tasks.REFINEMENT`.
+
+    An entry of the ledger counts as refined only after its days were rewritten, so what a killed worker leaves is
+    refined by the next one. A series that fails stops no other.
+
+    Args:
+        process: the worker.
+        refine: rewrites days of some series.
+    """
+
+    def __init__(self, process: WorkerProcess, *, refine: Refine) -> None:
+        self._attempts = process.settings.collection.attempts
+        self._postgres = process.postgres
+        self._stop = process.stop
+        self._refine = refine
+
+    def work(self, lease: Lease) -> None:
+        """See :meth:`marketlake.workers.dispatcher.TaskKind.work`."""
+        task = RefinementTask.model_validate(lease.payload)
+        names = task.named()
+        wanted = self._wanted(list(names))
+        rows, failures = self._refined(lease, wanted, names)
+        failed = {failure.key for failure in failures}
+        done = [
+            entry for series, each in wanted.items() if names[series] not in failed for entry in each.entries
+        ]
+        with self._postgres.transaction() as connection:
+            ledger.mark_refined(connection, done)
+            assignments.end(connection, lease, Result(rows=rows, failures=tuple(failures)), staged=False)
+        labels = {"venue": task.venue, "market": task.market, "data_type": task.data_type}
+        metrics.rows().add(rows, {**labels, "layer": "silver"})
+        for failure in failures:
+            metrics.failures().add(1, {"venue": task.venue, "code": failure.code})
+            log.error("refining %s failed: %s: %s", failure.key, failure.code, failure.message)
+        log.info(
+            "silver: %s %s, %d series, %d rows, %d failed",
+            task.market,
+            task.data_type,
+            len(wanted),
+            rows,
+            len(failures),
+        )
+
+    def _wanted(self, series: Sequence[Series]) -> dict[Series, _Wanted]:
+        with self._postgres.transaction() as connection:
+            entries = ledger.unrefined_of(connection, series)
+            return {
+                key: _Wanted(tuple(group), tuple(_days(group, ledger.former_days(connection, group))))
+                for key, group in _by_series(entries)
+            }
+
+    def _refined(
+        self, lease: Lease, wanted: Mapping[Series, _Wanted], names: Mapping[Series, str]
+    ) -> tuple[int, list[PartFailure]]:
+        """Rows written, and the series that failed: all at once, one by one if that fails."""
+        if not wanted:
+            return 0, []
+        try:
+            return self._patiently(lease, wanted), []
+        except Exception as error:
+            if is_transient(error):
+                raise  # the store, the database or this process: it would befall each series likewise
+            if len(wanted) == 1:
+                log.exception("refining %s failed", *map(names.get, wanted))
+                return 0, [PartFailure(names[series], code_of(error), text_of(error), 1) for series in wanted]
+            log.warning("refining %d series failed: each is tried by itself: %s", len(wanted), error)
+        rows, failures = 0, []
+        for series, each in wanted.items():
+            written, failed = self._refined(lease, {series: each}, names)
+            rows += written
+            failures += failed
+        return rows, failures
+
+    def _patiently(self, lease: Lease, wanted: Mapping[Series, _Wanted]) -> int:
+        """Try again while the object store is away; return the rows written."""
+
+        def tell(failed: FailedAttempt) -> None:
+            log.warning("%s; trying again in %.1f s", failed.error, failed.wait_s)
+            try:
+                with self._postgres.transaction() as connection:
+                    assignments.attempt_failed(
+                        connection, lease, code_of(failed.error), text_of(failed.error)
+                    )
+            except DatabaseUnavailableError as error:
+                log.warning("%s", error)
+
+        days = {series: each.days for series, each in wanted.items()}
+        refined = retry(
+            partial(self._refine, days),
+            backoff=Backoff(attempts=self._attempts),
+            wait=self._stop.wait,
+            tell=tell,
+        )
+        return sum(one.rows for one in refined)
+
+
+def _by_series(entries: Iterable[LedgerEntry]) -> list[tuple[Series, list[LedgerEntry]]]:
+    def series(entry: LedgerEntry) -> Series:
+        return Series(
+            venue=entry.venue,
+            market=entry.market,
+            data_type=entry.data_type,
+            symbol=entry.symbol,
+            interval=entry.interval,
+        )
+
+    ordered = sorted(entries, key=lambda entry: _identity(series(entry)))
+    return [(key, list(group)) for key, group in groupby(ordered, key=series)]
+
+
+def _identity(series: Series) -> tuple[str, ...]:
+    return (series.venue, series.market, series.data_type, series.symbol, series.interval or "")
+
+
+def _days(entries: Iterable[LedgerEntry], former: Iterable[tuple[date, date]]) -> list[date]:
+    """UTC days that the rows of these files, or of the versions that they replaced, lie in."""
+    ranges = [
+        (entry.first_day, entry.last_day) for entry in entries if entry.first_day and entry.last_day
+    ] + list(former)
+    days = {
+        first + timedelta(days=number) for first, last in ranges for number in range((last - first).days + 1)
+    }
+    return sorted(days)
