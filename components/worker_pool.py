@@ -27,7 +27,9 @@ _FOUND_BY = {PLATFORM_FILE_VARIABLE: "{file:platform.json}", "MARKETLAKE_ENVIRON
 
 
 _LAKE = ("database", "event-bus", "object-store", "telemetry-collector", "workflow-engine")
-"""What the runtime works with."""
+"""What a collection worker works with."""
+_REQUESTS = ("database", "telemetry-collector", "workflow-engine")
+"""What a run of the flow works with, which requests a collection and no more."""
 _AUTH = "PREFECT_API_AUTH_STRING"
 PROCESS, KUBERNETES = "process", "kubernetes"
 """Prefect's types of workers: one starts a run as its child process, the other as a Job."""
@@ -51,7 +53,7 @@ def flow_run_service(
         resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         stop=Stop(grace_s=15),
         importance=Importance.WORK,
-        calls=_LAKE,
+        calls=_REQUESTS,
         calls_external=calls_external,
     )
 
@@ -86,7 +88,7 @@ def workflow_worker_service(
             **_FOUND_BY,
             "PREFECT_HOME": "{volume:home}",
             "PREFECT_API_URL": "{input:api-url}",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "5",
             **(worker_environment(run.name, _AUTH) if worker_type == KUBERNETES else {}),
         },
         secret_environment={_AUTH: "{secret:auth}"},

@@ -1,4 +1,4 @@
-"""The platform's own processes (flow worker, collection worker) on servers, as `pulumi up` deploys them."""
+"""The platform's own worker on servers, as `pulumi up` deploys it."""
 
 import json
 import os
@@ -14,23 +14,18 @@ from marketlake.settings import PLATFORM_FILE_VARIABLE, Settings, VenueEndpoint
 
 from components import worker_pool
 from components.providers.bucket import Access, BucketInputs, BucketProvider
-from components.providers.connections import ObjectStoreConnection, WorkflowEngineConnection
-from components.providers.flow_deployment import FlowDeploymentInputs, FlowDeploymentProvider
-from components.providers.work_pool import WorkPoolInputs, WorkPoolProvider
+from components.providers.connections import ObjectStoreConnection
 from tests import servers
 from tests.provisioning import own_buckets, own_topics
-
-ENTRYPOINT = "marketlake.workflows.collect.collect"
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A provisioned platform with its workers, and the command line that talks to it."""
+    """A provisioned platform with a worker, and the command line that talks to it."""
 
     settings: Settings
     platform_file: Path
     worker: servers.Server
-    flow_worker: servers.Server
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command in a process of its own."""
@@ -60,12 +55,12 @@ class Deployed:
 
 @contextmanager
 def deployed(settings: Settings, folder: Path, name: str) -> Iterator[Deployed]:
-    """Buckets, topics, a work pool, a deployment and a worker of each kind on servers that run already.
+    """Buckets, topics and a worker on servers that run already.
 
     Args:
         settings: the servers; its database is used as it is.
-        folder: for the workers' data.
-        name: of the work pool, unique on the workflow engine.
+        folder: for the worker's data.
+        name: of the platform, unique in the folder.
     """
     store = own_buckets(settings.object_store)
     stand_in = store.lake_bucket.replace("lake", "venue")
@@ -82,45 +77,20 @@ def deployed(settings: Settings, folder: Path, name: str) -> Iterator[Deployed]:
             access=Access.PUBLIC_READ,
         )
     )
-    engine = settings.workflow_engine.model_copy(
-        update={"work_pool": name, "collect_deployment": f"collect/{name}"}
-    )
-    auth = engine.auth_string.get_secret_value() if engine.auth_string else ""
-    connection = WorkflowEngineConnection(api_url=engine.api_url, auth_string=auth)
-    WorkPoolProvider().apply(WorkPoolInputs(version="test", connection=connection, work_pool=name))
-    FlowDeploymentProvider().apply(
-        FlowDeploymentInputs(
-            version="test",
-            connection=connection,
-            flow="collect",
-            deployment=name,
-            entrypoint=ENTRYPOINT,
-            work_pool=name,
-        )
-    )
     own = settings.model_copy(
         update={
             "object_store": store,
             "event_bus": own_topics(settings.event_bus),
-            "workflow_engine": engine,
             "venues": {"binance": VenueEndpoint(endpoint=store.endpoint, bucket=stand_in)},
         }
     )
     platform_file = folder / f"{name}.json"
     platform_file.write_text(own.to_json())
     platform_file.chmod(0o600)
-    with (
-        servers.run(
-            worker_pool.workflow_worker_service(),
-            folder,
-            inputs={"environment": own.environment, "work-pool": name, "api-url": engine.api_url},
-            secrets={"settings": own.to_json(), "auth": auth},
-        ) as flow_worker,
-        servers.run(
-            worker_pool.collection_worker_service(replicas=1),
-            folder,
-            inputs={"environment": own.environment},
-            secrets={"settings": own.to_json()},
-        ) as worker,
-    ):
-        yield Deployed(own, platform_file, worker, flow_worker)
+    with servers.run(
+        worker_pool.collection_worker_service(replicas=1),
+        folder,
+        inputs={"environment": own.environment},
+        secrets={"settings": own.to_json()},
+    ) as worker:
+        yield Deployed(own, platform_file, worker)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psycopg
 from marketlake.settings import Telemetry
 
 from tests.conformance.holdings import SILVER, counts, whole
@@ -11,7 +12,7 @@ from tests.conformance.platform import Platform
 from tests.waiting import eventually
 
 _SPAN_STEPS = ("discover", "copy", "bronze commit", "silver commit")
-_SPAN_SERVICES = ("cli", "flow", "worker")
+_SPAN_SERVICES = ("cli", "worker")
 
 
 class CollectionPromises:
@@ -28,6 +29,29 @@ class CollectionPromises:
         assert days[0]["n"] == 2880
         assert str(days[0]["first"]).startswith("2020-01-01")
         assert str(days[0]["last"]).startswith("2020-01-02")
+
+    def test_a_run_that_the_workflow_engine_starts_is_a_collection(self, platform: Platform) -> None:
+        """As a schedule does, or a person at the engine's page."""
+        engine = platform.settings.workflow_engine
+        assert engine.auth_string
+        user, _, password = engine.auth_string.get_secret_value().partition(":")
+        selection = {"venue": "binance", "market": "um", "data_type": "fundingRate"}
+        with httpx.Client(base_url=engine.api_url, auth=(user, password), timeout=20) as prefect:
+            deployment = prefect.get(f"/deployments/name/{engine.collect_deployment}").json()["id"]
+            asked = prefect.post(
+                f"/deployments/{deployment}/create_flow_run", json={"parameters": {"selection": selection}}
+            ).json()["id"]
+
+            def told() -> object:
+                return prefect.get(f"/flow_runs/{asked}").json()["state"]
+
+            def state() -> str | None:
+                with psycopg.connect(platform.settings.database.dsn) as connection:
+                    row = connection.execute("select state from batch where id = %s", [asked]).fetchone()
+                return row[0] if row else None
+
+            eventually(lambda: state() == "done", within_s=120, telling=told)
+            eventually(lambda: prefect.get(f"/flow_runs/{asked}").json()["state_type"] == "COMPLETED")
 
     def test_one_trace_runs_from_the_command_to_the_delta_commit(self, platform: Platform) -> None:
         def missing() -> list[str]:

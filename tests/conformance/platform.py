@@ -41,7 +41,7 @@ class Platform(ABC):
 
     target: ClassVar[str]
     """The setting ``marketlake:target``."""
-    in_the_middle: ClassVar[tuple[str, ...]] = ("collection-worker", "workflow-worker")
+    in_the_middle: ClassVar[tuple[str, ...]] = ("collection-worker", "workflow-engine")
     """What takes part in a collection, and can be killed in the middle of one; in the order in which it is."""
 
     home: Path

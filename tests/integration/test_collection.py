@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,18 @@ import pytest
 from marketlake.archive import ledger
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.admission import Archive
-from marketlake.archive.collection.batches import BatchState, Progress
+from marketlake.archive.collection.batches import BatchState, Progress, Run
 from marketlake.archive.collection.collector import Collector
 from marketlake.archive.collection.orchestrator import (
-    BatchCancelledError,
     CollectionStoppedError,
     Orchestrator,
+    RunEndedError,
 )
-from marketlake.archive.collection.tasks import GroupTask, requested
+from marketlake.archive.collection.refiner import Refiner
+from marketlake.archive.collection.runs import Runs
+from marketlake.archive.collection.tasks import COLLECTION, REFINEMENT, GroupTask
 from marketlake.archive.collection.transfers import Transfers
+from marketlake.archive.discovery.catalogue import Catalogue
 from marketlake.archive.discovery.discover import discover
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import ArchiveFile, Selection
@@ -37,6 +40,7 @@ from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import Connection, Postgres, migrate
 from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.infrastructure.storage.stores import Lake, landing_store
+from marketlake.pipeline.batch.silver import refine_many
 from marketlake.pipeline.ingest.bronze import Bronze, Ingested, LandedFile, shape_of
 from marketlake.pipeline.ingest.committer import Committer
 from marketlake.pipeline.ingest.errors import SchemaChangedError
@@ -50,6 +54,8 @@ from marketlake.settings import (
 )
 from marketlake.sync.copy import CopiedObject, copy_file
 from marketlake.workers import assignments, worker
+from marketlake.workers.dispatcher import TaskKind
+from marketlake.workers.worker import WorkerProcess
 
 from tests import servers
 from tests.exchange import Failure, FakeExchange
@@ -112,21 +118,30 @@ class Platform:
     exchange: FakeExchange
 
     @contextmanager
-    def working(self, bronze: Watched, *, copy: Any = copy_file) -> Iterator[None]:
+    def working(
+        self, bronze: Watched, *, copy: Any = copy_file, refine: Any = refine_many, carrying: bool = False
+    ) -> Iterator[None]:
+        """A worker; one that carries batches on, too, if it is told to."""
         stop = threading.Event()
         store = self.settings.object_store
+        lake = Lake.of(store)
 
-        def committing(postgres: Postgres) -> Callable[[threading.Event], None]:
-            return Committer(
-                postgres, Lake.of(store), shape_of=shape_of, owner=Archive(self.settings.event_bus)
-            ).run
+        def beside(process: WorkerProcess) -> list[worker.Companion]:
+            archive = Archive(self.settings.event_bus)
+            committer = Committer(process.postgres, lake, shape_of=shape_of, owner=archive)
+            runs = Runs(process, catalogue=Catalogue(lake).record)
+            return [committer.run, runs.run] if carrying else [committer.run]
 
         with Transfers(landing_store(store), self.settings.collection, copy=copy, stop=stop) as transfers:
-            handler = partial(Collector, transfers=transfers, lakehouse=bronze.of(self.settings))
+
+            def kinds(process: WorkerProcess) -> dict[str, TaskKind]:
+                return {
+                    COLLECTION: Collector(process, transfers=transfers, lakehouse=bronze.of(self.settings)),
+                    REFINEMENT: Refiner(process, refine=partial(refine, lake)),
+                }
+
             thread = threading.Thread(
-                target=worker.run,
-                args=(self.settings, handler),
-                kwargs={"beside": committing, "stop": stop},
+                target=worker.run, args=(self.settings, kinds), kwargs={"beside": beside, "stop": stop}
             )
             thread.start()
             try:
@@ -136,25 +151,43 @@ class Platform:
                 thread.join(40)
                 assert not thread.is_alive()
 
+    def claim(self, selection: Selection = KLINES, *, lasting: bool = True) -> Run:
+        """Request a batch, and claim it as a worker that seems alive for long."""
+        carrier = f"test-{uuid4().hex}"
+        with self.postgres.transaction() as connection:
+            assignments.beat(connection, carrier, host="test", pid=1, concurrency=1)
+            if lasting:
+                connection.execute(
+                    "update worker set heartbeat_at = now() + interval '1 hour' where id = %s", [carrier]
+                )
+            batches.request(connection, uuid4(), selection, self.exchange.endpoint, traceparent=None)
+            run = batches.claim(connection, carrier)
+        assert run is not None
+        return run
+
+    def orchestrator(self, run: Run, producer: Producer, *, timeout_s: float = 40) -> Orchestrator:
+        return Orchestrator(
+            self.postgres,
+            Relay(self.postgres, producer),
+            self.settings.event_bus,
+            run=run,
+            endpoint=self.exchange.endpoint,
+            group_files=self.settings.collection.group_files,
+            timeout_s=timeout_s,
+        )
+
     @contextmanager
     def batch(self, *, timeout_s: float = 40) -> Iterator[tuple[UUID, Orchestrator]]:
         producer = Producer(self.settings.event_bus, client_id="test", timeout_s=5)
-        batch_id = uuid4()
-        with self.postgres.transaction() as connection:
-            batches.create(connection, batch_id, {}, None)
-        yield (
-            batch_id,
-            Orchestrator(
-                self.postgres,
-                Relay(self.postgres, producer),
-                self.settings.event_bus,
-                batch_id=batch_id,
-                endpoint=self.exchange.endpoint,
-                group_files=self.settings.collection.group_files,
-                timeout_s=timeout_s,
-            ),
-        )
+        run = self.claim()
+        yield run.id, self.orchestrator(run, producer, timeout_s=timeout_s)
         producer.close()
+
+    def progress(self, batch_id: UUID) -> Progress:
+        with self.postgres.transaction() as connection:
+            seen = batches.progress(connection, batch_id)
+        assert seen is not None
+        return seen
 
     def files(self, selection: Selection = KLINES) -> list[ArchiveFile]:
         return list(discover(Binance(), self.exchange.endpoint, selection))
@@ -352,6 +385,16 @@ def test_a_task_that_cannot_be_read_ends_with_its_dead_letter(platform: Platform
     assert all("endpoint" in reason for reason in reasons)
 
 
+def test_a_task_of_a_kind_of_another_release_ends_with_its_dead_letter(platform: Platform) -> None:
+    with platform.batch() as (batch_id, orchestrator):
+        orchestrator.dispatch(platform.files(), see=len)
+        with platform.postgres.transaction() as connection:
+            connection.execute("update task set kind = 'brewing' where batch_id = %s", [batch_id])
+        with platform.working(Watched()):
+            orchestrator.wait()
+    assert set(platform.failures(batch_id).values()) == {"unknown-task"}
+
+
 def test_an_error_that_passes_is_tried_again_and_leaves_no_mark(platform: Platform) -> None:
     attempts: list[str] = []
 
@@ -430,7 +473,7 @@ def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) ->
                 connection,
                 batch_id,
                 topic=platform.settings.event_bus.tasks_topic,
-                event_of=partial(requested, traceparent=None),
+                traceparent=None,
                 older_than_s=0,
             )
             connection.execute("update task set state = 'done'")
@@ -455,7 +498,7 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
                     connection,
                     batch_id,
                     topic=platform.settings.event_bus.tasks_topic,
-                    event_of=partial(requested, traceparent=None),
+                    traceparent=None,
                 )
                 == 1
             )
@@ -463,20 +506,6 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
             ended = orchestrator.wait()
     assert ended.verified == 3
     assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
-
-
-def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 1.0)
-    with platform.batch(timeout_s=2) as (_, orchestrator):
-        orchestrator.dispatch(platform.files(), see=lambda _: None)
-        with pytest.raises(CollectionStoppedError, match="no collection worker") as caught:
-            orchestrator.wait()
-        assert caught.value.code == "no-workers"
-        bronze = Watched()
-        with platform.working(bronze):
-            assert orchestrator.wait().verified == 3
 
 
 def test_tasks_that_the_event_bus_lost_are_asked_for_again(
@@ -512,7 +541,7 @@ def test_a_cancelled_batch_drops_what_was_not_begun(
             assert batches.cancel(connection, batch_id)
             assert not batches.cancel(connection, batch_id)
         go_on.set()
-        with pytest.raises(BatchCancelledError):
+        with pytest.raises(RunEndedError):
             orchestrator.wait()
         eventually(lambda: len(bronze.ingested) == 1)
         time.sleep(1)
@@ -526,7 +555,7 @@ def test_a_poisoned_task_is_put_aside_and_the_others_are_done(platform: Platform
     bus = platform.settings.event_bus
     producer = Producer(bus, client_id="poisoner")
     wrong_kind = Event(source="/x", type="something.else", data={})
-    wrong_data = Event(source="/x", type="marketlake.group.requested", data={"file": 1})
+    wrong_data = Event(source="/x", type="marketlake.task.requested", data={"file": 1})
     producer.publish(
         bus.tasks_topic,
         [Message(key=None, value=b"garbage"), wrong_kind.to_message(), wrong_data.to_message()],
@@ -630,7 +659,7 @@ def test_a_batch_that_is_cancelled_during_planning_stops_there(platform: Platfor
             with platform.postgres.transaction() as connection:
                 batches.cancel(connection, batch_id)
 
-        with pytest.raises(BatchCancelledError):
+        with pytest.raises(RunEndedError):
             orchestrator.dispatch(platform.files(), see=cancel)
         bronze = Watched()
         with platform.working(bronze):
@@ -638,7 +667,8 @@ def test_a_batch_that_is_cancelled_during_planning_stops_there(platform: Platfor
         assert ended.verified == 3
         with platform.postgres.transaction() as connection:
             seen = batches.progress(connection, batch_id)
-            assert not batches.enter(connection, batch_id, BatchState.DONE)
+        with pytest.raises(RunEndedError):
+            orchestrator.enter(BatchState.DONE)
         assert seen is not None
         assert (seen.state, seen.found, seen.open, seen.verified) == (BatchState.CANCELLED, 0, 0, 0)
         assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
@@ -668,19 +698,11 @@ def test_a_worker_waits_for_a_database_that_is_down_and_can_be_stopped_meanwhile
 
 
 def test_a_database_that_is_away_is_borne_for_a_while_only(platform: Platform) -> None:
-    with platform.batch() as (batch_id, _):
+    run = platform.claim()
+    with closing(Producer(platform.settings.event_bus, client_id="test")) as producer:
         down = platform.settings.database.model_copy(update={"port": 1})
         with Postgres(down, application="test") as away:
-            producer = Producer(platform.settings.event_bus, client_id="test")
-            orchestrator = Orchestrator(
-                away,
-                Relay(away, producer),
-                platform.settings.event_bus,
-                batch_id=batch_id,
-                endpoint=platform.exchange.endpoint,
-                group_files=1,
-                timeout_s=1,
-            )
+            orchestrator = replace(platform, postgres=away).orchestrator(run, producer, timeout_s=1)
             with pytest.raises(
                 CollectionStoppedError, match=r"after 1 s of waiting: the database .* is not available"
             ):

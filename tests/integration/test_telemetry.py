@@ -56,15 +56,16 @@ def test_one_trace_runs_from_the_command_through_the_event_bus_to_the_commits(
 ) -> None:
     wanted = {
         ("marketlake-cli", "marketlake collect"),
-        ("collect-flow", "collect"),
-        ("collect-flow", "discover"),
-        ("collect-flow", "catalogue commit"),
-        ("collect-flow", "plan and dispatch"),
-        ("collection-worker", "collect group"),
+        ("collection-worker", "collect"),
+        ("collection-worker", "discover"),
+        ("collection-worker", "catalogue commit"),
+        ("collection-worker", "plan and dispatch"),
+        ("collection-worker", "collection"),
+        ("collection-worker", "refinement"),
         ("collection-worker", "copy"),
         ("collection-worker", "bronze commit"),
         ("collection-worker", "stage"),
-        ("collect-flow", "silver commit"),
+        ("collection-worker", "silver commit"),
     }
     missing = set(wanted)
 

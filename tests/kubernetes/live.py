@@ -21,8 +21,6 @@ from toolchain import locate
 
 NAMESPACE = f"{PLATFORM}-{NAME}"
 SERVICE = "marketlake/service"
-_RUN = "workflow-run"
-"""The service of the pods that a collection's flow runs in: one each, of a Job."""
 _KUBECTL_S = 120
 _NOTICED_S = 60
 
@@ -33,7 +31,6 @@ class LiveCluster(Platform):
     """A stack in a cluster."""
 
     target = "kubernetes"
-    in_the_middle = (_RUN, *Platform.in_the_middle)
     kubeconfig: ClassVar[Path] = Path(os.environ.get("KUBECONFIG", "/etc/kubernetes/admin.conf"))
 
     @classmethod
@@ -93,15 +90,11 @@ class LiveCluster(Platform):
         return [pod for pod in self.pods(service) if _container_ids(pod)]
 
     def kill(self, service: str) -> None:
-        """End the processes of the service's own containers with SIGKILL, from the node; of a run, its pods."""
+        """End the processes of the service's own containers with SIGKILL, from the node."""
         eventually(
             lambda: self.running(service), within_s=_NOTICED_S, telling=lambda: f"no pod of {service} runs"
         )
         pods = self.running(service)
-        if service == _RUN:
-            names = [pod["metadata"]["name"] for pod in pods]
-            self.kubectl("delete", "pods", *names, f"--namespace={NAMESPACE}", "--wait=false")
-            return
         before = {container for pod in pods for container in _container_ids(pod)}
         killed = [process for pod in pods for process in processes_of(pod)]
         assert killed, f"no process of {service} is seen on this machine"

@@ -11,7 +11,6 @@ from marketlake.cli import follower as following
 from marketlake.cli.exit_codes import ExitCode, PlatformUnreachableError
 from marketlake.cli.follower import Follower
 from marketlake.infrastructure.postgres import DatabaseUnavailableError
-from marketlake.workflows.engine import FlowRun
 
 BATCH = UUID(int=3)
 BEGUN = Progress(
@@ -28,6 +27,9 @@ BEGUN = Progress(
     quarantined=0,
     size=0,
     refined_rows=0,
+    unrefined=0,
+    open_tasks=0,
+    running_tasks=0,
     error_code=None,
     error=None,
     finished_at=None,
@@ -49,16 +51,11 @@ class Clock:
 
 
 class World:
-    """A database and a workflow engine that tell a prepared story; the last chapter lasts."""
+    """A database that tells a prepared story; the last chapter lasts."""
 
-    def __init__(self, story: list[Progress | Exception | None], runs: list[str | None]) -> None:
-        self.story = story
-        self.runs = runs
-        self.workers: list[bool] = []
-        self.cancelled_run = False
-        self.marked_crashed = False
-        self.cancelled_batch = False
-        self.failed_batch: str | None = None
+    def __init__(self, *story: Progress | Exception | None) -> None:
+        self.story = list(story)
+        self.cancelled = False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -74,28 +71,9 @@ class World:
         assert not isinstance(chapter, Exception)
         return chapter
 
-    def look(self, _: str) -> FlowRun | None:
-        state = self.runs[0]
-        self.runs = self.runs[1:] or self.runs
-        return None if state is None else FlowRun(id="r", state_type=state, message="why")
-
-    def has_worker(self) -> bool:
-        return self.workers.pop(0)
-
-    def cancel(self, _: str) -> bool:
-        self.cancelled_run = True
+    def cancel(self, *_: object) -> bool:
+        self.cancelled = True
         return True
-
-    def mark_crashed(self, _: str) -> bool:
-        self.marked_crashed = True
-        return True
-
-    def cancel_batch(self, *_: object) -> bool:
-        self.cancelled_batch = True
-        return True
-
-    def fail_batch(self, _: object, __: UUID, code: str, ___: str) -> None:
-        self.failed_batch = code
 
 
 @pytest.fixture
@@ -107,24 +85,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def follower(world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, quiet: bool = True) -> Follower:
     monkeypatch.setattr(batches, "progress", world.progress)
-    monkeypatch.setattr(batches, "cancel", world.cancel_batch)
-    monkeypatch.setattr(batches, "fail", world.fail_batch)
+    monkeypatch.setattr(batches, "cancel", world.cancel)
     anything: Any = world
-    return Follower(anything, anything, BATCH, "r", quiet=quiet, timeout_s=10, sleep=clock.sleep)
+    return Follower(anything, BATCH, quiet=quiet, timeout_s=10, sleep=clock.sleep)
 
 
 def test_a_batch_is_followed_to_its_end(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    requested = replace(BEGUN, state=BatchState.REQUESTED, attended=False)
     collecting = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=1, running=1, failed=1)
-    planning = replace(BEGUN, found=1)
-    world = World(
-        [BEGUN] * 8 + [BEGUN] * 8 + [planning, collecting, DONE], ["SCHEDULED", "PENDING", "RUNNING"]
-    )
+    world = World(requested, requested, BEGUN, BEGUN, replace(BEGUN, found=1), collecting, DONE)
     result = follower(world, clock, monkeypatch, quiet=False).follow()
     assert (result.exit_code, result.progress) == (ExitCode.COMPLETE, DONE)
     assert capsys.readouterr().err.splitlines() == [
-        "waiting for a workflow worker",
+        "waiting for a collection worker",
         "discovering",
         "discovering and collecting",
         "collecting",
@@ -137,50 +112,47 @@ def test_a_batch_is_followed_to_its_end(
     [
         (DONE, ExitCode.COMPLETE),
         (replace(DONE, failed=1), ExitCode.INCOMPLETE),
+        (replace(DONE, unrefined=1), ExitCode.INCOMPLETE),
         (replace(DONE, state=BatchState.CANCELLED), ExitCode.INCOMPLETE),
         (replace(DONE, state=BatchState.FAILED, error_code="listing-broken"), ExitCode.INCOMPLETE),
-        (replace(DONE, state=BatchState.FAILED, error_code="no-workers"), ExitCode.UNREACHABLE),
         (replace(DONE, state=BatchState.FAILED, error_code="platform-unreachable"), ExitCode.UNREACHABLE),
     ],
 )
 def test_the_end_decides_the_exit_code(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, end: Progress, code: ExitCode
 ) -> None:
-    assert follower(World([end], ["RUNNING"]), clock, monkeypatch).follow().exit_code is code
+    assert follower(World(end), clock, monkeypatch).follow().exit_code is code
 
 
-def test_a_run_that_died_is_told_and_written_down(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World([replace(BEGUN, found=2, queued=2)], ["RUNNING", "CRASHED"])
-    result = follower(world, clock, monkeypatch).follow()
-    assert result.exit_code is ExitCode.INCOMPLETE
-    assert result.progress.error == (
-        "the run ended as crashed before the collection did (why). Run the same command again: "
-        "what is in is not copied again."
-    )
-    assert world.failed_batch == "run-died"
-
-
-def test_a_run_that_nobody_begins_is_cancelled(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World([BEGUN], ["SCHEDULED"])
-    world.workers = [True, False]  # first it only waits for its turn
-    with pytest.raises(PlatformUnreachableError, match="no workflow worker began the run within 10 s"):
+def test_a_batch_that_no_worker_carries_on_is_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(replace(BEGUN, attended=False))
+    with pytest.raises(
+        PlatformUnreachableError, match=r"no collection worker .* for 10 s.* The collection is kept"
+    ):
         follower(world, clock, monkeypatch).follow()
-    assert world.cancelled_run
-    assert world.cancelled_batch
-    assert clock.now > 20
+    assert not world.cancelled
+    assert 10 < clock.now < 11
+
+
+def test_a_batch_that_another_worker_takes_over_goes_on(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=2, attended=False)
+    world = World(*[silent] * 40, replace(silent, attended=True), *[silent] * 40, DONE)
+    assert follower(world, clock, monkeypatch).follow().exit_code is ExitCode.COMPLETE
 
 
 def test_a_short_outage_of_the_database_is_waited_out(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = World([BEGUN, *[DatabaseUnavailableError("away.")] * 5, DONE], ["RUNNING"])
+    world = World(BEGUN, *[DatabaseUnavailableError("away.")] * 5, DONE)
     result = follower(world, clock, monkeypatch, quiet=False).follow()
     assert result.exit_code is ExitCode.COMPLETE
     assert "the database does not answer, waiting" in capsys.readouterr().err
 
 
 def test_a_long_outage_of_the_database_is_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World([BEGUN, DatabaseUnavailableError("the database is away.")], ["RUNNING"])
+    world = World(BEGUN, DatabaseUnavailableError("the database is away."))
     with pytest.raises(
         PlatformUnreachableError, match=r"the database is away\. The collection goes on by itself"
     ):
@@ -189,59 +161,29 @@ def test_a_long_outage_of_the_database_is_told(clock: Clock, monkeypatch: pytest
 
 def test_a_batch_that_is_gone_is_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PlatformUnreachableError, match="does not know the batch"):
-        follower(World([None], ["RUNNING"]), clock, monkeypatch).follow()
+        follower(World(None), clock, monkeypatch).follow()
 
 
-@pytest.mark.parametrize(("state", "cancelled"), [("SCHEDULED", True), ("RUNNING", False), (None, False)])
-def test_ctrl_c_cancels_the_batch_and_a_run_that_has_not_begun(
-    clock: Clock,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    state: str | None,
-    cancelled: bool,
+def interrupted(_: float) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_cancels_the_batch(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = World([BEGUN], [state])
-
-    def interrupted(_: float) -> None:
-        raise KeyboardInterrupt
-
+    world = World(BEGUN)
     monkeypatch.setattr(clock, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         follower(world, clock, monkeypatch).follow()
-    assert world.cancelled_batch
-    assert world.cancelled_run is cancelled
+    assert world.cancelled
     assert "the others are dropped" in capsys.readouterr().err
 
 
 def test_a_cancellation_that_cannot_be_written_down_is_told(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = World([BEGUN, DatabaseUnavailableError("the database is away.")], ["RUNNING"])
-
-    def interrupted(_: float) -> None:
-        raise KeyboardInterrupt
-
+    world = World(BEGUN, DatabaseUnavailableError("the database is away."))
     monkeypatch.setattr(clock, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         follower(world, clock, monkeypatch).follow()
     assert "not cancelled: the database is away." in capsys.readouterr().err
-
-
-def test_a_run_that_was_killed_with_its_worker_is_not_waited_for(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    abandoned = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=2, attended=False)
-    world = World([BEGUN, abandoned], ["RUNNING"])
-    result = follower(world, clock, monkeypatch).follow()
-    assert result.exit_code is ExitCode.INCOMPLETE
-    assert result.progress.error
-    assert "was killed" in result.progress.error
-    assert (world.failed_batch, world.marked_crashed) == ("run-died", True)
-    assert 30 < clock.now < 60
-
-
-def test_a_run_that_comes_back_after_an_outage_goes_on(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    away = replace(BEGUN, state=BatchState.COLLECTING, found=2, queued=2, attended=False)
-    world = World([away] * 100 + [replace(away, attended=True)] + [away] * 100 + [DONE], ["RUNNING"])
-    assert follower(world, clock, monkeypatch).follow().exit_code is ExitCode.COMPLETE
-    assert not world.marked_crashed

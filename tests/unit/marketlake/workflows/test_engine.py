@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from marketlake.settings import WorkflowEngine
-from marketlake.workflows import engine as workflow_engine
 from marketlake.workflows.engine import (
+    ShownState,
     WorkflowClient,
     WorkflowEngineRefusedError,
     WorkflowEngineUnavailableError,
 )
 
-RUN = {"id": "r1", "state_type": "SCHEDULED", "state": {"message": None}}
+RUNNING = ShownState(type="RUNNING", name="Collecting", message="")
 
 
 class Engine:
@@ -23,10 +23,11 @@ class Engine:
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], list[tuple[int, Any]]] = {
-            ("GET", "/api/deployments/name/collect/collect"): [(200, {"id": "d1"})],
-            ("POST", "/api/deployments/d1/create_flow_run"): [(201, RUN)],
-            ("GET", "/api/flow_runs/r1"): [(200, RUN | {"state_type": "RUNNING"})],
-            ("POST", "/api/flow_runs/r1/set_state"): [(200, {})],
+            ("POST", "/api/flows/"): [(200, {"id": "f1"})],
+            ("POST", "/api/flow_runs/"): [(201, {"id": "r1"})],
+            ("POST", "/api/flow_runs/filter"): [(200, [{"id": "r2"}])],
+            ("POST", "/api/flow_runs/r1/set_state"): [(201, {"status": "ACCEPT"})],
+            ("POST", "/api/artifacts/"): [(201, {"id": "a1"})],
         }
         self.asked: list[tuple[str, str, Any, str | None]] = []
 
@@ -60,108 +61,73 @@ class Engine:
         server.server_close()
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow_engine, "START_TIMEOUT_S", 0.6)
+def create(client: WorkflowClient) -> str:
+    return client.create(
+        "collection", parameters={"selection": {}}, key="0123456789", tags=["binance"], state=RUNNING
+    )
 
 
-def start(client: WorkflowClient) -> workflow_engine.FlowRun:
-    return client.start({"selection": {}}, key="0123456789", tags=["binance"], labels={"l": "1"})
-
-
-def test_a_run_is_started_once_per_key_with_the_credentials() -> None:
+def test_a_run_is_created_once_per_key_with_the_credentials() -> None:
     engine = Engine()
     with engine.serving() as settings, WorkflowClient(settings) as client:
-        run = start(client)
-        assert (run.id, run.waiting, run.ended) == ("r1", True, False)
-        assert client.page("r1") == f"{settings.ui_url}runs/flow-run/r1"
+        assert create(client) == "r1"
+        assert settings.page("r1") == f"{settings.ui_url}runs/flow-run/r1"
     _, _, body, authorization = engine.asked[1]
-    assert body["idempotency_key"] == "0123456789"
-    assert (body["name"], body["tags"], body["parameters"]) == (
-        "collect 01234567",
-        ["binance"],
-        {"selection": {}},
-    )
+    assert body == {
+        "flow_id": "f1",
+        "name": "collection 01234567",
+        "parameters": {"selection": {}},
+        "idempotency_key": "0123456789",
+        "tags": ["binance"],
+        "state": {"type": "RUNNING", "name": "Collecting", "message": ""},
+    }
     assert authorization == "Basic " + base64.b64encode(b"user:pass").decode()
 
 
-def test_a_server_that_starts_up_is_waited_for() -> None:
+def test_a_run_is_shown_in_a_state_whatever_the_former_was() -> None:
     engine = Engine()
-    engine.answers["GET", "/api/deployments/name/collect/collect"].insert(0, (503, {}))
     with engine.serving() as settings, WorkflowClient(settings) as client:
-        assert start(client).id == "r1"
+        client.show("r1", RUNNING)
+        client.show("deleted by somebody", RUNNING)
+        client.attach("r1", "summary", "| a |")
+    assert engine.asked[0][2] == {
+        "state": {"type": "RUNNING", "name": "Collecting", "message": ""},
+        "force": True,
+    }
+    assert engine.asked[2][2] == {"key": "summary", "type": "markdown", "data": "| a |", "flow_run_id": "r1"}
+
+
+def test_runs_that_somebody_cancels_are_found() -> None:
+    engine = Engine()
+    with engine.serving() as settings, WorkflowClient(settings) as client:
+        assert client.cancelled_among(["r1", "r2"]) == ["r2"]
+    assert engine.asked[0][2]["flow_runs"]["id"] == {"any_": ["r1", "r2"]}
 
 
 @pytest.mark.parametrize(
-    ("place", "answer", "message", "error"),
+    ("answer", "message", "error"),
     [
-        (
-            ("GET", "/api/deployments/name/collect/collect"),
-            (404, {}),
-            "has no deployment 'collect/collect'",
-            WorkflowEngineRefusedError,
-        ),
-        (
-            ("GET", "/api/deployments/name/collect/collect"),
-            (401, {}),
-            "refuses the credentials",
-            WorkflowEngineRefusedError,
-        ),
-        (
-            ("GET", "/api/deployments/name/collect/collect"),
-            (500, {}),
-            "does not answer: HTTP 500",
-            WorkflowEngineUnavailableError,
-        ),
-        (
-            ("POST", "/api/deployments/d1/create_flow_run"),
-            (422, {"detail": "bad"}),
-            "HTTP 422: .*bad",
-            WorkflowEngineRefusedError,
-        ),
+        ((401, {}), "refuses the credentials .*`make up`", WorkflowEngineRefusedError),
+        ((422, {"detail": "bad"}), "HTTP 422: .*bad", WorkflowEngineRefusedError),
+        ((404, {}), "HTTP 404", WorkflowEngineRefusedError),
+        ((500, {}), "does not answer: HTTP 500.*`make up`", WorkflowEngineUnavailableError),
     ],
 )
-def test_a_refusal_is_told_with_what_to_do(
-    place: tuple[str, str], answer: tuple[int, Any], message: str, error: type[Exception]
-) -> None:
+def test_a_refusal_is_told(answer: tuple[int, Any], message: str, error: type[Exception]) -> None:
     engine = Engine()
-    engine.answers[place] = [answer]
+    engine.answers["POST", "/api/flows/"] = [answer]
     with (
         engine.serving() as settings,
         WorkflowClient(settings) as client,
-        pytest.raises(error, match=message) as caught,
+        pytest.raises(error, match=message),
     ):
-        start(client)
-    assert "`make up`" in str(caught.value)
+        create(client)
 
 
 def test_a_server_that_is_away_is_told() -> None:
     settings = WorkflowEngine(api_url="http://127.0.0.1:1/api", ui_url="http://127.0.0.1:1")
-    with WorkflowClient(settings) as client:
-        with pytest.raises(WorkflowEngineUnavailableError, match=r"does not answer: .*[Rr]efused"):
-            start(client)
-        assert client.look("r1") is None
-        assert not client.cancel("r1")
-        assert not client.has_worker()
-
-
-@pytest.mark.parametrize(
-    ("workers", "there"), [([], False), (["OFFLINE"], False), (["OFFLINE", "ONLINE"], True)]
-)
-def test_a_pool_has_a_worker_if_one_is_online(workers: list[str], there: bool) -> None:
-    engine = Engine()
-    answer = [{"name": "w", "status": status} for status in workers]
-    engine.answers["POST", "/api/work_pools/collection/workers/filter"] = [(200, answer)]
-    with engine.serving() as settings, WorkflowClient(settings) as client:
-        assert client.has_worker() is there
-
-
-def test_a_run_can_be_looked_at_and_cancelled() -> None:
-    engine = Engine()
-    with engine.serving() as settings, WorkflowClient(settings) as client:
-        run = client.look("r1")
-        assert run is not None
-        assert (run.state_type, run.waiting) == ("RUNNING", False)
-        assert client.look("unknown") is None
-        assert client.cancel("r1")
-    assert engine.asked[-1][2]["state"]["type"] == "CANCELLED"
+    with (
+        WorkflowClient(settings) as client,
+        pytest.raises(WorkflowEngineUnavailableError, match=r"does not answer: .*[Rr]efused"),
+    ):
+        create(client)

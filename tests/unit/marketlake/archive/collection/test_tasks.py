@@ -2,11 +2,12 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from marketlake.archive.collection.tasks import GroupTask, requested, selection_from_json, selection_to_json
+from marketlake.archive.collection.tasks import GroupTask, selection_from_json, selection_to_json
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.infrastructure.bus.envelope import Event
 from marketlake.settings import VenueEndpoint
-from marketlake.workers.assignments import FileFailure
+from marketlake.workers.assignments import PartFailure
+from marketlake.workers.requests import requested
 from pydantic import ValidationError
 
 from tests.unit.marketlake.archive.samples import archive_file, ledger_entry
@@ -56,7 +57,7 @@ def test_what_was_collected_of_a_task_is_told_file_by_file_in_one_event() -> Non
 
 def test_what_failed_of_a_task_is_told_with_what_requests_just_that_again() -> None:
     task = GroupTask.of(FILES, ENDPOINT, BATCH)
-    event = task.failed([FileFailure(FILES[1].key, "checksum-mismatch", "what to do", 3)], None)
+    event = task.failed([PartFailure(FILES[1].key, "checksum-mismatch", "what to do", 3)], None)
     assert event.type == "marketlake.files.failed"
     assert event.data["files"] == [
         {"key": FILES[1].key, "code": "checksum-mismatch", "message": "what to do", "attempts": 3}

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from datetime import date
 
-from marketlake.archive.collection.silver_refresh import _by_series, _days
+from marketlake.archive.collection.refiner import _by_series, _days
 
 from tests.unit.marketlake.archive.samples import archive_file, ledger_entry
 
