@@ -81,7 +81,7 @@ format: .venv/.synced ## format the code and mend what the linter can
 validate: .venv/.synced ## check the settings of all environments, or of ENV, without touching anything
 	@$(STACKS) validate $(if $(filter command line environment,$(origin ENV)),--env $(ENV))
 
-reference: .venv/.synced ## write docs/reference from the schemas
+reference: .venv/.synced ## write docs/reference and docs/datasets.md from schemas, rules and data contracts
 	@$(STACKS) reference
 
 golden: .venv/.synced ## write tests/golden: what each environment consists of, to be reviewed and committed

@@ -2,9 +2,14 @@
 
 import sys
 
-from bench import cluster, platform, zip_to_bronze
+from bench import cluster, collection, platform, zip_to_bronze
 
-BENCHES = {"zip-to-bronze": zip_to_bronze.run, "platform": platform.run, "cluster": cluster.run}
+BENCHES = {
+    "collection": collection.run,
+    "zip-to-bronze": zip_to_bronze.run,
+    "platform": platform.run,
+    "cluster": cluster.run,
+}
 
 
 def main(names: list[str]) -> int:

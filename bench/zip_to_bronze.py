@@ -17,19 +17,20 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from statistics import median
+from uuid import uuid4
 
 import obstore
 import polars as pl
 from deltalake import write_deltalake
 from marketlake.domain.archive import ArchiveFile, Frequency
-from marketlake.infrastructure.storage.parquet import ParquetStream
+from marketlake.infrastructure.storage.parquet import Block, ParquetStream
 from marketlake.infrastructure.storage.stores import Lake, landing_store
-from marketlake.pipeline.contracts.tables import AGG_TRADES, file_columns
-from marketlake.pipeline.ingest.bronze import bronze_shape, ingest
+from marketlake.infrastructure.storage.table_log import TableLog
+from marketlake.pipeline.contracts.tables import file_columns, table_type
+from marketlake.pipeline.ingest.bronze import Bronze, LandedFile, bronze_shape
 from marketlake.pipeline.ingest.csv_parser import CsvParser, text_batches
-from marketlake.pipeline.ingest.zip_member import InflationLimits, open_member
+from marketlake.pipeline.ingest.zip_member import InflationLimits, Member, StoredZip, open_member
 from marketlake.settings import Collection, ObjectStore
-from marketlake.sync.copy import CopiedObject
 
 from tests import servers
 from tests.provisioning import own_buckets
@@ -55,6 +56,7 @@ FILE = ArchiveFile(
     etag="",
     last_modified=datetime(2026, 5, 9, tzinfo=UTC),
 )
+AGG_TRADES = table_type(FILE.venue, FILE.market, FILE.data_type)
 LIMITS = InflationLimits.of(Collection())
 _PLACES = pl.Decimal(38, 8)
 """18 digits would not do: volumes of cheap coins have more than ten before the point and eight behind it."""
@@ -111,8 +113,13 @@ def _processor() -> float:
 
 
 def _marketlake(store: ObjectStore) -> int:
-    copied = CopiedObject(key=KEY, size=0, sha256="", etag="", version_id=None, already_there=False)
-    return ingest(FILE, copied, store, limits=LIMITS).rows
+    lake = Lake.of(store)
+    bronze = Bronze(lake, landing_store(store), LIMITS)
+    done = bronze.ingest([LandedFile(FILE, KEY, None)], str(uuid4()))
+    assert done.data_file is not None
+    log = TableLog(lake, bronze_shape(AGG_TRADES.bronze))
+    log.commit(log.read() + 1, [done.data_file], [])
+    return done.data_file.rows
 
 
 def _peer(store: ObjectStore) -> int:
@@ -132,13 +139,17 @@ def _peer(store: ObjectStore) -> int:
     return rows.height
 
 
+def _member(store: ObjectStore) -> Member:
+    return open_member(StoredZip(landing_store(store), KEY), KEY, LIMITS)
+
+
 def _inflate(store: ObjectStore) -> int:
-    return sum(map(len, text_batches(open_member(landing_store(store), KEY, LIMITS).pieces(), KEY)))
+    return sum(map(len, text_batches(_member(store).pieces(), KEY)))
 
 
 def _frames(store: ObjectStore) -> Iterator[pl.DataFrame]:
     parser = CsvParser(AGG_TRADES, file_columns(FILE), KEY)
-    for text in text_batches(open_member(landing_store(store), KEY, LIMITS).pieces(), KEY):
+    for text in text_batches(_member(store).pieces(), KEY):
         yield parser.parse(text).rows
 
 
@@ -147,8 +158,16 @@ def _parse(store: ObjectStore) -> int:
 
 
 def _encode(store: ObjectStore) -> int:
-    constants = {"venue": "binance", "market": "cm", "symbol": "BTCUSD_PERP", "source_key": KEY}
-    return sum(map(len, ParquetStream(bronze_shape(AGG_TRADES).columns, constants).encode(_frames(store))))
+    shape = bronze_shape(AGG_TRADES.bronze)
+    labels = {
+        "venue": "binance",
+        "market": "cm",
+        "symbol": "BTCUSD_PERP",
+        "frequency": "daily",
+        "source_key": KEY,
+    }
+    blocks = (Block.of(rows, labels) for rows in _frames(store))
+    return sum(map(len, ParquetStream(shape.columns, shape.labels).encode(blocks)))
 
 
 def _as_doubles(store: ObjectStore) -> int:
@@ -160,7 +179,7 @@ def _as_decimals(store: ObjectStore) -> int:
 
 
 def _with_prices(store: ObjectStore, kind: pl.DataType) -> int:
-    text = b"".join(open_member(landing_store(store), KEY, LIMITS).pieces())
+    text = b"".join(_member(store).pieces())
     frame = pl.read_csv(text, schema_overrides={"price": kind, "quantity": kind})
     frame.write_parquet(io.BytesIO(), compression="zstd", compression_level=1)
     return frame.height

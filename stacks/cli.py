@@ -180,10 +180,16 @@ def _is_valid(env: str, config_file: Path | None) -> bool:
 
 @app.command()
 def reference() -> None:
-    """Write docs/reference: the settings from their schema, the policies from their rules."""
+    """Write docs/reference from the settings' schema and the rules, and docs/datasets.md from the data contracts."""
+    from stacks.settings.dataset_reference import (
+        DATASETS,
+        datasets_reference,
+    )  # Polars: only this command needs it
+
     for path, changed in (
         (REFERENCE, write_reference()),
         (POLICIES, write_page(POLICIES, policies_reference())),
+        (DATASETS, write_page(DATASETS, datasets_reference())),
     ):
         sys.stdout.write(f"{path}: {'written' if changed else 'up to date'}\n")
 

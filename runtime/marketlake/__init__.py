@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from marketlake.domain import (
         ArchiveFile,
         Availability,
+        ContractMapping,
         Dataset,
         Frequency,
         KeyFields,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         Venue,
     )
     from marketlake.errors import MarketlakeError
-    from marketlake.pipeline.contracts import Check, Column, Kind, TableType
+    from marketlake.pipeline.contracts import Contract, ContractError, contracts
     from marketlake.pipeline.serving import SqlError, query, tables
     from marketlake.settings import Settings, SettingsError, VenueEndpoint
 
@@ -32,13 +33,13 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchiveFile",
     "Availability",
-    "Check",
-    "Column",
+    "Contract",
+    "ContractError",
+    "ContractMapping",
     "Dataset",
     "Frequency",
     "KeyFields",
     "KeyRange",
-    "Kind",
     "MarketlakeError",
     "Period",
     "PrefixPattern",
@@ -48,9 +49,9 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SqlError",
-    "TableType",
     "Venue",
     "VenueEndpoint",
+    "contracts",
     "query",
     "tables",
 ]
@@ -59,6 +60,7 @@ _MODULES = {
     "marketlake.domain": (
         "ArchiveFile",
         "Availability",
+        "ContractMapping",
         "Dataset",
         "Frequency",
         "KeyFields",
@@ -71,7 +73,7 @@ _MODULES = {
         "Venue",
     ),
     "marketlake.errors": ("MarketlakeError",),
-    "marketlake.pipeline.contracts": ("Check", "Column", "Kind", "TableType"),
+    "marketlake.pipeline.contracts": ("Contract", "ContractError", "contracts"),
     "marketlake.pipeline.serving": ("SqlError", "query", "tables"),
     "marketlake.settings": ("Settings", "SettingsError", "VenueEndpoint"),
 }

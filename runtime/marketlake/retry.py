@@ -5,9 +5,11 @@ Each kind of failure has one owner. What an owner gives up on is not tried again
 | what fails | who tries again |
 |---|---|
 | a request to the object store | its client, for 30 s (`infrastructure.storage.stores`) |
-| a commit that another writer overtook | `infrastructure.storage.delta` |
+| a commit to a table that others write, too | `infrastructure.storage.delta` |
+| a commit of the committer | the committer, until it is done (`pipeline.ingest.committer`) |
 | a request for a venue's listing | `archive.discovery.listing` |
-| a file, for whatever passes: the venue, its bytes, the store | the collector, `collection.attempts` times |
+| a file, for whatever passes: the venue, its bytes, landing | the collector, `collection.attempts` times |
+| the data file of a group | the collector, `collection.attempts` times |
 | a task while the database or the event bus is away | the consumer, until it is back |
 | the outbox, and the schema at a worker's start | the relay and the worker, until the server is back |
 | a batch while the database is away | the orchestrator, for a while |
@@ -17,7 +19,7 @@ Each kind of failure has one owner. What an owner gives up on is not tried again
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -103,25 +105,63 @@ def retry(
         RetryStoppedError: `wait` said so.
         Exception: what the last attempt raised, if no other one follows.
     """
-    last: Exception | None = None
-
-    def decide(error: Exception) -> bool | float:
-        nonlocal last
-        last = error
-        wanted = isinstance(error, on) if isinstance(on, type | tuple) else on(error)
-        asked = _asked(error)
-        # the wait is ours, so that it can be ended: stamina waits no time at all
-        return 0.0 if wanted and (asked is None or asked <= backoff.longest_asked_s) else False
-
-    for attempt in stamina.retry_context(decide, attempts=backoff.attempts, timeout=backoff.timeout_s):
-        if last is not None:
-            pause = backoff.wait_s(attempt.num - 1, _asked(last))
-            tell(FailedAttempt(last, attempt.num - 1, pause))
-            if not stamina.is_testing() and wait(pause):
-                raise RetryStoppedError(f"not tried again: {last}") from last
+    judged = _Judge(backoff, on)
+    for attempt in stamina.retry_context(judged, attempts=backoff.attempts, timeout=backoff.timeout_s):
+        if (failed := judged.failed(attempt.num)) is not None:
+            tell(failed)
+            if not stamina.is_testing() and wait(failed.wait_s):
+                raise RetryStoppedError(f"not tried again: {failed.error}") from failed.error
         with attempt:
             return action()
     raise AssertionError("an attempt returns or raises")
+
+
+async def retry_async(
+    action: Callable[[], Awaitable[Result]],
+    *,
+    backoff: Backoff,
+    on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] = is_transient,
+    wait: Callable[[float], Awaitable[bool]],
+    tell: Callable[[FailedAttempt], None] = log_failure,
+) -> Result:
+    """:func:`retry` for coroutines."""
+    judged = _Judge(backoff, on)
+    async for attempt in stamina.retry_context(judged, attempts=backoff.attempts, timeout=backoff.timeout_s):
+        if (failed := judged.failed(attempt.num)) is not None:
+            tell(failed)
+            if not stamina.is_testing() and await wait(failed.wait_s):
+                raise RetryStoppedError(f"not tried again: {failed.error}") from failed.error
+        with attempt:
+            return await action()
+    raise AssertionError("an attempt returns or raises")
+
+
+class _Judge:
+    """Tells stamina which errors are followed by another attempt, and remembers the last one."""
+
+    def __init__(
+        self,
+        backoff: Backoff,
+        on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool],
+    ) -> None:
+        self._backoff = backoff
+        self._on = on
+        self._last: Exception | None = None
+
+    def __call__(self, error: Exception) -> bool | float:
+        self._last = error
+        on = self._on
+        wanted = isinstance(error, on) if isinstance(on, type | tuple) else on(error)
+        asked = _asked(error)
+        # the wait is ours, so that it can be ended: stamina waits no time at all
+        return 0.0 if wanted and (asked is None or asked <= self._backoff.longest_asked_s) else False
+
+    def failed(self, number: int) -> FailedAttempt | None:
+        """The attempt that failed before the one of this number."""
+        if self._last is None:
+            return None
+        pause = self._backoff.wait_s(number - 1, _asked(self._last))
+        return FailedAttempt(self._last, number - 1, pause)
 
 
 def _asked(error: Exception) -> float | None:

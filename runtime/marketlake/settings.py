@@ -164,11 +164,13 @@ class VenueEndpoint(_Part):
 class Collection(_Part):
     """How many files a worker collects at once, and how often it tries."""
 
-    concurrency: int = Field(default=2, ge=1, le=64)
-    """Files that one worker process works on at once."""
+    concurrency: int = Field(default=32, ge=1, le=256)
+    """Files that one worker process copies at once."""
+    group_files: int = Field(default=256, ge=1, le=256)
+    """Files of one task, at most."""
     attempts: int = Field(default=8, ge=1, le=100)
     """Tries per file before an error that may pass is recorded as a failure; waits between them double."""
-    requests_per_second: float = Field(default=20.0, gt=0)
+    requests_per_second: float = Field(default=300.0, gt=0)
     """Files that one worker process begins to read per second and venue host, at most."""
     max_inflated_mib: int = Field(default=65_536, ge=1)
     """MiB that the CSV of one archive file may have; a larger one is refused before it is inflated."""

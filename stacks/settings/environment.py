@@ -140,11 +140,11 @@ class CollectionSettings(Section):
     cpu: CpuMillis = 200
     """Thousandths of a core that are set aside for each in a cluster; with `maxWorkers`, further ones are
     started beyond 80 % of it."""
-    concurrency: int = Field(default=2, ge=1, le=64)
-    """Files that one worker works on at once."""
+    concurrency: int = Field(default=32, ge=1, le=256)
+    """Files that one worker copies at once."""
     attempts: int = Field(default=8, ge=1, le=100)
     """Tries per file before an error that may pass counts as a failure; the waits between them double."""
-    requests_per_second: float = Field(default=20.0, gt=0, le=10_000)
+    requests_per_second: float = Field(default=300.0, gt=0, le=10_000)
     """Files that one worker begins to read per second and venue host, at most."""
     max_inflated_mib: int = Field(default=65_536, ge=1, le=DISK_LIMIT_MIB)
     """MiB that the CSV of one archive file may have; a larger one is refused before it is inflated."""

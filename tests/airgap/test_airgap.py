@@ -134,7 +134,7 @@ def test_the_platform_comes_up_collects_and_leaves_nothing(place: ClosedPlace) -
     assert [each["name"] for each in receipts if not each.get("mirror")] == [], "these came from elsewhere"
     assert not (place.home / "cache/go").exists(), "nothing was compiled"
 
-    rows = "select count(distinct open_time) as n from silver.klines where interval = '1m'"
+    rows = "select count(distinct open_time) as n from silver.candles where interval = '1m'"
     assert json.loads(place.run(".venv/bin/marketlake", "--env", "local", "sql", rows, "--json")) == [
         {"n": 2880}
     ]

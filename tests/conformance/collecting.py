@@ -23,7 +23,7 @@ class CollectionPromises:
             assert platform.sql(f"select count(*) as n from {table}") == [{"n": rows}], table  # noqa: S608 - ours
         days = platform.sql(
             "select min(open_time) as first, max(open_time) as last, count(distinct open_time) as n "
-            "from silver.klines where interval = '1m'"
+            "from silver.candles where interval = '1m'"
         )
         assert days[0]["n"] == 2880
         assert str(days[0]["first"]).startswith("2020-01-01")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from marketlake.infrastructure.bus.connection import client_configuration
 
 from tests.conformance.chaos import Round
-from tests.conformance.holdings import DAYS, SERVICES, counts, publish_trades, rows_of, whole
+from tests.conformance.holdings import SERVICES, counts, publish_trades, rows_of, whole
 from tests.conformance.platform import Platform
 from tests.provisioning import s3
 
@@ -127,7 +127,7 @@ class CrashPromises:
         selection, rows = publish_trades(platform, chaos.symbol, tmp_path)
         with platform.start_marketlake("collect", *selection, "--json") as command:
             try:
-                _wait_for_first_files(platform, chaos.symbol)
+                _wait_for_work(platform, chaos.symbol)
                 for victim, pause in chaos.kills:
                     platform.kill(victim)
                     time.sleep(pause)
@@ -153,16 +153,20 @@ class AftermathPromises:
         assert counts(platform) == whole()
 
 
-def _wait_for_first_files(platform: Platform, symbol: str) -> None:
-    """Wait until a collection has files of the symbol, and not all of them."""
+def _wait_for_work(platform: Platform, symbol: str) -> None:
+    """Wait until a worker has files of the symbol in its hands."""
     deadline = time.monotonic() + 120
-    while not (found := _collected(platform, symbol)):
-        assert time.monotonic() < deadline, "nothing was collected"
-        time.sleep(0.1)
-    assert found < DAYS, "all was collected before anything could be killed"
-
-
-def _collected(platform: Platform, symbol: str) -> int:
-    with psycopg.connect(platform.settings.database.dsn) as connection:
+    with psycopg.connect(platform.settings.database.dsn, autocommit=True) as connection:
+        while not _in_hand(connection, symbol):
+            assert time.monotonic() < deadline, "no worker took a task"
+            time.sleep(0.02)
         found = connection.execute("select count(*) from ledger where symbol = %s", [symbol]).fetchone()
-    return int(found[0]) if found else 0
+    assert found == (0,), "files were in before anything could be killed"
+
+
+def _in_hand(connection: "psycopg.Connection[Any]", symbol: str) -> bool:
+    row = connection.execute(
+        "select exists (select from task where state = 'running' and payload -> 'files' -> 0 ->> 'symbol' = %s)",
+        [symbol],
+    ).fetchone()
+    return bool(row and row[0])

@@ -21,16 +21,16 @@ SERVICES = {
     "workflow-worker",
 }
 SILVER = {
-    "silver.klines": 1440 + 1440 + 24,
+    "silver.candles": 1440 + 1440 + 24,
     "silver.agg_trades": 105_280,
-    "silver.funding_rate": 90,
+    "silver.funding_rates": 90,
 }
 """Rows that the sample files become, by table."""
 SAMPLES = PROJECT / "samples"
 _KEYS = {
-    "silver.klines": "(venue, market, symbol, interval, open_time)",
+    "silver.candles": "(venue, market, symbol, price_kind, interval, open_time)",
     "silver.agg_trades": "(venue, market, symbol, agg_trade_id)",
-    "silver.funding_rate": "(venue, market, symbol, calc_time)",
+    "silver.funding_rates": "(venue, market, symbol, funding_time)",
 }
 _SAMPLE_SYMBOLS = "('BTCUSDT', 'BTCUSD_PERP')"
 DAYS = 12

@@ -102,7 +102,7 @@ def test_silver_holds_the_rows_with_their_times(platform: Deployed, collected: d
         "sql",
         "select venue, market, symbol, interval, count(*) as n, count(distinct open_time) as times,"
         " min(open_time) as first, max(open_time) as last"
-        " from silver.klines where interval = '1m' group by all",
+        " from silver.candles where interval = '1m' group by all",
     )
     assert row == {
         "venue": "binance",
@@ -122,7 +122,7 @@ def test_people_see_a_table(platform: Deployed, collected: dict[str, Any]) -> No
     )
     assert "BTCUSD_PERP" in told
     assert "105280" in told
-    many = platform.start("sql", "select open_time, open_time from silver.klines", "--rows", "3")
+    many = platform.start("sql", "select open_time, open_time from silver.candles", "--rows", "3")
     out, err = many.communicate(timeout=240)
     assert out.count("2020-01-0") + out.count("2026-05-08") == 6
     assert "3 of 2,904 rows" in err
@@ -131,9 +131,9 @@ def test_people_see_a_table(platform: Deployed, collected: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("select nonsense from silver.klines", "nonsense"),
-        ("select * from silver.nowhere", "Tables that there can be: silver.klines"),
-        ("drop table silver.klines", "exactly one SELECT statement"),
+        ("select nonsense from silver.candles", "nonsense"),
+        ("select * from silver.nowhere", "Tables that there can be: silver.agg_trades"),
+        ("drop table silver.candles", "exactly one SELECT statement"),
         ("selec 1", "syntax error"),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_reissued_file_is_collected_again_and_the_old_version_stays(
     assert platform.json("venue", "publish", str(tmp_path))["published"] == 2
     summary = platform.json("collect", "--venue", "binance", "--type", "fundingRate")
     assert (summary["copied"], summary["failed"], summary["rows_written"]) == (1, 0, 90)
-    (row,) = platform.json("sql", "select count(*) as n from silver.funding_rate")
+    (row,) = platform.json("sql", "select count(*) as n from silver.funding_rates")
     assert row == {"n": 90}
     landing = platform.settings.object_store.landing_bucket
     versions = s3(platform.settings.object_store).list_object_versions(

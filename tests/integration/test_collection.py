@@ -1,38 +1,44 @@
 """Batches, tasks and workers on real servers, with a faithful exchange at the edge."""
 
+import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import polars as pl
 import psycopg
 import pytest
 from marketlake.archive import ledger
-from marketlake.archive.collection import batches, collector
+from marketlake.archive.collection import batches
+from marketlake.archive.collection.admission import Archive
 from marketlake.archive.collection.batches import BatchState, Progress
-from marketlake.archive.collection.collector import Collector, Ingest
+from marketlake.archive.collection.collector import Collector
 from marketlake.archive.collection.orchestrator import (
     BatchCancelledError,
     CollectionStoppedError,
     Orchestrator,
 )
-from marketlake.archive.collection.tasks import FileTask
+from marketlake.archive.collection.tasks import GroupTask, requested
+from marketlake.archive.collection.transfers import Transfers
 from marketlake.archive.discovery.discover import discover
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.bus.envelope import Event, Message
 from marketlake.infrastructure.bus.outbox import Relay
 from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import Connection, Postgres, migrate
 from marketlake.infrastructure.storage.errors import StorageError
-from marketlake.pipeline.ingest.bronze import ingest
+from marketlake.infrastructure.storage.stores import Lake, landing_store
+from marketlake.pipeline.ingest.bronze import Bronze, Ingested, LandedFile, shape_of
+from marketlake.pipeline.ingest.committer import Committer
 from marketlake.pipeline.ingest.errors import SchemaChangedError
 from marketlake.settings import (
     Collection,
@@ -40,10 +46,9 @@ from marketlake.settings import (
     EventBus,
     ObjectStore,
     Settings,
-    VenueEndpoint,
     WorkflowEngine,
 )
-from marketlake.sync.copy import copy_file
+from marketlake.sync.copy import CopiedObject, copy_file
 from marketlake.workers import assignments, worker
 
 from tests import servers
@@ -56,40 +61,46 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 KLINES = Selection(venue="binance", market="spot", data_type="klines")
 
 
-@dataclass(frozen=True)
-class Ingested:
-    rows: int = 100
-    quarantined: int = 2
-    version: int = 1
-    first_day: date = date(2020, 1, 1)
-    last_day: date = date(2020, 1, 1)
-    header: bool = False
-
-
 @dataclass
-class Bronze:
+class Watched(Bronze):
     """Counts what is ingested, and fails when told to."""
 
     ingested: list[str] = field(default_factory=list)
     fault: Callable[[ArchiveFile], None] = lambda _: None
 
-    def __call__(self, file: ArchiveFile, copied: Any, store: ObjectStore) -> Ingested:
-        self.fault(file)
-        self.ingested.append(file.key)
-        return Ingested()
+    def of(self, settings: Settings) -> "Watched":
+        """Let it write the lake of these settings."""
+        store = settings.object_store
+        super().__init__(Lake.of(store), landing_store(store), LIMITS)
+        return self
+
+    def ingest(self, landed: Sequence[LandedFile], name: str) -> Ingested:
+        failures: dict[str, MarketlakeError] = {}
+        for each in landed:
+            try:
+                self.fault(each.file)
+            except MarketlakeError as error:
+                if error.transient:
+                    raise
+                failures[each.file.key] = error
+        good = [each for each in landed if each.file.key not in failures]
+        done = super().ingest(good, name) if good else Ingested(None, {}, {})
+        self.ingested += [each.file.key for each in good]
+        return Ingested(done.data_file, done.files, {**done.failures, **failures})
 
 
-@dataclass(frozen=True)
-class Landed:
-    key: str
-    sha256: str
-    version_id: str | None = "v1"
-    already_there: bool = False
-
-
-async def land(file: ArchiveFile, endpoint: VenueEndpoint, store: ObjectStore) -> Landed:
+async def land(file: ArchiveFile, *_: object, **__: object) -> CopiedObject:
     """A copy that always succeeds: for tests of what comes after it."""
-    return Landed(key=f"{file.venue}/{file.key}", sha256=f"sha256 of {file.size} bytes")
+    data = (SAMPLES / file.key).read_bytes()
+    return CopiedObject(
+        key=f"{file.venue}/{file.key}",
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        etag="e",
+        version_id="v1",
+        already_there=False,
+        data=data,
+    )
 
 
 @dataclass
@@ -101,20 +112,29 @@ class Platform:
     exchange: FakeExchange
 
     @contextmanager
-    def working(self, bronze: Ingest, *, copy: Any = copy_file) -> Iterator[None]:
+    def working(self, bronze: Watched, *, copy: Any = copy_file) -> Iterator[None]:
         stop = threading.Event()
-        thread = threading.Thread(
-            target=worker.run,
-            args=(self.settings, partial(Collector, copy=copy, ingest=bronze)),
-            kwargs={"stop": stop},
-        )
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(40)
-            assert not thread.is_alive()
+        store = self.settings.object_store
+
+        def committing(postgres: Postgres) -> Callable[[threading.Event], None]:
+            return Committer(
+                postgres, Lake.of(store), shape_of=shape_of, owner=Archive(self.settings.event_bus)
+            ).run
+
+        with Transfers(landing_store(store), self.settings.collection, copy=copy, stop=stop) as transfers:
+            handler = partial(Collector, transfers=transfers, lakehouse=bronze.of(self.settings))
+            thread = threading.Thread(
+                target=worker.run,
+                args=(self.settings, handler),
+                kwargs={"beside": committing, "stop": stop},
+            )
+            thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                thread.join(40)
+                assert not thread.is_alive()
 
     @contextmanager
     def batch(self, *, timeout_s: float = 40) -> Iterator[tuple[UUID, Orchestrator]]:
@@ -130,6 +150,7 @@ class Platform:
                 self.settings.event_bus,
                 batch_id=batch_id,
                 endpoint=self.exchange.endpoint,
+                group_files=self.settings.collection.group_files,
                 timeout_s=timeout_s,
             ),
         )
@@ -142,6 +163,11 @@ class Platform:
         with self.batch() as (batch_id, orchestrator):
             orchestrator.dispatch(self.files(selection), see=lambda _: None)
             return batch_id, orchestrator.wait()
+
+    def rows(self) -> int:
+        """How many rows of klines bronze has."""
+        lake = Lake.of(self.settings.object_store)
+        return pl.read_delta(lake.uri("bronze/binance_klines"), storage_options=lake.options).height
 
     def failures(self, batch_id: UUID) -> dict[str, str]:
         with self.postgres.transaction() as connection:
@@ -177,51 +203,58 @@ def _platform(
 KEY_1 = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-01.zip"
 KEY_2 = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-02.zip"
 KEY_3 = "data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2026-05-08.zip"
+ROWS = 1440 + 1440 + 24
 
 
 def test_all_files_come_in_and_the_second_time_nothing_is_read(platform: Platform) -> None:
-    bronze = Bronze()
+    bronze = Watched()
     with platform.working(bronze):
         _, first = platform.collect()
         reads = [key for _, key in platform.exchange.requests if key.endswith(".zip")]
         _, second = platform.collect()
     assert (first.found, first.copied, first.verified, first.skipped, first.failed) == (3, 3, 3, 0, 0)
-    assert (first.rows, first.quarantined) == (300, 6)
+    assert (first.rows, first.quarantined) == (ROWS, 0)
     assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
     assert (second.found, second.copied, second.verified, second.skipped) == (3, 0, 0, 3)
     assert [key for _, key in platform.exchange.requests if key.endswith(".zip")] == reads
 
 
-def test_what_came_in_is_told_on_the_event_bus_once_per_file(platform: Platform) -> None:
-    with platform.working(Bronze()):
+def test_what_came_in_is_told_on_the_event_bus_once_per_group(platform: Platform) -> None:
+    with platform.working(Watched()):
         platform.collect()
-        found = messages(platform.settings.event_bus, platform.settings.event_bus.events_topic, at_least=3)
+        found = messages(platform.settings.event_bus, platform.settings.event_bus.events_topic, at_least=1)
     events = [
         Event.from_message(Message(key=None, value=raw.value(), headers=tuple(raw.headers())))
         for raw in found
     ]
-    assert sorted(event.subject or "" for event in events) == [KEY_3, KEY_1, KEY_2]
-    assert {event.type for event in events} == {"marketlake.file.collected"}
-    assert {event.data["rows"] for event in events} == {100}
+    (event,) = events
+    assert (event.type, event.subject) == ("marketlake.files.collected", "binance/spot/klines")
+    assert {file["key"]: file["rows"] for file in event.data["files"]} == {
+        KEY_3: 24,
+        KEY_1: 1440,
+        KEY_2: 1440,
+    }
 
 
 def test_a_bad_file_fails_by_itself_with_a_code_and_lies_among_the_dead_letters(platform: Platform) -> None:
     exchange = platform.exchange
     exchange.fail(KEY_2, Failure.CORRUPT)
     del exchange.objects[f"{KEY_3}.CHECKSUM"]
-    with platform.working(Bronze()):
+    with platform.working(Watched()):
         batch_id, ended = platform.collect()
         letters = messages(
-            platform.settings.event_bus, platform.settings.event_bus.dead_letters_topic, at_least=2
+            platform.settings.event_bus, platform.settings.event_bus.dead_letters_topic, at_least=1
         )
     assert (ended.copied, ended.failed, ended.open) == (1, 2, 0)
     assert platform.failures(batch_id) == {KEY_2: "checksum-mismatch", KEY_3: "sidecar-missing"}
-    assert len(letters) == 2
+    (letter,) = letters
+    again = GroupTask.model_validate(json.loads(letter.value())["task"])
+    assert [file.key for file in again.files] == [KEY_3, KEY_2], "what it takes to ask for them again"
 
 
 def test_a_failed_file_comes_in_with_the_next_collection_once_it_is_mended(platform: Platform) -> None:
     platform.exchange.fail(KEY_2, Failure.CORRUPT)
-    bronze = Bronze()
+    bronze = Watched()
     with platform.working(bronze):
         platform.collect()
         platform.exchange.fail(KEY_2, Failure.CORRUPT, times=0)
@@ -238,7 +271,7 @@ def test_a_schema_that_changed_is_permanent_and_not_tried_again(platform: Platfo
             attempts.append(file.key)
             raise SchemaChangedError("13 columns came, 12 are declared: declare the new one")
 
-    with platform.working(Bronze(fault=fault), copy=land):
+    with platform.working(Watched(fault=fault), copy=land):
         batch_id, ended = platform.collect()
     assert (ended.copied, ended.failed) == (2, 1)
     assert len(attempts) == 1
@@ -259,7 +292,7 @@ def test_a_failure_is_recorded_whatever_bytes_its_message_quotes(
         if file.key == KEY_1:
             raise error
 
-    with platform.working(Bronze(fault=fault), copy=land):
+    with platform.working(Watched(fault=fault), copy=land):
         batch_id, ended = platform.collect()
         bus = platform.settings.event_bus
         (letter,) = messages(bus, bus.dead_letters_topic, at_least=1)
@@ -267,61 +300,56 @@ def test_a_failure_is_recorded_whatever_bytes_its_message_quotes(
     with platform.postgres.transaction() as connection:
         (failure,) = batches.failures(connection, batch_id)
     assert failure.message == "13 columns came: 'a\ufffdb\ufffdc'"
-    assert "a\ufffdb\ufffdc" in json.loads(letter.value())["message"]
+    assert "a\ufffdb\ufffdc" in json.loads(letter.value())["files"][0]["message"]
 
 
 def test_a_csv_of_nul_bytes_ends_its_task_and_the_batch(platform: Platform) -> None:
     platform.exchange.publish_csv(KEY_1, b"1577836800000,\0,\0\n" * 3)
-    with platform.working(partial(ingest, limits=LIMITS)):
+    with platform.working(Watched()):
         batch_id, ended = platform.collect()
     assert (ended.copied, ended.failed) == (2, 1)
     assert platform.failures(batch_id) == {KEY_1: "schema-changed"}
 
 
-def test_a_failure_that_cannot_be_recorded_still_ends_its_task_with_a_reason(
+def test_a_group_that_cannot_be_recorded_still_ends_with_a_reason(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refusing(*_: object, **__: object) -> None:
+        raise ValueError("a defect: unrecordable")
+
     give_up = assignments.give_up
 
-    def refusing(connection: Connection, task_id: UUID, worker: str, code: str, message: str) -> bool:
+    def hesitating(connection: Connection, task_id: UUID, code: str, message: str) -> bool:
         if "unrecordable" in message:
             raise psycopg.DataError("a value that the database refuses")
-        return give_up(connection, task_id, worker, code, message)
+        return give_up(connection, task_id, code, message)
 
-    def fault(file: ArchiveFile) -> None:
-        if file.key == KEY_1:
-            raise SchemaChangedError("unrecordable")
-
-    monkeypatch.setattr(assignments, "give_up", refusing)
-    with platform.working(Bronze(fault=fault), copy=land):
+    monkeypatch.setattr(assignments, "end", refusing)
+    monkeypatch.setattr(assignments, "give_up", hesitating)
+    with platform.working(Watched(), copy=land):
         batch_id, ended = platform.collect()
         bus = platform.settings.event_bus
         assert len(messages(bus, bus.dead_letters_topic, at_least=1)) == 1
-    assert (ended.verified, ended.failed) == (2, 1)
+    assert (ended.verified, ended.failed) == (0, 3)
+    assert platform.failures(batch_id) == dict.fromkeys((KEY_1, KEY_2, KEY_3), "unexpected")
     with platform.postgres.transaction() as connection:
-        (failure,) = batches.failures(connection, batch_id)
-    assert failure.message == "a value that the database refuses"
+        messages_of = {failure.message for failure in batches.failures(connection, batch_id)}
+    assert messages_of == {"ValueError; the worker's log has its message"}
 
 
 def test_a_task_that_cannot_be_read_ends_with_its_dead_letter(platform: Platform) -> None:
     bus = platform.settings.event_bus
     with platform.batch() as (batch_id, orchestrator):
-        task = FileTask.of(platform.files()[0], platform.exchange.endpoint, batch_id)
+        task = GroupTask.of(platform.files(), platform.exchange.endpoint, batch_id)
         with platform.postgres.transaction() as connection:
             batches.add(connection, batch_id, [task], topic=bus.tasks_topic, traceparent=None)
-            connection.execute("delete from outbox")
-        of_another_release = Event(
-            source="/x", type="marketlake.file.requested", data={"id": str(task.id), "shape": 2}
-        )
-        producer = Producer(bus, client_id="newer")
-        producer.publish(bus.tasks_topic, [of_another_release.to_message()])
-        producer.close()
-        with platform.working(Bronze()):
+            connection.execute("update task set payload = payload - 'endpoint'")
+        with platform.working(Watched()):
             ended = orchestrator.wait()
-    assert (ended.failed, ended.open) == (1, 0)
+    assert (ended.failed, ended.open) == (3, 0)
     with platform.postgres.transaction() as connection:
-        (failure,) = batches.failures(connection, batch_id)
-    assert "holds no usable task" in failure.message
+        reasons = {failure.message for failure in batches.failures(connection, batch_id)}
+    assert all("endpoint" in reason for reason in reasons)
 
 
 def test_an_error_that_passes_is_tried_again_and_leaves_no_mark(platform: Platform) -> None:
@@ -329,29 +357,29 @@ def test_an_error_that_passes_is_tried_again_and_leaves_no_mark(platform: Platfo
 
     def fault(file: ArchiveFile) -> None:
         attempts.append(file.key)
-        if attempts.count(file.key) < 3:
+        if len(attempts) < 3:
             raise StorageError("the object store failed")
 
-    with platform.working(Bronze(fault=fault), copy=land):
+    with platform.working(Watched(fault=fault), copy=land):
         batch_id, ended = platform.collect()
     assert (ended.verified, ended.failed) == (3, 0)
-    assert len(attempts) == 9
+    assert attempts == [KEY_3, KEY_3, KEY_3, KEY_1, KEY_2], "the group is tried again"
     assert platform.failures(batch_id) == {}
 
 
-def test_an_error_that_nobody_foresaw_is_given_up_after_the_allowed_attempts(platform: Platform) -> None:
+def test_an_error_that_nobody_foresaw_fails_its_file_and_none_beside(platform: Platform) -> None:
     def fault(file: ArchiveFile) -> None:
         if file.key == KEY_1:
             raise ZeroDivisionError("a defect")
 
-    with platform.working(Bronze(fault=fault), copy=land):
+    with platform.working(Watched(fault=fault), copy=land):
         batch_id, ended = platform.collect()
     assert (ended.verified, ended.failed) == (2, 1)
     assert platform.failures(batch_id) == {KEY_1: "unexpected"}
 
 
 def test_a_reissued_file_is_a_new_version_with_a_recorded_conflict(platform: Platform) -> None:
-    bronze = Bronze()
+    bronze = Watched()
     with platform.working(bronze):
         platform.collect()
         platform.exchange.publish(KEY_1, (SAMPLES / KEY_2).read_bytes())
@@ -366,7 +394,7 @@ def test_a_reissued_file_is_a_new_version_with_a_recorded_conflict(platform: Pla
 
 
 def test_a_file_that_was_only_touched_is_proven_but_not_ingested_again(platform: Platform) -> None:
-    bronze = Bronze()
+    bronze = Watched()
     with platform.working(bronze, copy=land):
         platform.collect()
         with platform.postgres.transaction() as connection:
@@ -379,92 +407,44 @@ def test_a_file_that_was_only_touched_is_proven_but_not_ingested_again(platform:
 
 
 def test_two_collections_of_the_same_files_at_once_bring_each_in_once(platform: Platform) -> None:
-    bronze = Bronze(fault=lambda _: time.sleep(0.3))
+    bronze, other = (Watched(fault=lambda _: time.sleep(0.3)) for _ in range(2))
     results: list[Progress] = []
-    with platform.working(bronze, copy=land), platform.working(bronze, copy=land):
+    with platform.working(bronze, copy=land), platform.working(other, copy=land):
         threads = [threading.Thread(target=lambda: results.append(platform.collect()[1])) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
     assert sum(result.verified for result in results) == 3
     assert all(result.verified + result.skipped == 3 and not result.failed for result in results)
-
-
-def test_a_locked_file_holds_no_worker_and_comes_in_once_its_lock_is_free(platform: Platform) -> None:
-    platform.settings = platform.settings.model_copy(update={"collection": Collection(concurrency=1)})
-    bronze = Bronze()
-    with platform.batch() as (batch_id, orchestrator), platform.working(bronze, copy=land):
-        with ledger.file_lock(platform.postgres, "binance", KEY_1):
-            orchestrator.dispatch(platform.files(), see=lambda _: None)
-            eventually(lambda: sorted(bronze.ingested) == [KEY_3, KEY_2])
-            time.sleep(2 * assignments.FIRST_DEFERRAL_S)
-            with platform.postgres.transaction() as connection:
-                seen = batches.progress(connection, batch_id)
-            assert seen is not None
-            assert (seen.queued, seen.running, seen.verified) == (1, 0, 2)
-        ended = orchestrator.wait()
-        with platform.postgres.transaction() as connection:
-            row = connection.execute(
-                "select attempts, locked_since from task where key = %s", [KEY_1]
-            ).fetchone()
-    assert (ended.verified, ended.failed) == (3, 0)
-    assert bronze.ingested.count(KEY_1) == 1
-    assert row == {"attempts": 1, "locked_since": None}, "waiting is no attempt"
-
-
-def test_the_pauses_of_a_locked_file_double_up_to_a_limit(platform: Platform) -> None:
-    topic = platform.settings.event_bus.tasks_topic
-    pauses: list[float] = []
-    with platform.batch() as (batch_id, _), platform.postgres.transaction() as connection:
-        task = FileTask.of(platform.files()[0], platform.exchange.endpoint, batch_id)
-        batches.add(connection, batch_id, [task], topic=topic, traceparent=None)
-        for locked_s in (0.0, 1.0, 2.0, 4.0, 1000.0):
-            assignments.defer(connection, task.id, task.requested(None), locked_s, topic=topic)
-            row = connection.execute(
-                "select extract(epoch from due_at - now())::float as pause from outbox order by id desc limit 1"
-            ).fetchone()
-            assert row is not None
-            pauses.append(row["pause"])
-    assert pauses == [1, 1, 2, 4, assignments.LONGEST_DEFERRAL_S]
-
-
-def test_a_file_that_stays_locked_fails_with_what_to_do(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(collector, "LOCKED_AT_MOST_S", 0.5)
-    with ledger.file_lock(platform.postgres, "binance", KEY_1), platform.working(Bronze(), copy=land):
-        batch_id, ended = platform.collect()
-    assert (ended.verified, ended.failed) == (2, 1)
-    assert platform.failures(batch_id) == {KEY_1: "file-locked"}
+    assert platform.rows() == ROWS
 
 
 def test_a_task_that_is_delivered_again_is_not_done_again(platform: Platform) -> None:
-    bronze = Bronze()
+    bronze = Watched()
     with platform.working(bronze):
         batch_id, _ = platform.collect()
         with platform.postgres.transaction() as connection:
-            connection.execute("update task set state = 'queued' where key = %s", [KEY_1])
+            connection.execute("update task set state = 'queued'")
             again = assignments.redispatch_queued(
                 connection,
                 batch_id,
                 topic=platform.settings.event_bus.tasks_topic,
-                event_of=partial(FileTask.asked_again, traceparent=None),
+                event_of=partial(requested, traceparent=None),
                 older_than_s=0,
             )
-            connection.execute("update task set state = 'done' where key = %s", [KEY_1])
+            connection.execute("update task set state = 'done'")
         assert again == 1
         platform.collect()
     assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
 
 
 def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platform) -> None:
-    bronze = Bronze()
+    bronze = Watched()
     with platform.batch() as (batch_id, orchestrator):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         # a worker took the message and its process was lost together with the message
-        for raw in messages(platform.settings.event_bus, platform.settings.event_bus.tasks_topic, at_least=3):
+        for raw in messages(platform.settings.event_bus, platform.settings.event_bus.tasks_topic, at_least=1):
             assert raw.value()
         with platform.postgres.transaction() as connection:
             connection.execute(
@@ -475,9 +455,9 @@ def test_a_task_of_a_worker_that_went_silent_is_asked_for_again(platform: Platfo
                     connection,
                     batch_id,
                     topic=platform.settings.event_bus.tasks_topic,
-                    event_of=partial(FileTask.asked_again, traceparent=None),
+                    event_of=partial(requested, traceparent=None),
                 )
-                == 3
+                == 1
             )
         with platform.working(bronze):
             ended = orchestrator.wait()
@@ -494,7 +474,7 @@ def test_without_any_worker_the_wait_ends_with_what_to_do_and_nothing_is_lost(
         with pytest.raises(CollectionStoppedError, match="no collection worker") as caught:
             orchestrator.wait()
         assert caught.value.code == "no-workers"
-        bronze = Bronze()
+        bronze = Watched()
         with platform.working(bronze):
             assert orchestrator.wait().verified == 3
 
@@ -508,19 +488,23 @@ def test_tasks_that_the_event_bus_lost_are_asked_for_again(
         renewed = own_topics(platform.settings.event_bus)
         emptied = replace(platform, settings=platform.settings.model_copy(update={"event_bus": renewed}))
         monkeypatch.setattr(orchestrator, "_topic", renewed.tasks_topic)
-        with emptied.working(Bronze()):
+        with emptied.working(Watched()):
             assert orchestrator.wait().verified == 3
 
 
-def test_a_cancelled_batch_drops_what_was_not_begun(platform: Platform) -> None:
+def test_a_cancelled_batch_drops_what_was_not_begun(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = Collection(group_files=1)
+    platform.settings = platform.settings.model_copy(update={"collection": alone})
+    monkeypatch.setattr(worker, "TASKS_AT_ONCE", 1)
     began, go_on = threading.Event(), threading.Event()
 
     def fault(_: ArchiveFile) -> None:
         began.set()
         go_on.wait(20)
 
-    platform.settings = platform.settings.model_copy(update={"collection": Collection(concurrency=1)})
-    bronze = Bronze(fault=fault)
+    bronze = Watched(fault=fault)
     with platform.batch() as (batch_id, orchestrator), platform.working(bronze):
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         assert began.wait(20)
@@ -542,12 +526,12 @@ def test_a_poisoned_task_is_put_aside_and_the_others_are_done(platform: Platform
     bus = platform.settings.event_bus
     producer = Producer(bus, client_id="poisoner")
     wrong_kind = Event(source="/x", type="something.else", data={})
-    wrong_data = Event(source="/x", type="marketlake.file.requested", data={"file": 1})
+    wrong_data = Event(source="/x", type="marketlake.group.requested", data={"file": 1})
     producer.publish(
         bus.tasks_topic,
         [Message(key=None, value=b"garbage"), wrong_kind.to_message(), wrong_data.to_message()],
     )
-    with platform.working(Bronze()):
+    with platform.working(Watched()):
         _, ended = platform.collect()
         letters = messages(bus, bus.dead_letters_topic, at_least=3)
     assert ended.verified == 3
@@ -562,8 +546,8 @@ def test_a_worker_that_ends_while_it_waits_hands_its_task_back(platform: Platfor
         raise StorageError("away")
 
     patient = platform.settings.model_copy(update={"collection": Collection(concurrency=2, attempts=50)})
-    first = Bronze(fault=fault)
-    second = Bronze()
+    first = Watched(fault=fault)
+    second = Watched()
     with platform.batch() as (_, orchestrator):
         with replace(platform, settings=patient).working(first, copy=land):
             orchestrator.dispatch(platform.files(), see=lambda _: None)
@@ -578,7 +562,7 @@ def test_the_worker_list_shows_who_is_alive(platform: Platform) -> None:
         with platform.postgres.transaction() as connection:
             return assignments.live_workers(connection)
 
-    with platform.working(Bronze()):
+    with platform.working(Watched()):
         eventually(lambda: live() == 1)
     assert live() == 0
 
@@ -602,7 +586,7 @@ def test_a_broker_that_is_down_ends_the_wait_with_what_to_do_and_nothing_is_lost
             orchestrator.wait()
         assert caught.value.code == "platform-unreachable"
         broker.start()
-        bronze = Bronze()
+        bronze = Watched()
         with platform.working(bronze):
             assert orchestrator.wait().verified == 3
         assert sorted(bronze.ingested) == [KEY_3, KEY_1, KEY_2]
@@ -626,14 +610,14 @@ def test_a_database_that_is_killed_in_the_middle_loses_and_doubles_nothing(
             inside.set()
             killed.wait(30)
 
-        with platform.working(Bronze(fault=fault)):
+        with platform.working(Watched(fault=fault)):
             orchestrator.dispatch(platform.files(), see=lambda _: None)
             assert inside.wait(30)
             server.server.kill()
             killed.set()
             server.server.start()
             ended = orchestrator.wait()
-        assert (ended.verified, ended.failed, ended.rows) == (3, 0, 300)
+        assert (ended.verified, ended.failed, ended.rows) == (3, 0, ROWS)
         with platform.postgres.transaction() as connection:
             row = connection.execute("select count(*) as entries from ledger").fetchone()
         assert row == {"entries": 3}
@@ -648,7 +632,7 @@ def test_a_batch_that_is_cancelled_during_planning_stops_there(platform: Platfor
 
         with pytest.raises(BatchCancelledError):
             orchestrator.dispatch(platform.files(), see=cancel)
-        bronze = Bronze()
+        bronze = Watched()
         with platform.working(bronze):
             _, ended = platform.collect()
         assert ended.verified == 3
@@ -667,7 +651,7 @@ def test_tasks_of_a_database_that_was_emptied_are_dropped(platform: Platform) ->
             connection.execute("delete from batch where id = %s", [batch_id])
         with pytest.raises(CollectionStoppedError, match="was emptied"):
             orchestrator.wait()
-    bronze = Bronze()
+    bronze = Watched()
     with platform.working(bronze):
         _, ended = platform.collect()
     assert ended.verified == 3
@@ -679,7 +663,7 @@ def test_tasks_of_a_database_that_was_emptied_are_dropped(platform: Platform) ->
 def test_a_worker_waits_for_a_database_that_is_down_and_can_be_stopped_meanwhile(platform: Platform) -> None:
     down = platform.settings.database.model_copy(update={"port": 1})
     waiting = replace(platform, settings=platform.settings.model_copy(update={"database": down}))
-    with waiting.working(Bronze()):
+    with waiting.working(Watched()):
         time.sleep(2)
 
 
@@ -694,9 +678,30 @@ def test_a_database_that_is_away_is_borne_for_a_while_only(platform: Platform) -
                 platform.settings.event_bus,
                 batch_id=batch_id,
                 endpoint=platform.exchange.endpoint,
+                group_files=1,
                 timeout_s=1,
             )
             with pytest.raises(
                 CollectionStoppedError, match=r"after 1 s of waiting: the database .* is not available"
             ):
                 orchestrator.wait()
+
+
+def test_a_reissue_leaves_the_other_files_of_its_group_alone(platform: Platform) -> None:
+    with platform.working(Watched()):
+        platform.collect()
+        platform.exchange.publish_csv(KEY_1, kline_of(1_577_836_800_000))
+        _, ended = platform.collect()
+    assert (ended.copied, ended.skipped, ended.rows) == (1, 2, 1)
+    assert platform.rows() == 1 + 1440 + 24
+    with platform.postgres.transaction() as connection:
+        states = connection.execute(
+            "select state, count(*) as files from data_file group by state order by state"
+        ).fetchall()
+        entries = ledger.current(connection, "binance", [KEY_1, KEY_2, KEY_3])
+    assert {row["state"]: row["files"] for row in states} == {"live": 2, "replaced": 1}
+    assert entries[KEY_2].data_file_id == entries[KEY_3].data_file_id != entries[KEY_1].data_file_id
+
+
+def kline_of(open_time: int) -> bytes:
+    return f"{open_time},1,2,1,2,10,{open_time + 59_999},20,5,1,2,0\n".encode()

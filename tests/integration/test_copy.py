@@ -17,6 +17,7 @@ from marketlake.archive.discovery.discover import discover
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Selection
 from marketlake.infrastructure.storage.errors import StorageError, StorageFullError
+from marketlake.infrastructure.storage.stores import landing_store
 from marketlake.sync.copy import copy_file
 from marketlake.sync.errors import ChecksumMismatchError
 from marketlake.sync.transport import Timeouts
@@ -87,7 +88,9 @@ def files(exchange):
 
 def copy(exchange, store, file=None, **options):
     return asyncio.run(
-        copy_file(file or files(exchange)[0], exchange.endpoint, store, timeouts=QUICK, **options)
+        copy_file(
+            file or files(exchange)[0], exchange.endpoint, landing_store(store), timeouts=QUICK, **options
+        )
     )
 
 
@@ -162,7 +165,7 @@ def test_a_cancelled_copy_leaves_no_unfinished_upload(exchange, store):
     exchange.bandwidth = 20_000_000
 
     async def cancelled():
-        task = asyncio.create_task(copy_file(file, exchange.endpoint, store, timeouts=QUICK))
+        task = asyncio.create_task(copy_file(file, exchange.endpoint, landing_store(store), timeouts=QUICK))
         for _ in range(500):
             await asyncio.sleep(0.02)
             if unfinished(store, file.key):
@@ -182,13 +185,14 @@ import asyncio, json, sys
 from marketlake.archive.venues.binance import Binance
 from marketlake.archive.discovery.discover import discover
 from marketlake.domain.archive import Selection
+from marketlake.infrastructure.storage.stores import landing_store
 from marketlake.settings import ObjectStore, VenueEndpoint
 from marketlake.sync.copy import copy_file
 endpoint = VenueEndpoint.model_validate_json(sys.argv[1])
 secret = sys.stdin.read()
 store = ObjectStore(**{**json.loads(sys.argv[2]), "secret_access_key": secret})
 (file,) = discover(Binance(), endpoint, Selection(venue="binance"))
-asyncio.run(copy_file(file, endpoint, store))
+asyncio.run(copy_file(file, endpoint, landing_store(store)))
 """
 
 

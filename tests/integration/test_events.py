@@ -338,19 +338,6 @@ def test_events_in_the_outbox_are_published_in_order_and_forgotten(
     assert [raw.value() for raw in found] == [b'{"number": %d}' % number for number in range(1200)]
 
 
-def test_an_event_that_is_due_later_waits_and_keeps_nothing_behind_it_waiting(
-    bus: EventBus, producer: Producer, database: Postgres
-) -> None:
-    with database.transaction() as connection:
-        outbox.put(connection, bus.events_topic, [event(1)], after_s=2)
-        outbox.put(connection, bus.events_topic, [event(2)])
-    relay = Relay(database, producer)
-    assert relay.drain() == 1
-    assert texts(messages(bus, bus.events_topic, at_least=1)) == ['{"number": 2}']
-    eventually(lambda: relay.drain() == 1)
-    assert texts(messages(bus, bus.events_topic, at_least=2)) == ['{"number": 1}', '{"number": 2}']
-
-
 def test_an_event_of_a_transaction_that_was_rolled_back_is_never_published(
     bus: EventBus, producer: Producer, database: Postgres
 ) -> None:

@@ -1,6 +1,5 @@
 """The schema and the ledger on a real PostgreSQL."""
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,8 +36,13 @@ def postgres(settings_of_database: Database) -> Iterator[Postgres]:
         yield postgres
 
 
-def receipt(sha256: str = "a" * 64, *, first_day: date | None = date(2020, 1, 1)) -> Receipt:
+def receipt(
+    file: ArchiveFile, sha256: str = "a" * 64, *, version: int = 1, first_day: date | None = date(2020, 1, 1)
+) -> Receipt:
     return Receipt(
+        key=file.key,
+        version=version,
+        former_version=version - 1 or None,
         sha256=sha256,
         header=False,
         rows=10,
@@ -47,13 +51,14 @@ def receipt(sha256: str = "a" * 64, *, first_day: date | None = date(2020, 1, 1)
         last_day=first_day,
         landing_key="binance/x",
         landing_version_id="v",
-        bronze_version=3,
+        data_file_id=None,
     )
 
 
-def record(postgres: Postgres, file: ArchiveFile, given: Receipt) -> LedgerEntry:
+def record(postgres: Postgres, file: ArchiveFile, given: Receipt | None = None) -> LedgerEntry:
     with postgres.transaction() as connection:
-        return ledger.record(connection, file, given, batch_id=BATCH)
+        (entry,) = ledger.record(connection, [file], [given or receipt(file)], batch_id=BATCH)
+        return entry
 
 
 def test_processes_that_start_together_migrate_once(settings_of_database: Database) -> None:
@@ -93,7 +98,7 @@ def test_an_edited_migration_is_refused(postgres: Postgres) -> None:
 def test_a_file_that_came_in_is_the_current_entry(postgres: Postgres) -> None:
     migrate(postgres)
     file = archive_file(1)
-    entry = record(postgres, file, receipt())
+    entry = record(postgres, file)
     assert (entry.version, entry.rows, entry.is_of(file)) == (1, 10, True)
     with postgres.transaction() as connection:
         assert ledger.current(connection, "binance", [file.key, "other"]) == {file.key: entry}
@@ -105,8 +110,8 @@ def test_a_reissued_file_is_a_new_version_and_a_recorded_conflict(postgres: Post
     migrate(postgres)
     file = archive_file(1)
     reissued = replace(file, etag="other", size=5)
-    record(postgres, file, receipt("a" * 64))
-    second = record(postgres, reissued, receipt("b" * 64, first_day=date(2020, 1, 2)))
+    record(postgres, file)
+    second = record(postgres, reissued, receipt(file, "b" * 64, version=2, first_day=date(2020, 1, 2)))
     assert second.version == 2
     with postgres.transaction() as connection:
         (conflict,) = ledger.conflicts(connection, "binance")
@@ -122,8 +127,8 @@ def test_a_reissued_file_is_a_new_version_and_a_recorded_conflict(postgres: Post
 def test_the_same_bytes_again_are_no_new_version(postgres: Postgres) -> None:
     migrate(postgres)
     file = archive_file(1)
-    first = record(postgres, file, receipt())
-    assert record(postgres, file, receipt()).version == 1
+    first = record(postgres, file)
+    assert record(postgres, file).version == 1
     touched = replace(file, etag="touched")
     with postgres.transaction() as connection:
         ledger.touch(connection, touched, first)
@@ -133,8 +138,8 @@ def test_the_same_bytes_again_are_no_new_version(postgres: Postgres) -> None:
 
 def test_what_silver_has_not_taken_in_is_found_until_it_has(postgres: Postgres) -> None:
     migrate(postgres)
-    entries = [record(postgres, archive_file(day), receipt()) for day in (1, 2)]
-    other = record(postgres, archive_file(1, symbol="ETHUSDT"), receipt())
+    entries = [record(postgres, archive_file(day)) for day in (1, 2)]
+    other = record(postgres, archive_file(1, symbol="ETHUSDT"))
     spot = Selection(venue="binance", market="spot", data_type="klines", interval="1m")
     with postgres.transaction() as connection:
         assert ledger.unrefined(connection, spot) == [*entries, other]
@@ -147,34 +152,47 @@ def test_what_silver_has_not_taken_in_is_found_until_it_has(postgres: Postgres) 
 def test_an_entry_that_was_renewed_during_the_refinement_stays_to_be_refined(postgres: Postgres) -> None:
     migrate(postgres)
     file = archive_file(1)
-    old = record(postgres, file, receipt())
-    renewed = record(postgres, file, receipt())
+    old = record(postgres, file)
+    renewed = record(postgres, file)
     with postgres.transaction() as connection:
         assert ledger.mark_refined(connection, [old]) == 0
         assert ledger.unrefined(connection, Selection(venue="binance")) == [renewed]
 
 
-def test_a_file_is_worked_on_by_one_at_a_time(postgres: Postgres) -> None:
-    order: list[str] = []
-    held, release = threading.Event(), threading.Event()
+def test_many_files_are_recorded_at_once(postgres: Postgres) -> None:
+    migrate(postgres)
+    files = [archive_file(day) for day in range(1, 29)]
+    with postgres.transaction() as connection:
+        entries = ledger.record(connection, files, [receipt(file) for file in files], batch_id=BATCH)
+        assert ledger.current_versions(connection, "binance", [file.key for file in files]) == {
+            file.key: 1 for file in files
+        }
+    assert {entry.key for entry in entries} == {file.key for file in files}
+    assert all(entry.in_bronze is False for entry in entries), "their rows have no data file yet"
 
-    def first() -> None:
-        with ledger.file_lock(postgres, "binance", "k"):
-            held.set()
-            release.wait(20)
-            order.append("first")
 
-    thread = threading.Thread(target=first)
-    thread.start()
-    assert held.wait(20)
-    with pytest.raises(LockHeldError), ledger.file_lock(postgres, "binance", "k"):
-        pass
-    with ledger.file_lock(postgres, "binance", "another"):
-        release.set()
-    thread.join()
-    with ledger.file_lock(postgres, "binance", "k"):
-        order.append("second")
-    assert order == ["first", "second"]
+def test_a_file_of_a_former_release_is_known_and_not_in_bronze(settings_of_database: Database) -> None:
+    former = tuple(step for step in packaged() if step.version < 3)
+    with Postgres(settings_of_database, application="test") as postgres:
+        migrate(postgres, former)
+        with postgres.transaction() as connection:
+            for version in (1, 2):
+                connection.execute(
+                    "insert into ledger (venue, key, version, market, data_type, symbol, file_start, file_end, sha256,"
+                    " etag, size, last_modified, header, rows, quarantined, landing_key, bronze_version, batch_id)"
+                    " values ('binance', 'k', %s, 'spot', 'klines', 'S', '2020-01-01', '2020-01-01', 'a', 'e', 1,"
+                    " now(), false, 10, 0, 'l', 7, %s)",
+                    [version, BATCH],
+                )
+            connection.execute(
+                "insert into batch (id, selection, state) values (%s, '{}', 'collecting')", [BATCH]
+            )
+        assert migrate(postgres) == len(packaged()) - len(former)
+        with postgres.transaction() as connection:
+            entry = ledger.current(connection, "binance", ["k"])["k"]
+            row = connection.execute("select state, error from batch").fetchone()
+    assert (entry.version, entry.in_bronze) == (2, False)
+    assert row == {"state": "failed", "error": "the platform was upgraded while it ran: collect again"}
 
 
 def test_text_is_stored_whatever_characters_it_has(postgres: Postgres) -> None:
@@ -241,7 +259,7 @@ def test_work_goes_on_after_the_database_was_killed() -> None:
         Postgres(server.create_database("again"), application="test") as postgres,
     ):
         migrate(postgres)
-        entry = record(postgres, archive_file(1), receipt())
+        entry = record(postgres, archive_file(1))
         server.server.kill()
         with pytest.raises(DatabaseUnavailableError), postgres.transaction():
             pass

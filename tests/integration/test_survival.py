@@ -11,13 +11,14 @@ import psutil
 import psycopg
 import pytest
 from marketlake.pipeline.serving.query import SqlError, query
-from marketlake.settings import Settings
+from marketlake.settings import Collection, Settings
 
 from tests import servers
 from tests.deployed import Deployed, deployed
 from tests.exchange import Failure, FakeExchange, zip_of
 from tests.waiting import eventually
 
+BRONZE, SILVER = "bronze.binance_agg_trades", "silver.agg_trades"
 ROWS_PER_FILE = 20_000
 DAY_MS = 86_400_000
 FIRST_DAY_MS = 1_577_836_800_000  # 2020-01-01
@@ -84,21 +85,21 @@ class World:
 
     def assert_rows(self, symbol: str, days: int) -> None:
         """Every row is there once, in bronze and in silver."""
-        for layer in ("bronze", "silver"):
+        for table in (BRONZE, SILVER):
             statement = (
                 "select count(*) as n, count(distinct agg_trade_id) as keys, max(agg_trade_id) as last "  # noqa: S608
-                f"from {layer}.agg_trades where symbol = '{symbol}'"
+                f"from {table} where symbol = '{symbol}'"
             )
             (row,) = query(self.platform.settings, statement).to_pylist()
             assert row == {
                 "n": days * ROWS_PER_FILE,
                 "keys": days * ROWS_PER_FILE,
                 "last": days * ROWS_PER_FILE - 1,
-            }, layer
+            }, table
 
-    def rows(self, symbol: str, layer: str) -> int:
-        """How many rows of the symbol a layer has."""
-        statement = f"select count(*) as n from {layer}.agg_trades where symbol = '{symbol}'"  # noqa: S608
+    def rows(self, symbol: str, table: str) -> int:
+        """How many rows of the symbol a table has."""
+        statement = f"select count(*) as n from {table} where symbol = '{symbol}'"  # noqa: S608
         try:
             return int(query(self.platform.settings, statement).to_pylist()[0]["n"])
         except SqlError:  # there is no such table yet
@@ -138,6 +139,7 @@ def world() -> Iterator[World]:
             event_bus=bus_settings,
             database=database.create_database("marketlake"),
             workflow_engine=engine_settings,
+            collection=Collection(group_files=1, concurrency=2),  # so that there is a middle to be killed in
         )
         platform = running.enter_context(deployed(settings, folder, "survival"))
         exchange = running.enter_context(FakeExchange())
@@ -208,7 +210,7 @@ def test_a_command_that_is_killed_leaves_the_collection_to_the_platform(world: W
     process.kill()
     process.communicate()
     eventually(lambda: world.collected("COMMAND") == 3, within_s=WITHIN_S)
-    eventually(lambda: world.rows("COMMAND", "silver") == 3 * ROWS_PER_FILE, within_s=WITHIN_S)
+    eventually(lambda: world.rows("COMMAND", SILVER) == 3 * ROWS_PER_FILE, within_s=WITHIN_S)
     world.assert_rows("COMMAND", 3)
 
 

@@ -60,10 +60,10 @@ def test_one_trace_runs_from_the_command_through_the_event_bus_to_the_commits(
         ("collect-flow", "discover"),
         ("collect-flow", "catalogue commit"),
         ("collect-flow", "plan and dispatch"),
-        ("collection-worker", "collect file"),
+        ("collection-worker", "collect group"),
         ("collection-worker", "copy"),
         ("collection-worker", "bronze commit"),
-        ("collection-worker", "write ledger"),
+        ("collection-worker", "stage"),
         ("collect-flow", "silver commit"),
     }
     missing = set(wanted)
@@ -85,14 +85,14 @@ def test_logs_carry_the_trace_id(platform: Deployed, summary: dict[str, Any]) ->
     def found() -> bool:
         answer = httpx.post(
             f"{telemetry.logs_url}/select/logsql/query",
-            data={"query": f'trace_id:"{summary["trace_id"]}" AND "is in"', "limit": "10"},
+            data={"query": f'trace_id:"{summary["trace_id"]}" AND "files from"', "limit": "10"},
             auth=(
                 telemetry.username or "",
                 telemetry.password.get_secret_value() if telemetry.password else "",
             ),
             timeout=10,
         )
-        return "BTCUSDT-fundingRate-2026-04.zip is in: 90 rows" in answer.text
+        return "BTCUSDT-fundingRate-2026-04.zip on: 1 copied, 0 verified, 0 failed; 90 rows" in answer.text
 
     eventually(found, within_s=30)
 

@@ -1,19 +1,19 @@
 """The ledger: which version of each archive file is collected, with its checksum and its result.
 
-A file that the venue replaced is a new version and a recorded conflict; nothing is overwritten silently. Who
-works on a file holds :func:`file_lock`.
+A file that the venue replaced is a new version and a recorded conflict; nothing is overwritten silently. Entries are
+written by the owner of staged units alone (:mod:`marketlake.archive.collection.admission`), one transaction at a time.
 """
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from marketlake.domain.archive import ArchiveFile, Selection
-from marketlake.infrastructure.postgres import Connection, Postgres
-from marketlake.infrastructure.postgres.locks import do_not_wait, hold
+from marketlake.infrastructure.postgres import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,8 @@ class LedgerEntry:
     last_day: date | None
     landing_key: str
     landing_version_id: str | None
-    bronze_version: int | None
-    """Version of the bronze Delta table that holds the rows; None without rows."""
+    data_file_id: int | None
+    """The data file of bronze that holds the rows; None: bronze does not have the file."""
     batch_id: UUID
     collected_at: datetime
     refined_at: datetime | None
@@ -56,6 +56,11 @@ class LedgerEntry:
     def is_of(self, file: ArchiveFile) -> bool:
         """Return whether the venue still lists the file that was collected."""
         return self.etag == file.etag and self.size == file.size
+
+    @property
+    def in_bronze(self) -> bool:
+        """Whether bronze has what it should have of the file."""
+        return self.data_file_id is not None or not self.rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +80,13 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The result of collecting a file."""
+    """The result of collecting a file, on its way to the ledger."""
 
+    key: str
+    version: int
+    """1, the version of an entry with the same checksum, or the number behind that of the former entry."""
+    former_version: int | None
+    """Of the entry that was current when the file was collected."""
     sha256: str
     header: bool
     rows: int
@@ -85,89 +95,146 @@ class Receipt:
     last_day: date | None
     landing_key: str
     landing_version_id: str | None
-    bronze_version: int | None
+    data_file_id: int | None
 
 
 _COLUMNS = ", ".join(field.name for field in fields(LedgerEntry))
-_CURRENT = f"select distinct on (venue, key) {_COLUMNS} from ledger"  # noqa: S608 - names of our own columns
 
 
 def current(connection: Connection, venue: str, keys: Sequence[str]) -> dict[str, LedgerEntry]:
     """Return the newest entry of each of these files that has one, by key."""
     rows = connection.execute(
-        f"{_CURRENT} where venue = %s and key = any(%s) order by venue, key, version desc",
+        f"select {_COLUMNS} from ledger"  # noqa: S608 - names of our own columns
+        " where venue = %s and key = any(%s) and superseded_at is null",
         [venue, list(keys)],
     ).fetchall()
     return {row["key"]: LedgerEntry(**row) for row in rows}
 
 
+def current_versions(connection: Connection, venue: str, keys: Sequence[str]) -> dict[str, int]:
+    """Return the version of the newest entry of each of these files that has one, by key."""
+    rows = connection.execute(
+        "select key, version from ledger where venue = %s and key = any(%s) and superseded_at is null",
+        [venue, list(keys)],
+    ).fetchall()
+    return {row["key"]: row["version"] for row in rows}
+
+
+def keys_in(connection: Connection, data_file_id: int) -> set[str]:
+    """Return the keys of the files whose rows a data file holds."""
+    rows = connection.execute(
+        "select key from ledger where data_file_id = %s and superseded_at is null", [data_file_id]
+    ).fetchall()
+    return {row["key"] for row in rows}
+
+
 def collected_keys(connection: Connection, venue: str, *, market: str | None = None) -> set[str]:
     """Return the keys of all collected files of a venue, or of one of its markets."""
     rows = connection.execute(
-        "select distinct key from ledger where venue = %(venue)s"
+        "select key from ledger where venue = %(venue)s and superseded_at is null"
         " and (%(market)s::text is null or market = %(market)s)",
         {"venue": venue, "market": market},
     ).fetchall()
     return {row["key"] for row in rows}
 
 
-def record(connection: Connection, file: ArchiveFile, receipt: Receipt, *, batch_id: UUID) -> LedgerEntry:
-    """Record a collected file, within the caller's transaction; the caller holds the file's lock.
+def record(
+    connection: Connection, files: Sequence[ArchiveFile], receipts: Sequence[Receipt], *, batch_id: UUID
+) -> list[LedgerEntry]:
+    """Record collected files, within the caller's transaction.
 
-    The same checksum again renews the entry; another one is the next version, and a conflict is recorded.
+    The same version again renews its entry; the next one supersedes it, and a conflict is recorded.
+
+    Args:
+        connection: to the database.
+        files: as they were listed.
+        receipts: what came of each, in the same order.
+        batch_id: the batch that collected them.
 
     Returns:
-        The file's newest entry.
+        The files' newest entries.
     """
-    former = current(connection, file.venue, [file.key]).get(file.key)
-    if former is None:
-        version = 1
-    elif former.sha256 == receipt.sha256:
-        version = former.version
-    else:
-        version = former.version + 1
-        connection.execute(
-            "insert into ledger_conflict (venue, key, version, former_version, former_sha256, sha256,"
-            " former_etag, etag) values (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                file.venue,
-                file.key,
-                version,
-                former.version,
-                former.sha256,
-                receipt.sha256,
-                former.etag,
-                file.etag,
-            ],
-        )
-    values: dict[str, Any] = {
-        "venue": file.venue,
-        "key": file.key,
-        "version": version,
+    venue = files[0].venue
+    rows = Jsonb([_row(file, receipt) for file, receipt in zip(files, receipts, strict=True)])
+    connection.execute(_CONFLICTS, {"venue": venue, "rows": rows})
+    connection.execute(_SUPERSEDE, {"venue": venue, "rows": rows})
+    written = connection.execute(_WRITE, {"venue": venue, "batch": batch_id, "rows": rows}).fetchall()
+    return [LedgerEntry(**row) for row in written]
+
+
+_VALUES = {
+    "key": "text",
+    "version": "integer",
+    "market": "text",
+    "data_type": "text",
+    "symbol": "text",
+    "interval": "text",
+    "file_start": "date",
+    "file_end": "date",
+    "etag": "text",
+    "size": "bigint",
+    "last_modified": "timestamptz",
+    "sha256": "text",
+    "header": "boolean",
+    "rows": "bigint",
+    "quarantined": "bigint",
+    "first_day": "date",
+    "last_day": "date",
+    "landing_key": "text",
+    "landing_version_id": "text",
+    "data_file_id": "bigint",
+}
+"""Columns of the ledger that come with a file, and their types."""
+_GIVEN = (
+    f"jsonb_to_recordset(%(rows)s) as given({', '.join(f'{name} {kind}' for name, kind in _VALUES.items())})"
+)
+_NAMES = ", ".join(_VALUES)
+_RENEWED = ", ".join(f"{name} = excluded.{name}" for name in _VALUES if name not in {"key", "version"})
+_CONFLICTS = (
+    "insert into ledger_conflict (venue, key, version, former_version, former_sha256, sha256, former_etag, etag)"  # noqa: S608
+    " select former.venue, former.key, given.version, former.version, former.sha256, given.sha256, former.etag,"
+    f" given.etag from {_GIVEN} join ledger former on former.venue = %(venue)s and former.key = given.key"
+    " and former.superseded_at is null and former.version < given.version on conflict do nothing"
+)
+_SUPERSEDE = (
+    f"update ledger former set superseded_at = now() from {_GIVEN} where former.venue = %(venue)s"  # noqa: S608
+    " and former.key = given.key and former.superseded_at is null and former.version < given.version"
+)
+_WRITE = (
+    f"insert into ledger (venue, batch_id, {_NAMES}) select %(venue)s, %(batch)s, {_NAMES} from {_GIVEN}"  # noqa: S608
+    f" on conflict (venue, key, version) do update set batch_id = excluded.batch_id, {_RENEWED},"
+    f" collected_at = now(), refined_at = null, superseded_at = null returning {_COLUMNS}"
+)
+
+
+def _row(file: ArchiveFile, receipt: Receipt) -> dict[str, Any]:
+    return {
         "market": file.market,
         "data_type": file.data_type,
         "symbol": file.symbol,
         "interval": file.interval,
-        "file_start": file.start,
-        "file_end": file.end,
+        "file_start": file.start.isoformat(),
+        "file_end": file.end.isoformat(),
         "etag": file.etag,
         "size": file.size,
-        "last_modified": file.last_modified,
-        "batch_id": batch_id,
-        **{field.name: getattr(receipt, field.name) for field in fields(receipt)},
+        "last_modified": file.last_modified.isoformat(),
+        **{
+            field.name: value.isoformat()
+            if isinstance(value := getattr(receipt, field.name), date)
+            else value
+            for field in fields(receipt)
+            if field.name in _VALUES
+        },
     }
-    names = ", ".join(values)
-    places = ", ".join(f"%({name})s" for name in values)
-    renewed = ", ".join(
-        f"{name} = excluded.{name}" for name in values if name not in {"venue", "key", "version"}
-    )
-    row = connection.execute(
-        f"insert into ledger ({names}) values ({places})"  # noqa: S608 - names of our own columns
-        f" on conflict (venue, key, version) do update set {renewed}, collected_at = now(), refined_at = null"
-        f" returning {_COLUMNS}",
-        values,
-    ).fetchone()
-    return LedgerEntry(**row or {})
+
+
+def move(connection: Connection, moved: Mapping[int, int | None]) -> None:
+    """Note that the rows of some data files, as far as they are current, lie in others now."""
+    for former, successor in moved.items():
+        connection.execute(
+            "update ledger set data_file_id = %s where data_file_id = %s and superseded_at is null",
+            [successor, former],
+        )
 
 
 def touch(connection: Connection, file: ArchiveFile, entry: LedgerEntry) -> None:
@@ -193,8 +260,8 @@ def conflicts(connection: Connection, venue: str, *, keys: Sequence[str] | None 
 def unrefined(connection: Connection, selection: Selection) -> list[LedgerEntry]:
     """Return the newest entries of the selected datasets and symbols that are not refined, of whatever days."""
     rows = connection.execute(
-        f"select * from ({_CURRENT} order by venue, key, version desc) newest"  # noqa: S608 - as above
-        " where refined_at is null and venue = %(venue)s"
+        f"select {_COLUMNS} from ledger"  # noqa: S608 - as above
+        " where refined_at is null and superseded_at is null and venue = %(venue)s"
         " and (%(market)s::text is null or market = %(market)s)"
         " and (%(data_type)s::text is null or data_type = %(data_type)s)"
         " and (%(interval)s::text is null or interval = %(interval)s)"
@@ -224,18 +291,16 @@ def former_days(connection: Connection, entries: Iterable[LedgerEntry]) -> list[
     return ranges
 
 
-def mark_refined(connection: Connection, entries: Iterable[LedgerEntry]) -> int:
+def mark_refined(connection: Connection, entries: Sequence[LedgerEntry]) -> int:
     """Mark these entries as refined, except those renewed meanwhile; return how many."""
-    marked = 0
-    for entry in entries:
-        marked += connection.execute(
-            "update ledger set refined_at = now() where venue = %s and key = %s and version = %s"
-            " and collected_at = %s",
-            [entry.venue, entry.key, entry.version, entry.collected_at],
-        ).rowcount
-    return marked
-
-
-def file_lock(postgres: Postgres, venue: str, key: str) -> AbstractContextManager[Connection]:
-    """Hold the platform-wide lock of one archive file, without waiting for it."""
-    return hold(postgres, "file", venue, key, wait=do_not_wait)
+    return connection.execute(
+        "update ledger set refined_at = now() from unnest(%s::text[], %s::text[], %s::integer[], %s::timestamptz[])"
+        " as given(venue, key, version, collected_at) where ledger.venue = given.venue and ledger.key = given.key"
+        " and ledger.version = given.version and ledger.collected_at = given.collected_at",
+        [
+            [entry.venue for entry in entries],
+            [entry.key for entry in entries],
+            [entry.version for entry in entries],
+            [entry.collected_at for entry in entries],
+        ],
+    ).rowcount

@@ -56,7 +56,10 @@ JsonOption = Annotated[
 ]
 VenueOption = Annotated[str, typer.Option("--venue", help="Name of the venue plug-in.")]
 MarketOption = Annotated[str | None, typer.Option("--market", help="For example spot, um, cm or option.")]
-TypeOption = Annotated[str | None, typer.Option("--type", help="Data type as the venue writes it: klines.")]
+TypeOption = Annotated[
+    str | None,
+    typer.Option("--type", help="Data type as the venue writes it (klines), or its neutral id (candles)."),
+]
 IntervalOption = Annotated[str | None, typer.Option("--interval", help="Length of a bar: 1m, 1h, …")]
 SymbolOption = Annotated[list[str] | None, typer.Option("--symbol", help="May be given several times.")]
 FrequencyOption = Annotated[
@@ -131,7 +134,7 @@ def collect(
 @reporting
 def sql(
     ctx: typer.Context,
-    query: Annotated[str, typer.Argument(help="For example: select count(*) from silver.klines")],
+    query: Annotated[str, typer.Argument(help="For example: select count(*) from silver.candles")],
     rows: Annotated[int, typer.Option("--rows", min=1, help="Show at most so many rows as a table.")] = 200,
     *,
     json: JsonOption = False,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from marketlake.cli.exit_codes import UsageError
 from marketlake.domain.archive import Frequency, Selection
-from marketlake.domain.venue import Dataset, Venue, load_venue
+from marketlake.domain.venue import Dataset, Venue, load_venue, matching_datasets
 from marketlake.settings import VenueEndpoint
 
 
@@ -40,8 +40,10 @@ def select(options: SelectionOptions) -> tuple[Venue, Selection]:
         offered = [dataset for dataset in offered if dataset.market == options.market]
     where = f"{venue.name} {options.market}" if options.market else venue.name
     if options.data_type is not None:
-        _require("type", options.data_type, (dataset.data_type for dataset in offered), where)
-        offered = [dataset for dataset in offered if dataset.data_type == options.data_type]
+        neutral = {dataset.mapping.dataset for dataset in offered if dataset.mapping}
+        _require("type", options.data_type, {*(dataset.data_type for dataset in offered), *neutral}, where)
+        named = Selection(venue=venue.name, market=options.market, data_type=options.data_type)
+        offered = [dataset for dataset in matching_datasets(venue, named) if dataset.frequencies]
         where = f"{where} {options.data_type}"
     if options.interval is not None:
         _require_interval(options.interval, offered, where)

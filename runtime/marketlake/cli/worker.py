@@ -4,14 +4,19 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from marketlake.cli.exit_codes import ExitCode
 from marketlake.infrastructure import telemetry
 from marketlake.settings import Settings
 
+if TYPE_CHECKING:
+    from marketlake.infrastructure.postgres import Postgres
+
 _DEFAULTS = {
-    # One file at a time is inflated and parsed per thread; more threads of the engines only cost memory.
+    # One group at a time is inflated and parsed per thread; more threads of the engines only cost memory.
     "POLARS_MAX_THREADS": "2",
     "RAYON_NUM_THREADS": "2",
     "TOKIO_WORKER_THREADS": "2",
@@ -26,8 +31,12 @@ def run(environment: str | None) -> ExitCode:
         os.environ.setdefault(name, value)
     settings = Settings.load(environment)
     telemetry.configure("collection-worker", settings)
+    from marketlake.archive.collection.admission import Archive
     from marketlake.archive.collection.collector import Collector
-    from marketlake.pipeline.ingest.bronze import ingest
+    from marketlake.archive.collection.transfers import Transfers
+    from marketlake.infrastructure.storage.stores import Lake, landing_store
+    from marketlake.pipeline.ingest.bronze import Bronze, shape_of
+    from marketlake.pipeline.ingest.committer import Committer
     from marketlake.pipeline.ingest.zip_member import InflationLimits
     from marketlake.sync.copy import copy_file
     from marketlake.workers.worker import run as work
@@ -35,12 +44,19 @@ def run(environment: str | None) -> ExitCode:
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
-    limits = InflationLimits.of(settings.collection)
-    handler = partial(Collector, copy=copy_file, ingest=partial(ingest, limits=limits))
-    unfinished = work(settings, handler, stop=stop)
-    telemetry.flush()
-    if unfinished:
-        # Threads that are still at work would keep the process alive; their tasks are delivered again.
-        sys.stderr.flush()
-        os._exit(ExitCode.COMPLETE)
+    lake, landing = Lake.of(settings.object_store), landing_store(settings.object_store)
+    bronze = Bronze(lake, landing, InflationLimits.of(settings.collection))
+    archive = Archive(settings.event_bus)
+
+    def committing(postgres: "Postgres") -> Callable[[threading.Event], None]:
+        return Committer(postgres, lake, shape_of=shape_of, owner=archive).run
+
+    with Transfers(landing, settings.collection, copy=copy_file, stop=stop) as transfers:
+        handler = partial(Collector, transfers=transfers, lakehouse=bronze)
+        unfinished = work(settings, handler, beside=committing, stop=stop)
+        telemetry.flush()
+        if unfinished:
+            # Threads that are still at work would keep the process alive; their tasks are delivered again.
+            sys.stderr.flush()
+            os._exit(ExitCode.COMPLETE)
     return ExitCode.COMPLETE

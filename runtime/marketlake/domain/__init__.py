@@ -4,6 +4,7 @@ from marketlake.domain.archive import ArchiveFile, Frequency, Selection, Series
 from marketlake.domain.period import Period, period_bounds, period_name
 from marketlake.domain.venue import (
     Availability,
+    ContractMapping,
     Dataset,
     KeyFields,
     KeyRange,
@@ -13,11 +14,13 @@ from marketlake.domain.venue import (
     Venue,
     installed_venues,
     load_venue,
+    matching_datasets,
 )
 
 __all__ = [
     "ArchiveFile",
     "Availability",
+    "ContractMapping",
     "Dataset",
     "Frequency",
     "KeyFields",
@@ -31,6 +34,7 @@ __all__ = [
     "Venue",
     "installed_venues",
     "load_venue",
+    "matching_datasets",
     "period_bounds",
     "period_name",
 ]

@@ -19,7 +19,7 @@ class Selection:
     venue: str
     market: str | None = None
     data_type: str | None = None
-    """As the venue writes it, e.g. ``aggTrades``."""
+    """As the venue writes it, e.g. ``aggTrades``, or the neutral id of a dataset, e.g. ``agg_trades``."""
     interval: str | None = None
     symbols: tuple[str, ...] = ()
     frequency: Frequency | None = None

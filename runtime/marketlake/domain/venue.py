@@ -6,7 +6,7 @@ shows how to write one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -46,6 +46,21 @@ class Availability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractMapping:
+    """How the files of a data type become rows of a dataset that all venues share."""
+
+    published: str
+    """Name of the contract of its rows as published, which is the bronze table: ``binance_klines``."""
+    dataset: str
+    """Neutral id: name of the contract of its rows harmonised over venues, which is the silver table: ``candles``."""
+    fixed: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Values of series columns that the data type itself says, e.g. ``price_kind``: ``trade``."""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Expressions in Polars' SQL over the bronze table's columns, by column of the neutral dataset. A column that is
+    not named has the bronze column of its name, or is null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """One (market, data type) pair of a venue."""
 
@@ -57,8 +72,8 @@ class Dataset:
     """Empty for what was never published."""
     intervals: tuple[str, ...]
     """Bar lengths as the venue writes them; empty where the type has none."""
-    columns: tuple[str, ...]
-    """Names and order of the columns of its files; names are ours where the venue writes no header."""
+    mapping: ContractMapping | None = None
+    """None where its files are listed and not parsed."""
     availability: Availability
     first_seen: str | None
     """Day or month of the first known file, as far as known."""
@@ -143,6 +158,19 @@ class Venue(Protocol):
     def sidecar_key(self, key: str) -> str:
         """Return the key of the checksum file that belongs to an archive file's key."""
         ...
+
+
+def matching_datasets(venue: Venue, selection: Selection) -> tuple[Dataset, ...]:
+    """Return the datasets that a selection's market and data type mean, in the order of the venue's catalogue.
+
+    A data type is the venue's word (``klines``), or the neutral id of a dataset (``candles``), which may be several
+    of the venue's data types. The venue's word goes first.
+    """
+    inside = [dataset for dataset in venue.datasets() if selection.market in (None, dataset.market)]
+    if selection.data_type is None:
+        return tuple(inside)
+    named = [dataset for dataset in inside if dataset.data_type == selection.data_type]
+    return tuple(named or (d for d in inside if d.mapping and d.mapping.dataset == selection.data_type))
 
 
 def installed_venues() -> Mapping[str, type[Venue]]:

@@ -7,17 +7,17 @@ proven.
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import httpx
+import aiohttp
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Bucket
 from opentelemetry import trace
 
 from marketlake.domain.archive import ArchiveFile
-from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, landing_store, storage_error
-from marketlake.settings import ObjectStore, VenueEndpoint
+from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, storage_error
+from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
     ChecksumMismatchError,
     NotPublishedError,
@@ -26,6 +26,7 @@ from marketlake.sync.errors import (
 )
 from marketlake.sync.sidecar import LONGEST, parse_sidecar
 from marketlake.sync.transport import (
+    CONNECTION_ERRORS,
     BoundedBody,
     Timeouts,
     accept,
@@ -38,6 +39,8 @@ from marketlake.sync.verification import Progress, VerifiedStream
 
 CHUNK = 256 * 1024
 """Bytes read from the venue at once."""
+HELD = 2 * 1024 * 1024
+"""Bytes up to which a copied file is also handed to the caller, who need not read it again."""
 SHA256_ATTRIBUTE = "sha256"
 """Name of the object metadata that holds the proven checksum."""
 
@@ -60,6 +63,8 @@ class CopiedObject:
     """Of the landing object; None if the bucket is not versioned."""
     already_there: bool
     """True if landing held these very bytes before, so that nothing was copied."""
+    data: bytes | None = field(default=None, repr=False)
+    """The bytes, if they were copied and are at most :data:`HELD`."""
 
 
 def landing_key(venue: str, key: str) -> str:
@@ -74,18 +79,20 @@ def landing_key(venue: str, key: str) -> str:
 async def copy_file(
     file: ArchiveFile,
     endpoint: VenueEndpoint,
-    store: ObjectStore,
+    landing: Bucket,
     *,
+    look: bool = True,
     progress: Progress | None = None,
     timeouts: Timeouts | None = None,
-    client: httpx.AsyncClient | None = None,
+    client: aiohttp.ClientSession | None = None,
 ) -> CopiedObject:
     """Copy a file into landing, unless landing has it, and return the object.
 
     Args:
         file: as discovered. Its checksum file is looked for under the listed key, else beside it.
         endpoint: where the venue is read.
-        store: the platform's object store.
+        landing: the landing bucket.
+        look: look into landing first. For a small file that is most likely not there, a copy costs no more.
         progress: see :data:`marketlake.sync.verification.Progress`.
         timeouts: how long the venue is waited for; the defaults if None.
         client: from :func:`marketlake.sync.transport.venue_client`, to share connections between copies.
@@ -93,45 +100,29 @@ async def copy_file(
     Raises:
         SyncError: nothing became visible in landing, and no unfinished upload stays; the class says why.
     """
-    key = landing_key(file.venue, file.key)
-    attributes: dict[str, str | int] = {
+    timeouts = timeouts or Timeouts()
+    attributes = {
         "marketlake.venue": file.venue,
         "marketlake.key": file.key,
-        "aws.s3.bucket": store.landing_bucket,
-        "aws.s3.key": key,
+        "aws.s3.key": landing_key(file.venue, file.key),
     }
     with _tracer.start_as_current_span("copy", attributes=attributes) as span:
-        copied = await copy_into(
-            landing_store(store), file, endpoint, progress=progress, timeouts=timeouts, client=client
-        )
+        async with contextlib.AsyncExitStack() as stack:
+            if client is None:
+                client = await stack.enter_async_context(venue_client(timeouts))
+            transfer = _Copy(
+                file=file,
+                endpoint=endpoint,
+                landing=landing,
+                client=client,
+                timeouts=timeouts,
+                look=look,
+                progress=progress or _unwatched,
+            )
+            copied = await transfer.run()
         span.set_attribute("marketlake.bytes", 0 if copied.already_there else copied.size)
         span.set_attribute("marketlake.already_there", copied.already_there)
         return copied
-
-
-async def copy_into(
-    landing: Bucket,
-    file: ArchiveFile,
-    endpoint: VenueEndpoint,
-    *,
-    progress: Progress | None = None,
-    timeouts: Timeouts | None = None,
-    client: httpx.AsyncClient | None = None,
-) -> CopiedObject:
-    """:func:`copy_file`, told where landing is."""
-    timeouts = timeouts or Timeouts()
-    async with contextlib.AsyncExitStack() as stack:
-        if client is None:
-            client = await stack.enter_async_context(venue_client(timeouts))
-        transfer = _Copy(
-            file=file,
-            endpoint=endpoint,
-            landing=landing,
-            client=client,
-            timeouts=timeouts,
-            progress=progress or _unwatched,
-        )
-        return await transfer.run()
 
 
 def _unwatched(count: int) -> None:
@@ -143,8 +134,9 @@ class _Copy:
     file: ArchiveFile
     endpoint: VenueEndpoint
     landing: Bucket
-    client: httpx.AsyncClient
+    client: aiohttp.ClientSession
     timeouts: Timeouts
+    look: bool
     progress: Progress
 
     @property
@@ -153,7 +145,7 @@ class _Copy:
 
     async def run(self) -> CopiedObject:
         sha256 = await self._sidecar()
-        if found := await self._find(sha256):
+        if self.look and (found := await self._find(sha256)):
             return found
         try:
             return await self._transfer(sha256)
@@ -165,16 +157,16 @@ class _Copy:
         key = self.file.sidecar_key or f"{self.file.key}.CHECKSUM"
         url = object_url(self.endpoint, key)
         try:
-            async with stream_async(self.client, "GET", url) as response:
-                accept(response, url)
+            async with stream_async(self.client, url) as response:
+                accept(response.status, response.headers, url)
                 body = await BoundedBody(url, most=LONGEST, within_s=self.timeouts.body_s).read_async(
                     response
                 )
-        except httpx.TransportError as error:
+        except CONNECTION_ERRORS as error:
             raise connection_error(error, url, self.timeouts) from error
         except NotPublishedError as error:
             raise SidecarMissingError(
-                f"{self.file.key} has no checksum file ({url}: HTTP {response.status_code}), so its bytes "
+                f"{self.file.key} has no checksum file ({url}: HTTP {response.status}), so its bytes "
                 "cannot be proven and it was not copied. The venue may add it later: collect again then."
             ) from error
         return parse_sidecar(body, self.file.key)
@@ -201,12 +193,12 @@ class _Copy:
         url = object_url(self.endpoint, self.file.key)
         passed = VerifiedStream(file=self.file, sha256=sha256, progress=self.progress)
         try:
-            async with stream_async(self.client, "GET", url) as response:
-                accept(response, url)
+            async with stream_async(self.client, url) as response:
+                accept(response.status, response.headers, url)
                 return await self._upload(response, passed)
-        except httpx.TransportError as error:
+        except CONNECTION_ERRORS as error:
             passed.take_back()
-            if isinstance(error, httpx.RemoteProtocolError) and passed.announced:
+            if isinstance(error, aiohttp.ClientPayloadError) and passed.announced:
                 raise TruncatedError(
                     f"{url}: the connection ended before all of the {passed.announced} announced bytes had "
                     f"come ({error}). It is tried again by itself; if it persists, the venue's object is "
@@ -220,10 +212,10 @@ class _Copy:
             passed.take_back()
             raise
 
-    async def _upload(self, response: httpx.Response, passed: VerifiedStream) -> CopiedObject:
+    async def _upload(self, response: aiohttp.ClientResponse, passed: VerifiedStream) -> CopiedObject:
         length = response.headers.get("content-length")
         passed.announced = int(length) if length else self.file.size
-        body = passed.proven(response.aiter_raw(CHUNK))
+        body = passed.proven(response.content.iter_chunked(CHUNK))
         whole = b"".join([chunk async for chunk in body]) if length and int(length) <= PART else None
         upload = asyncio.ensure_future(
             obstore.put_async(
@@ -244,7 +236,7 @@ class _Copy:
             result = await asyncio.shield(upload)
         except asyncio.CancelledError:
             # A cancelled put would leave its parts behind; one whose body fails takes them away.
-            await response.aclose()
+            response.close()
             await asyncio.wait([upload])
             raise
         return CopiedObject(
@@ -254,4 +246,5 @@ class _Copy:
             etag=(result["e_tag"] or "").strip('"'),
             version_id=result["version"],
             already_there=False,
+            data=whole if whole is not None and len(whole) <= HELD else None,
         )

@@ -1,4 +1,4 @@
-"""Assignments of tasks to workers: claims, results, heartbeats, and tasks whose worker went silent."""
+"""Assignments of tasks to workers: claims under a lease, results, heartbeats, and tasks whose worker went silent."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,23 +6,30 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.bus.envelope import Event
 from marketlake.infrastructure.postgres import Connection
 
-EventOf = Callable[[dict[str, Any]], Event]
-"""Returns the event that asks for the task of a stored payload."""
+EventOf = Callable[[UUID, UUID], Event]
+"""Returns the event that asks for the task of that id in the batch of that id."""
 
 HEARTBEAT_EVERY_S = 2.0
 LAPSED_AFTER_S = 10.0
-FIRST_DEFERRAL_S = 1.0
-LONGEST_DEFERRAL_S = 30.0
+
+
+class LeaseLostError(MarketlakeError):
+    """Another worker has the task now: what this one did does not count."""
+
+    code = "lease-lost"
 
 
 class Claim(StrEnum):
     """The answer to a claim of a task."""
 
     GRANTED = "granted"
+    HELD = "held"
+    """Another worker has it, and is alive."""
     ENDED = "ended"
     """It came to an end before: the message was delivered again."""
     CANCELLED = "cancelled"
@@ -31,91 +38,156 @@ class Claim(StrEnum):
     """The database does not know it: it was emptied since."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to end a task; it is lost when another worker claims the task."""
+
+    task_id: UUID
+    number: int
+    """Grows with each claim."""
+    payload: dict[str, Any]
+    """What the task consists of."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The result of a task that succeeded."""
+    """What became of a task's files."""
 
-    outcome: str
-    """``copied``, ``verified`` (the proven bytes were there already) or ``present``."""
+    present: int = 0
+    """In already."""
+    copied: int = 0
+    verified: int = 0
+    """Proven without being copied now."""
+    failures: tuple["FileFailure", ...] = ()
     rows: int = 0
     quarantined: int = 0
+    copied_size: int = 0
+    """Bytes."""
 
 
-def claim(connection: Connection, task_id: UUID, worker: str) -> Claim:
-    """Assign a task to a worker. The caller holds the file's lock, so any former worker is gone."""
+@dataclass(frozen=True, slots=True)
+class FileFailure:
+    """A file that could not be collected."""
+
+    key: str
+    code: str
+    message: str
+    attempts: int
+
+
+def claim(connection: Connection, task_id: UUID, worker: str) -> tuple[Claim, Lease | None]:
+    """Assign a task to a worker, unless another one has it and is alive."""
     row = connection.execute(
-        "select t.state, b.state as batch from task t join batch b on b.id = t.batch_id where t.id = %s",
-        [task_id],
+        "select t.state, t.payload, b.state as batch, t.state = 'running' and t.worker <> %s and exists ("
+        " select from worker w where w.id = t.worker and w.heartbeat_at > now() - make_interval(secs => %s)) as held"
+        " from task t join batch b on b.id = t.batch_id where t.id = %s for update of t",
+        [worker, LAPSED_AFTER_S, task_id],
     ).fetchone()
     if row is None:
-        return Claim.UNKNOWN
+        return Claim.UNKNOWN, None
     if row["state"] not in {"queued", "running"}:
-        return Claim.ENDED
+        return Claim.ENDED, None
     if row["batch"] == "cancelled":
         connection.execute(
             "update task set state = 'cancelled', finished_at = now() where id = %s", [task_id]
         )
-        return Claim.CANCELLED
-    connection.execute(
-        "update task set state = 'running', worker = %s, locked_since = null where id = %s", [worker, task_id]
-    )
-    return Claim.GRANTED
-
-
-def locked_for(connection: Connection, task_id: UUID) -> float | None:
-    """Note that another session holds the lock of a task's file.
-
-    Returns:
-        For how many seconds the task has met the lock; None if the task has ended.
-    """
-    row = connection.execute(
-        "update task set locked_since = coalesce(locked_since, now())"
-        " where id = %s and state in ('queued', 'running')"
-        " returning extract(epoch from now() - locked_since)::float as seconds",
-        [task_id],
+        return Claim.CANCELLED, None
+    if row["held"]:
+        return Claim.HELD, None
+    claimed = connection.execute(
+        "update task set state = 'running', worker = %s, lease = lease + 1 where id = %s returning lease",
+        [worker, task_id],
     ).fetchone()
-    return float(row["seconds"]) if row else None
+    return Claim.GRANTED, Lease(task_id, int(claimed["lease"]) if claimed else 0, row["payload"])
 
 
-def defer(connection: Connection, task_id: UUID, event: Event, locked_s: float, *, topic: str) -> None:
-    """Ask for a task again later, within the caller's transaction; no attempt is counted.
-
-    The pauses double: each is as long as the task has met the lock so far, from :data:`FIRST_DEFERRAL_S` up to
-    :data:`LONGEST_DEFERRAL_S`.
-    """
-    pause = min(max(locked_s, FIRST_DEFERRAL_S), LONGEST_DEFERRAL_S)
-    connection.execute(
-        "update task set dispatched_at = now() + make_interval(secs => %s) where id = %s", [pause, task_id]
-    )
-    outbox.put(connection, topic, [event], after_s=pause)
-
-
-def attempt_failed(connection: Connection, task_id: UUID, code: str, message: str) -> None:
+def attempt_failed(connection: Connection, lease: Lease, code: str, message: str) -> None:
     """Record an attempt that will be repeated, so that a person who follows can see why it takes long."""
     connection.execute(
-        "update task set attempts = attempts + 1, error_code = %s, error = %s where id = %s",
+        "update task set attempts = attempts + 1, error_code = %s, error = %s where id = %s and lease = %s",
+        [code, message, lease.task_id, lease.number],
+    )
+
+
+def end(connection: Connection, lease: Lease, result: Result, *, staged: bool) -> None:
+    """Record a task's result, within the caller's transaction.
+
+    Args:
+        connection: to the database.
+        lease: the caller's.
+        result: what became of the files.
+        staged: rows of it are staged; :func:`committed` ends the task.
+
+    Raises:
+        LeaseLostError: another worker has the task; nothing is recorded.
+    """
+    state = "staged" if staged else "done"
+    ended = connection.execute(
+        "update task set state = %s, present = %s, copied = %s, verified = %s, failed = %s, rows = %s,"
+        " quarantined = %s, copied_size = %s, error_code = null, error = null, attempts = attempts + 1,"
+        " finished_at = case when %s then null else now() end"
+        " where id = %s and lease = %s and state = 'running'",
+        [
+            state,
+            result.present,
+            result.copied,
+            result.verified,
+            len(result.failures),
+            result.rows,
+            result.quarantined,
+            result.copied_size,
+            staged,
+            lease.task_id,
+            lease.number,
+        ],
+    ).rowcount
+    if not ended:
+        raise LeaseLostError(f"the task {lease.task_id} was given to another worker")
+    connection.execute("delete from file_failure where task_id = %s", [lease.task_id])
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into file_failure (task_id, key, code, message, attempts) values (%s, %s, %s, %s, %s)",
+            [
+                (lease.task_id, failure.key, failure.code, failure.message, failure.attempts)
+                for failure in result.failures
+            ],
+        )
+
+
+def committed(connection: Connection, task_ids: Iterable[UUID]) -> None:
+    """End tasks whose rows are visible now."""
+    connection.execute(
+        "update task set state = 'done', finished_at = now() where id = any(%s) and state = 'staged'",
+        [list(task_ids)],
+    )
+
+
+def requeue(connection: Connection, task_id: UUID, event: Event, *, topic: str) -> None:
+    """Ask again for a task whose staged rows were refused, within the caller's transaction."""
+    again = connection.execute(
+        "update task set state = 'queued', worker = null, dispatched_at = now() where id = %s and state = 'staged'",
+        [task_id],
+    ).rowcount
+    if again:
+        outbox.put(connection, topic, [event])
+
+
+def give_up(connection: Connection, task_id: UUID, code: str, message: str) -> bool:
+    """End a task none of whose files can be collected; False if it has ended."""
+    row = connection.execute(
+        "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1, failed = files,"
+        " finished_at = now() where id = %s and state in ('queued', 'running') returning payload, attempts",
+        [code, message, task_id],
+    ).fetchone()
+    if row is None:
+        return False
+    connection.execute(
+        "insert into file_failure (task_id, key, code, message, attempts)"
+        " select id, file ->> 'key', %s, %s, attempts from task, jsonb_array_elements(payload -> 'files') file"
+        " where id = %s on conflict do nothing",
         [code, message, task_id],
     )
-
-
-def succeed(connection: Connection, task_id: UUID, result: Result) -> None:
-    """Record that a task succeeded."""
-    connection.execute(
-        "update task set state = 'done', outcome = %s, rows = %s, quarantined = %s, error_code = null,"
-        " error = null, attempts = attempts + 1, finished_at = now() where id = %s",
-        [result.outcome, result.rows, result.quarantined, task_id],
-    )
-
-
-def give_up(connection: Connection, task_id: UUID, worker: str, code: str, message: str) -> bool:
-    """End a task that failed for good; False if it has ended, or another worker has it."""
-    return bool(
-        connection.execute(
-            "update task set state = 'failed', error_code = %s, error = %s, attempts = attempts + 1,"
-            " finished_at = now() where id = %s and (state = 'queued' or (state = 'running' and worker = %s))",
-            [code, message, task_id, worker],
-        ).rowcount
-    )
+    return True
 
 
 def beat(connection: Connection, worker: str, *, host: str, pid: int, concurrency: int) -> None:
@@ -148,10 +220,10 @@ def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, eve
     rows = connection.execute(
         "update task t set state = 'queued', worker = null, dispatched_at = now()"
         " where batch_id = %s and state = 'running' and not exists (select from worker w"
-        " where w.id = t.worker and w.heartbeat_at > now() - make_interval(secs => %s)) returning payload",
+        " where w.id = t.worker and w.heartbeat_at > now() - make_interval(secs => %s)) returning id",
         [batch_id, LAPSED_AFTER_S],
     ).fetchall()
-    return _ask_again(connection, (row["payload"] for row in rows), topic, event_of)
+    return outbox.put(connection, topic, [event_of(row["id"], batch_id) for row in rows])
 
 
 def redispatch_queued(
@@ -163,13 +235,7 @@ def redispatch_queued(
     """
     rows = connection.execute(
         "update task set dispatched_at = now() where batch_id = %s and state = 'queued'"
-        " and dispatched_at < now() - make_interval(secs => %s) returning payload",
+        " and dispatched_at < now() - make_interval(secs => %s) returning id",
         [batch_id, older_than_s],
     ).fetchall()
-    return _ask_again(connection, (row["payload"] for row in rows), topic, event_of)
-
-
-def _ask_again(
-    connection: Connection, payloads: Iterable[dict[str, Any]], topic: str, event_of: EventOf
-) -> int:
-    return outbox.put(connection, topic, map(event_of, payloads))
+    return outbox.put(connection, topic, [event_of(row["id"], batch_id) for row in rows])

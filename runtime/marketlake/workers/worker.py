@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
@@ -22,8 +23,10 @@ from marketlake.workers.liveness import Liveness
 
 log = logging.getLogger(__name__)
 
+TASKS_AT_ONCE = 2
+"""One is parsed while the other one is copied."""
 GRACE_S = 10.0
-"""How long files in hand may take to end after SIGTERM; less than the service's stop grace of 15 s."""
+"""How long tasks in hand may take to end after SIGTERM; less than the service's stop grace of 15 s."""
 _M_ARENA_MAX = -8
 _BACKOFF = Backoff(longest_wait_s=5.0)
 
@@ -54,23 +57,29 @@ class HandlerFactory(Protocol):
         ...
 
 
-def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -> int:
+CompanionFactory = Callable[[Postgres], Callable[[threading.Event], None]]
+"""Returns what runs on the worker's database until the event is set."""
+
+
+def run(
+    settings: Settings, handler: HandlerFactory, *, beside: CompanionFactory, stop: threading.Event
+) -> int:
     """Work on tasks until `stop` is set.
 
     Args:
         settings: the environment.
         handler: makes what works on the tasks.
-        stop: ends the worker; files in hand have :data:`GRACE_S` seconds.
+        beside: makes what runs in a thread of its own as long as the worker does.
+        stop: ends the worker; tasks in hand have :data:`GRACE_S` seconds.
 
     Returns:
-        How many files are handed back unfinished. The process must end without waiting for their threads.
+        How many tasks are handed back unfinished. The process must end without waiting for their threads.
 
     Raises:
         SchemaError: the database belongs to another release.
         EventBusRefusedError: the event bus refuses this client.
     """
     limit_arenas()
-    concurrency = settings.collection.concurrency
     worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
     bus = settings.event_bus
     producer = Producer(bus, client_id=worker)
@@ -85,32 +94,36 @@ def run(settings: Settings, handler: HandlerFactory, *, stop: threading.Event) -
             tasks.abandon(delivery.message, error)
             letters.put(delivery, error)
 
-        beside = threading.Event()
+        ending = threading.Event()
         companions = [
-            threading.Thread(target=_heartbeat, args=(postgres, worker, concurrency, beside), daemon=True),
-            threading.Thread(target=Relay(postgres, producer).run, args=(beside,), daemon=True),
+            threading.Thread(target=act, args=(ending,), daemon=True)
+            for act in (
+                partial(_heartbeat, postgres, worker),
+                Relay(postgres, producer).run,
+                beside(postgres),
+            )
         ]
         for companion in companions:
             companion.start()
-        log.info("worker %s takes %s, %d files at once", worker, bus.tasks_topic, concurrency)
+        log.info("worker %s takes %s, %d tasks at once", worker, bus.tasks_topic, TASKS_AT_ONCE)
         try:
             unfinished = Consumer(
                 bus,
                 topic=bus.tasks_topic,
                 group=bus.workers_group,
                 client_id=worker,
-                concurrency=concurrency,
+                concurrency=TASKS_AT_ONCE,
                 work=tasks.work,
                 dead_letter=dead_letter,
                 alive=liveness.beat,
             ).run(stop, grace_s=GRACE_S)
         finally:
-            beside.set()
+            ending.set()
             for companion in companions:
                 companion.join(2)
             _leave(postgres, worker)
             producer.close()
-    log.info("worker %s ends, %d files are handed back", worker, unfinished)
+    log.info("worker %s ends, %d tasks are handed back", worker, unfinished)
     return unfinished
 
 
@@ -136,13 +149,13 @@ def _migrated(postgres: Postgres, stop: threading.Event, liveness: Liveness) -> 
     return True
 
 
-def _heartbeat(postgres: Postgres, worker: str, concurrency: int, stop: threading.Event) -> None:
+def _heartbeat(postgres: Postgres, worker: str, stop: threading.Event) -> None:
     host, pid = socket.gethostname(), os.getpid()
     while True:
         _tolerating_outage(
             postgres,
             lambda connection: assignments.beat(
-                connection, worker, host=host, pid=pid, concurrency=concurrency
+                connection, worker, host=host, pid=pid, concurrency=TASKS_AT_ONCE
             ),
         )
         if stop.wait(assignments.HEARTBEAT_EVERY_S):

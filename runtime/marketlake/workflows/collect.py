@@ -40,7 +40,7 @@ from marketlake.infrastructure.bus.producer import Producer
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, migrate
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.infrastructure.telemetry.redaction import Redaction, RedactionFilter, secrets_of
-from marketlake.pipeline.batch.silver import refine_series
+from marketlake.pipeline.batch.silver import refine_many
 from marketlake.settings import Settings, VenueEndpoint
 from marketlake.workflows.summary import markdown
 
@@ -119,6 +119,7 @@ def _collect(
                 settings.event_bus,
                 batch_id=batch_id,
                 endpoint=endpoint,
+                group_files=settings.collection.group_files,
             )
             run = Run(settings, postgres, orchestrator, batch_id, venue, endpoint)
             return _steps(run, selected_datasets(venue, selection))
@@ -184,7 +185,7 @@ def wait_for_workers(run: Run) -> None:
 @task(task_run_name=_step_name("refine"), cache_policy=NO_CACHE, persist_result=False)
 def refine_silver(run: Run, part: Selection) -> int:
     """Refine the periods that have newly collected files."""
-    refine = partial(refine_series, Lake.of(run.settings.object_store))
+    refine = partial(refine_many, Lake.of(run.settings.object_store))
     rows = refinement.refine_pending(run.postgres, part, refine, wait=threading.Event().wait)
     with run.postgres.transaction() as connection:
         batches.count_refined(connection, run.batch_id, rows)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from marketlake.archive.collection.tasks import FileTask
+from marketlake.archive.collection.tasks import GroupTask, requested
 from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.postgres import Connection
 
@@ -99,26 +99,19 @@ def create(
 
 
 def add(
-    connection: Connection, batch_id: UUID, tasks: Sequence[FileTask], *, topic: str, traceparent: str | None
+    connection: Connection, batch_id: UUID, tasks: Sequence[GroupTask], *, topic: str, traceparent: str | None
 ) -> int:
     """Write tasks and the events that request them, within the caller's transaction; tasks that exist are kept.
 
     Returns:
-        How many were new.
+        How many files the new ones have.
     """
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into task (id, batch_id, venue, key, payload, size) values (%s, %s, %s, %s, %s, %s)"
+            "insert into task (id, batch_id, payload, files, size) values (%s, %s, %s, %s, %s)"
             " on conflict do nothing returning id",
             [
-                (
-                    task.id,
-                    batch_id,
-                    task.file.venue,
-                    task.file.key,
-                    Jsonb(task.model_dump(mode="json")),
-                    task.file.size,
-                )
+                (task.id, batch_id, Jsonb(task.model_dump(mode="json")), len(task.files), task.size)
                 for task in tasks
             ],
             returning=True,
@@ -128,7 +121,9 @@ def add(
             new.update(row["id"] for row in cursor.fetchall())
             if not cursor.nextset():
                 break
-    return outbox.put(connection, topic, [task.requested(traceparent) for task in tasks if task.id in new])
+    added = [task for task in tasks if task.id in new]
+    outbox.put(connection, topic, [requested(task.id, batch_id, traceparent=traceparent) for task in added])
+    return sum(len(task.files) for task in added)
 
 
 def count(connection: Connection, batch_id: UUID, *, found: int, skipped: int) -> bool:
@@ -189,16 +184,16 @@ def progress(connection: Connection, batch_id: UUID) -> Progress | None:
     """Return the progress of a batch; None if it does not exist."""
     row = connection.execute(
         "select b.state, b.found, b.refined_rows, b.error_code, b.error, b.finished_at,"
-        " b.skipped + count(t.id) filter (where t.outcome = 'present') as skipped,"
-        " count(t.id) filter (where t.state = 'queued') as queued,"
-        " count(t.id) filter (where t.state = 'running') as running,"
-        " count(t.id) filter (where t.outcome = 'copied') as copied,"
-        " count(t.id) filter (where t.outcome in ('copied', 'verified')) as verified,"
-        " count(t.id) filter (where t.state = 'failed') as failed,"
-        " count(t.id) filter (where t.state = 'cancelled') as cancelled,"
-        " coalesce(sum(t.rows), 0)::bigint as rows,"
-        " coalesce(sum(t.quarantined), 0)::bigint as quarantined,"
-        " coalesce(sum(t.size) filter (where t.outcome = 'copied'), 0)::bigint as size,"
+        " b.skipped + coalesce(sum(t.present) filter (where t.state = 'done'), 0)::bigint as skipped,"
+        " coalesce(sum(t.files) filter (where t.state = 'queued'), 0)::bigint as queued,"
+        " coalesce(sum(t.files) filter (where t.state in ('running', 'staged')), 0)::bigint as running,"
+        " coalesce(sum(t.copied) filter (where t.state = 'done'), 0)::bigint as copied,"
+        " coalesce(sum(t.copied + t.verified) filter (where t.state = 'done'), 0)::bigint as verified,"
+        " coalesce(sum(t.failed) filter (where t.state in ('done', 'failed')), 0)::bigint as failed,"
+        " coalesce(sum(t.files) filter (where t.state = 'cancelled'), 0)::bigint as cancelled,"
+        " coalesce(sum(t.rows) filter (where t.state = 'done'), 0)::bigint as rows,"
+        " coalesce(sum(t.quarantined) filter (where t.state = 'done'), 0)::bigint as quarantined,"
+        " coalesce(sum(t.copied_size) filter (where t.state = 'done'), 0)::bigint as size,"
         " exists (select from pg_stat_activity where application_name = %s) as attended"
         " from batch b left join task t on t.batch_id = b.id where b.id = %s group by b.id",
         [application_of(batch_id), batch_id],
@@ -209,8 +204,8 @@ def progress(connection: Connection, batch_id: UUID) -> Progress | None:
 def failures(connection: Connection, batch_id: UUID) -> list[Failure]:
     """Return the files of a batch that failed, in the order of their keys."""
     rows = connection.execute(
-        "select key, error_code as code, error as message, attempts from task"
-        " where batch_id = %s and state = 'failed' order by key",
+        "select f.key, f.code, f.message, f.attempts from file_failure f join task t on t.id = f.task_id"
+        " where t.batch_id = %s and t.state in ('done', 'failed') order by f.key",
         [batch_id],
     ).fetchall()
     return [Failure(**row) for row in rows]

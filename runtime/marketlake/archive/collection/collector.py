@@ -1,22 +1,21 @@
-"""Collect one file: lock it, look it up in the ledger, copy it, ingest it, and record the result."""
+"""Collect a group of files: claim it, look into the ledger, copy, ingest, and stage what came of it."""
 
-import asyncio
 import logging
-import math
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
-from urllib.parse import urlsplit
-from uuid import UUID
+from typing import Protocol, TypeVar
+from uuid import UUID, uuid4
 
 import psycopg
 from opentelemetry.trace import SpanKind
-from pydantic import ValidationError
 
 from marketlake.archive import ledger
-from marketlake.archive.collection.tasks import FILE_REQUESTED, FileTask
+from marketlake.archive.collection.admission import Content
+from marketlake.archive.collection.tasks import GROUP_REQUESTED, GroupTask
+from marketlake.archive.collection.transfers import FailedTransfer, Transfers
 from marketlake.archive.ledger import LedgerEntry, Receipt
 from marketlake.domain.archive import ArchiveFile
 from marketlake.errors import MarketlakeError
@@ -25,51 +24,50 @@ from marketlake.infrastructure.bus import outbox
 from marketlake.infrastructure.bus.consumer import RetryLaterError
 from marketlake.infrastructure.bus.envelope import EnvelopeError, Event, Message
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
-from marketlake.infrastructure.postgres.locks import LockHeldError
+from marketlake.infrastructure.storage.delta import DataFile
 from marketlake.infrastructure.telemetry import metrics
-from marketlake.pipeline.ingest.bronze import Ingested
+from marketlake.pipeline.ingest import staging
+from marketlake.pipeline.ingest.bronze import FileRows, Ingested, LandedFile
+from marketlake.pipeline.ingest.staging import StagedUnit
 from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry
-from marketlake.settings import ObjectStore, Settings, VenueEndpoint
+from marketlake.settings import Settings
 from marketlake.sync.copy import CopiedObject
-from marketlake.sync.errors import VenueError
-from marketlake.sync.limits import HostLimiter
 from marketlake.workers import assignments
-from marketlake.workers.assignments import Claim, Result
+from marketlake.workers.assignments import FileFailure, Lease, LeaseLostError, Result
 
 log = logging.getLogger(__name__)
 
 UNEXPECTED = "unexpected"
 """Code of an unforeseen error."""
-_NOT_THE_FILE = (RetryLaterError, psycopg.Error)
-"""Errors of the platform: the consumer tries the task again."""
-LOCKED_AT_MOST_S = 3600.0
-"""How long a task waits for a file that another session holds before it counts as failed."""
+Made = TypeVar("Made")
 _LONGEST_MESSAGE = 4000
 """Characters of an error that are kept: an event has to fit through the event bus."""
 
 
-class FileLockedError(MarketlakeError):
-    """Another session held the file's lock for too long."""
+class Lakehouse(Protocol):
+    """Writes data files of bronze (:mod:`marketlake.pipeline.ingest.bronze`)."""
 
-    code = "file-locked"
+    def table(self, file: ArchiveFile) -> str:
+        """Return the table that holds a file's rows, e.g. ``bronze/binance_klines``."""
+        ...
 
+    def ingest(self, landed: Sequence[LandedFile], name: str) -> Ingested:
+        """Write the rows of some files into a data file of that name."""
+        ...
 
-class Copy(Protocol):
-    """Streams a file into landing (:func:`marketlake.sync.copy.copy_file`)."""
-
-    def __call__(
-        self, file: ArchiveFile, endpoint: VenueEndpoint, store: ObjectStore, /
-    ) -> Coroutine[Any, Any, CopiedObject]:
-        """Return the object in landing, copied now or before."""
+    def without(self, table: str, former: DataFile, keys: set[str], name: str) -> DataFile | None:
+        """Write a data file anew but the rows of some source files; None if there are no others."""
         ...
 
 
-class Ingest(Protocol):
-    """Writes a copied file's rows to bronze (:func:`marketlake.pipeline.ingest.bronze.ingest`)."""
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """What came of the files of a group that had to be brought in."""
 
-    def __call__(self, file: ArchiveFile, copied: CopiedObject, store: ObjectStore, /) -> Ingested:
-        """Return what the bronze table holds of the file now."""
-        ...
+    copied: dict[str, CopiedObject]
+    verified: list[tuple[ArchiveFile, LedgerEntry]]
+    """Listed otherwise than before, with the bytes that are in already."""
+    failures: list[FileFailure]
 
 
 class Collector:
@@ -80,8 +78,8 @@ class Collector:
         postgres: its database.
         worker: id of this worker, as it shows in the task.
         stop: set when the process is to end: waiting ends then, and the task is handed back.
-        copy: streams a file into landing (:func:`marketlake.sync.copy.copy_file`).
-        ingest: writes its rows to bronze (:func:`marketlake.pipeline.ingest.bronze.ingest`).
+        transfers: copies files into landing.
+        lakehouse: writes their rows.
     """
 
     def __init__(
@@ -91,62 +89,44 @@ class Collector:
         *,
         worker: str,
         stop: threading.Event,
-        copy: Copy,
-        ingest: Ingest,
+        transfers: Transfers,
+        lakehouse: Lakehouse,
     ) -> None:
         self._settings = settings
         self._postgres = postgres
         self._worker = worker
         self._stop = stop
-        self._copy = copy
-        self._ingest = ingest
-        self._limiter = HostLimiter(settings.collection.requests_per_second)
+        self._transfers = transfers
+        self._lakehouse = lakehouse
+        self._in_hand: set[UUID] = set()
+        self._lock = threading.Lock()
 
     def work(self, event: Event) -> None:
-        """Do what the event asks for, whatever comes out of it for the file; later, if the file is locked elsewhere.
+        """Do what the event asks for, whatever comes out of it for the files.
 
         Raises:
             RetryLaterError: something outside prevents it, or the process ends; the task is as it was.
             EnvelopeError: the event asks for nothing that is known here.
         """
-        task = _task(event)
-        file = task.file
+        task_id = _task_id(event)
+        with self._lock:
+            if task_id in self._in_hand:
+                return  # the message was delivered again to this very process
+            self._in_hand.add(task_id)
         try:
             with telemetry.span(
-                "collect file",
-                kind=SpanKind.CONSUMER,
-                traceparent=event.traceparent,
-                venue=file.venue,
-                key=file.key,
-                batch=str(task.batch_id),
+                "collect group", kind=SpanKind.CONSUMER, traceparent=event.traceparent, task=str(task_id)
             ):
-                self._work_or_defer(task, event.traceparent)
-        except DatabaseUnavailableError as error:
+                self._work(task_id)
+        except LeaseLostError as error:
+            log.warning("%s", error)
+        except RetryStoppedError as error:
+            raise RetryLaterError(f"the task {task_id} is handed back: this worker ends") from error
+        except (DatabaseUnavailableError, psycopg.Error) as error:
             raise RetryLaterError(str(error)) from error
-
-    def _work_or_defer(self, task: FileTask, traceparent: str | None) -> None:
-        try:
-            with ledger.file_lock(self._postgres, task.file.venue, task.file.key) as session:
-                self._work_locked(session, task)
-        except LockHeldError:
-            self._defer(task, traceparent)
-
-    def _defer(self, task: FileTask, traceparent: str | None) -> None:
-        """Put a task back whose file is locked elsewhere, and so take another one meanwhile."""
-        with self._postgres.transaction() as connection:
-            locked_s = assignments.locked_for(connection, task.id)
-            if locked_s is None:
-                return
-            if locked_s > LOCKED_AT_MOST_S:
-                error = FileLockedError(
-                    f"{task.file.key}: another session has held its lock for {locked_s:.0f} s. Look at the sessions "
-                    "that hold advisory locks in PostgreSQL; collect again once it is free."
-                )
-                self._give_up(connection, task, error, 0)
-                return
-            topic = self._settings.event_bus.tasks_topic
-            assignments.defer(connection, task.id, task.requested(traceparent), locked_s, topic=topic)
-        log.info("%s is locked by another session: it is tried again later", task.file.key)
+        finally:
+            with self._lock:
+                self._in_hand.discard(task_id)
 
     def abandon(self, message: Message, error: Exception) -> None:
         """End the task that a message asks for, because the message goes to the dead letters.
@@ -157,10 +137,11 @@ class Collector:
         Raises:
             RetryLaterError: the database is not available.
         """
-        task_id = _task_id(message)
-        if task_id is None:
+        try:
+            task_id = _task_id(Event.from_message(message))
+        except EnvelopeError:
             return
-        code, _ = _diagnosis(error)
+        code = _code(error)
         try:
             self._end(task_id, code, _text(error))
         except RetryLaterError:
@@ -172,155 +153,286 @@ class Collector:
     def _end(self, task_id: UUID, code: str, message: str) -> None:
         try:
             with self._postgres.transaction() as connection:
-                assignments.give_up(connection, task_id, self._worker, code, message)
+                assignments.give_up(connection, task_id, code, message)
         except DatabaseUnavailableError as problem:
             raise RetryLaterError(str(problem)) from problem
 
-    def _work_locked(self, session: Connection, task: FileTask) -> None:
-        claim = assignments.claim(session, task.id, self._worker)
-        if claim is not Claim.GRANTED:
-            log.info("%s: nothing to do, the task is %s", task.file.key, claim.value)
-            return
+    def _work(self, task_id: UUID) -> None:
         began = time.monotonic()
-        outcome = self._attempts(session, task)
-        labels = _labels(task.file)
-        metrics.files().add(1, {**labels, "outcome": outcome})
-        metrics.duration().record(time.monotonic() - began, {**labels, "outcome": outcome})
+        with self._postgres.transaction() as connection:
+            claim, lease = assignments.claim(connection, task_id, self._worker)
+            if lease is None:
+                log.info("the task %s: nothing to do, it is %s", task_id, claim.value)
+                return
+            task = GroupTask.model_validate(lease.payload)
+            known = ledger.current(connection, task.files[0].venue, [file.key for file in task.files])
+        wanted = [file for file in task.files if not _is_in(file, known.get(file.key))]
+        collected = self._copied(lease, task, wanted, known)
+        self._stage(lease, task, known, collected, present=len(task.files) - len(wanted))
+        labels = _labels(task.files[0])
+        metrics.duration().record(time.monotonic() - began, labels)
 
-    def _attempts(self, session: Connection, task: FileTask) -> str:
-        """Try until the file is collected or has failed; return the outcome."""
-        file = task.file
-        former = ledger.current(session, file.venue, [file.key]).get(file.key)
-        if former is not None and former.is_of(file):
-            assignments.succeed(session, task.id, Result(outcome="present"))
-            return "present"
-        failures: list[FailedAttempt] = []
+    def _copied(
+        self, lease: Lease, task: GroupTask, wanted: list[ArchiveFile], known: dict[str, LedgerEntry]
+    ) -> _Collected:
+        copied: dict[str, CopiedObject] = {}
+        verified: list[tuple[ArchiveFile, LedgerEntry]] = []
+        failures: list[FileFailure] = []
+        results = self._transfers.bring(
+            wanted, task.endpoint, known=frozenset(known), tell=partial(self._note_attempt, lease)
+        )
+        for file in wanted:
+            result, former = results[file.key], known.get(file.key)
+            if isinstance(result, FailedTransfer):
+                failures.append(_failure(file, result.error, result.attempts))
+            elif former is not None and former.sha256 == result.sha256 and former.in_bronze:
+                verified.append((file, former))
+            else:
+                copied[file.key] = result
+        return _Collected(copied, verified, failures)
+
+    def _stage(
+        self,
+        lease: Lease,
+        task: GroupTask,
+        known: dict[str, LedgerEntry],
+        collected: _Collected,
+        *,
+        present: int,
+    ) -> None:
+        """Write the rows, and hand them to the committer together with the end of the task."""
+        files = [file for file in task.files if file.key in collected.copied]
+        parts = self._patiently(lease, partial(self._ingested, files, collected.copied, known))
+        bad = {key: error for part in parts for key, error in part.failures.items()}
+        rows = {key: of_file for part in parts for key, of_file in part.files.items()}
+        failures = [
+            *collected.failures,
+            *(_failure(file, bad[file.key], 1) for file in files if file.key in bad),
+        ]
+        taken = [file for file in files if file.key in rows]
+        table = self._lakehouse.table(task.files[0])
+        moved = self._patiently(lease, partial(self._moved, table, taken, known))
+        already = [file for file in taken if collected.copied[file.key].already_there]
+        result = Result(
+            present=present,
+            copied=len(taken) - len(already),
+            verified=len(already) + len(collected.verified),
+            failures=tuple(failures),
+            rows=sum(of_file.rows for of_file in rows.values()),
+            quarantined=sum(of_file.quarantined for of_file in rows.values()),
+            copied_size=sum(file.size for file in taken if file not in already),
+        )
+        unit_id = uuid4()
+        bus = self._settings.event_bus
+        traceparent = telemetry.current_traceparent()
+        with telemetry.span("stage", files=len(taken)), self._postgres.transaction() as connection:
+            for file, former in collected.verified:
+                ledger.touch(connection, file, former)
+            assignments.end(connection, lease, result, staged=bool(taken))
+            if taken:
+                homes = self._homes(connection, unit_id, table, parts)
+                successors = self._successors(connection, unit_id, table, moved)
+                content = Content(
+                    task=task.model_copy(update={"files": tuple(taken)}),
+                    receipts=tuple(
+                        _receipt(
+                            file,
+                            collected.copied[file.key],
+                            rows[file.key],
+                            known.get(file.key),
+                            homes[file.key],
+                        )
+                        for file in taken
+                    ),
+                    moved=successors,
+                )
+                staging.stage(
+                    connection, StagedUnit(unit_id, table, tuple(successors), content.to_json(), traceparent)
+                )
+            if failures:
+                event = task.failed(failures, traceparent)
+                outbox.put(connection, bus.events_topic, [event])
+                outbox.put(connection, bus.dead_letters_topic, [event])
+        self._tell(task, result)
+
+    def _ingested(
+        self, files: list[ArchiveFile], copied: dict[str, CopiedObject], known: dict[str, LedgerEntry]
+    ) -> list[Ingested]:
+        """The files' rows in one data file; in one each if something unforeseen befalls the whole."""
+        landed = [
+            LandedFile(
+                file,
+                copied[file.key].key,
+                copied[file.key].data,
+                was_quarantined=bool((former := known.get(file.key)) and former.quarantined),
+            )
+            for file in files
+        ]
+        if not landed:
+            return []
+        try:
+            return [self._lakehouse.ingest(landed, str(uuid4()))]
+        except MarketlakeError:
+            raise
+        except Exception:
+            log.exception("a group of %d files failed: each is tried by itself", len(files))
+            return [self._ingested_alone(each) for each in landed]
+
+    def _ingested_alone(self, landed: LandedFile) -> Ingested:
+        try:
+            return self._lakehouse.ingest([landed], str(uuid4()))
+        except MarketlakeError as error:
+            if error.transient:
+                raise
+            return Ingested(None, {}, {landed.file.key: error})
+        except Exception as error:
+            log.exception("%s failed", landed.file.key)
+            return Ingested(None, {}, {landed.file.key: error})
+
+    def _homes(
+        self, connection: Connection, unit_id: UUID, table: str, parts: Sequence[Ingested]
+    ) -> dict[str, int | None]:
+        """Ids of the data files that hold the files' rows, by key."""
+        homes: dict[str, int | None] = {}
+        for part in parts:
+            written = [part.data_file] if part.data_file else []
+            (number,) = staging.add_files(connection, unit_id, table, written) or (None,)
+            homes |= dict.fromkeys(part.files, number)
+        return homes
+
+    def _moved(
+        self, table: str, files: list[ArchiveFile], known: dict[str, LedgerEntry]
+    ) -> dict[int, DataFile | None]:
+        """Data files that hold former versions of these files, each with its successor that does not."""
+        keys = {file.key for file in files}
+        numbers = {known[key].data_file_id for key in keys & known.keys()} - {None}
+        if not numbers:
+            return {}
+        with self._postgres.transaction() as connection:
+            former = staging.files_of(connection, sorted(number for number in numbers if number is not None))
+        return {
+            number: self._lakehouse.without(table, file, keys, str(uuid4()))
+            for number, file in former.items()
+        }
+
+    def _successors(
+        self, connection: Connection, unit_id: UUID, table: str, moved: dict[int, DataFile | None]
+    ) -> dict[int, int | None]:
+        return {
+            number: staging.add_files(connection, unit_id, table, [file])[0] if file else None
+            for number, file in moved.items()
+        }
+
+    def _patiently(self, lease: Lease, action: Callable[[], Made]) -> Made:
+        """Try again while the object store is away."""
 
         def tell(failed: FailedAttempt) -> None:
-            failures.append(failed)
-            self._note_failure(session, task, failed)
+            log.warning("%s; trying again in %.1f s", failed.error, failed.wait_s)
+            self._note(lease, _code(failed.error), _text(failed.error))
 
-        try:
-            return retry(
-                partial(self._bring_in, session, task, former),
-                backoff=Backoff(attempts=self._settings.collection.attempts, longest_asked_s=math.inf),
-                on=_may_pass,
-                wait=self._stop.wait,
-                tell=tell,
-            )
-        except RetryStoppedError as error:
-            raise RetryLaterError(f"{file.key} is handed back: this worker ends") from error
-        except _NOT_THE_FILE:
-            raise
-        except Exception as error:  # noqa: BLE001 - one bad file must not stop the others
-            self._give_up(session, task, error, len(failures) + 1)
-            return "failed"
+        attempts = Backoff(attempts=self._settings.collection.attempts)
+        return retry(action, backoff=attempts, wait=self._stop.wait, tell=tell)
 
-    def _bring_in(self, session: Connection, task: FileTask, former: LedgerEntry | None) -> str:
-        file = task.file
-        self._take_turn(task.endpoint)
-        copied = asyncio.run(self._copy(file, task.endpoint, self._settings.object_store))
-        if not copied.already_there:
-            metrics.read_bytes().add(file.size, _labels(file))
-        if former is not None and former.sha256 == copied.sha256:
-            with session.transaction():
-                ledger.touch(session, file, former)
-                assignments.succeed(session, task.id, Result(outcome="verified"))
-            return "verified"
-        ingested = self._ingest(file, copied, self._settings.object_store)
-        outcome = "verified" if copied.already_there else "copied"
-        self._write_down(session, task, copied, ingested, outcome)
-        labels = _labels(file)
-        metrics.rows().add(ingested.rows, {**labels, "layer": "bronze"})
-        metrics.rows().add(ingested.quarantined, {**labels, "layer": "quarantine"})
-        log.info("%s is in: %d rows, %d quarantined", file.key, ingested.rows, ingested.quarantined)
-        return outcome
-
-    def _write_down(
-        self, session: Connection, task: FileTask, copied: CopiedObject, ingested: Ingested, outcome: str
-    ) -> None:
-        """Write the ledger entry, the end of the task and the event in one transaction; fail if the lock was lost."""
-        receipt = Receipt(
-            sha256=copied.sha256,
-            header=ingested.header,
-            rows=ingested.rows,
-            quarantined=ingested.quarantined,
-            first_day=ingested.first_day,
-            last_day=ingested.last_day,
-            landing_key=copied.key,
-            landing_version_id=copied.version_id,
-            bronze_version=ingested.version,
-        )
-        result = Result(outcome=outcome, rows=ingested.rows, quarantined=ingested.quarantined)
-        with telemetry.span("write ledger", key=task.file.key), session.transaction():
-            entry = ledger.record(session, task.file, receipt, batch_id=task.batch_id)
-            assignments.succeed(session, task.id, result)
-            event = task.collected(entry, outcome, telemetry.current_traceparent())
-            outbox.put(session, self._settings.event_bus.events_topic, [event])
-
-    def _give_up(self, session: Connection, task: FileTask, error: Exception, attempts: int) -> None:
-        code, _ = _diagnosis(error)
-        message = _text(error)
-        if code == UNEXPECTED:
-            log.error("%s failed after %d attempts", task.file.key, attempts, exc_info=error)
-        else:
-            log.error("%s failed after %d attempts: %s: %s", task.file.key, attempts, code, message)
-        metrics.failures().add(1, {"venue": task.file.venue, "code": code})
-        event = task.failed(code, message, telemetry.current_traceparent())
-        bus = self._settings.event_bus
-        with session.transaction():
-            if assignments.give_up(session, task.id, self._worker, code, message):
-                outbox.put(session, bus.events_topic, [event])
-                outbox.put(session, bus.dead_letters_topic, [event])
-
-    def _note_failure(self, session: Connection, task: FileTask, failed: FailedAttempt) -> None:
-        error = failed.error
-        code, _ = _diagnosis(error)
-        if isinstance(error, VenueError) and error.retry_after:
-            self._limiter.hold_off(_host(task.endpoint), error.retry_after)
+    def _note_attempt(self, lease: Lease, file: ArchiveFile, failed: FailedAttempt) -> None:
+        code = _code(failed.error)
         message = "%s: %s: %s; attempt %d in %.1f s"
-        log.warning(message, task.file.key, code, error, failed.number + 1, failed.wait_s)
-        metrics.retries().add(1, {"venue": task.file.venue, "code": code})
-        assignments.attempt_failed(session, task.id, code, _text(error))
+        log.warning(message, file.key, code, failed.error, failed.number + 1, failed.wait_s)
+        metrics.retries().add(1, {"venue": file.venue, "code": code})
+        self._note(lease, code, _text(failed.error))
 
-    def _take_turn(self, endpoint: VenueEndpoint) -> None:
-        if self._stop.wait(self._limiter.reserve(_host(endpoint))):
-            raise RetryLaterError("handed back: this worker ends")
+    def _note(self, lease: Lease, code: str, message: str) -> None:
+        try:
+            with self._postgres.transaction() as connection:
+                assignments.attempt_failed(connection, lease, code, message)
+        except DatabaseUnavailableError as error:
+            log.warning("%s", error)
+
+    def _tell(self, task: GroupTask, result: Result) -> None:
+        first = task.files[0]
+        labels = _labels(first)
+        counts = {
+            "present": result.present,
+            "copied": result.copied,
+            "verified": result.verified,
+            "failed": len(result.failures),
+        }
+        for outcome, number in counts.items():
+            if number:
+                metrics.files().add(number, {**labels, "outcome": outcome})
+        metrics.rows().add(result.rows, {**labels, "layer": "bronze"})
+        metrics.rows().add(result.quarantined, {**labels, "layer": "quarantine"})
+        for failure in result.failures:
+            metrics.failures().add(1, {"venue": first.venue, "code": failure.code})
+            log.error(
+                "%s failed after %d attempts: %s: %s",
+                failure.key,
+                failure.attempts,
+                failure.code,
+                failure.message,
+            )
+        log.info(
+            "%s %s, %d files from %s on: %d copied, %d verified, %d failed; %d rows, %d quarantined",
+            first.market,
+            first.data_type,
+            len(task.files),
+            first.key,
+            result.copied,
+            result.verified,
+            len(result.failures),
+            result.rows,
+            result.quarantined,
+        )
 
 
-def _task(event: Event) -> FileTask:
-    if event.type != FILE_REQUESTED:
-        raise EnvelopeError(f"event {event.id} is a {event.type}; workers take {FILE_REQUESTED} only")
+def _is_in(file: ArchiveFile, former: LedgerEntry | None) -> bool:
+    return former is not None and former.is_of(file) and former.in_bronze
+
+
+def _receipt(
+    file: ArchiveFile,
+    copied: CopiedObject,
+    rows: FileRows,
+    former: LedgerEntry | None,
+    data_file_id: int | None,
+) -> Receipt:
+    version = 1
+    if former is not None:
+        version = former.version if former.sha256 == copied.sha256 else former.version + 1
+    return Receipt(
+        key=file.key,
+        version=version,
+        former_version=former.version if former else None,
+        sha256=copied.sha256,
+        header=rows.header,
+        rows=rows.rows,
+        quarantined=rows.quarantined,
+        first_day=rows.first_day,
+        last_day=rows.last_day,
+        landing_key=copied.key,
+        landing_version_id=copied.version_id,
+        data_file_id=data_file_id if rows.rows else None,
+    )
+
+
+def _task_id(event: Event) -> UUID:
+    if event.type != GROUP_REQUESTED:
+        raise EnvelopeError(f"event {event.id} is a {event.type}; workers take {GROUP_REQUESTED} only")
     try:
-        return FileTask.model_validate(event.data)
-    except ValidationError as error:
-        raise EnvelopeError(f"event {event.id} holds no usable task: {error}") from error
+        return UUID(str(event.data["id"]))
+    except (KeyError, ValueError) as error:
+        raise EnvelopeError(f"event {event.id} names no task: {error}") from error
 
 
-def _task_id(message: Message) -> UUID | None:
-    """The id of the task that a message asks for, if at least that can be read."""
-    try:
-        return UUID(str(Event.from_message(message).data["id"]))
-    except (EnvelopeError, KeyError, ValueError):
-        return None
+def _failure(file: ArchiveFile, error: Exception, attempts: int) -> FileFailure:
+    return FileFailure(file.key, _code(error), _text(error), attempts)
 
 
 def _text(error: Exception) -> str:
     return (str(error) or type(error).__name__)[:_LONGEST_MESSAGE]
 
 
-def _diagnosis(error: Exception) -> tuple[str, bool]:
-    """Return the code, and whether another attempt may help; an unforeseen error may be an outage."""
-    return (error.code, error.transient) if isinstance(error, MarketlakeError) else (UNEXPECTED, True)
-
-
-def _may_pass(error: Exception) -> bool:
-    _, transient = _diagnosis(error)
-    return transient and not isinstance(error, _NOT_THE_FILE)
-
-
-def _host(endpoint: VenueEndpoint) -> str:
-    return urlsplit(endpoint.endpoint).netloc
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, MarketlakeError) else UNEXPECTED
 
 
 def _labels(file: ArchiveFile) -> dict[str, str]:

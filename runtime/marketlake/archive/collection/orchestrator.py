@@ -17,8 +17,9 @@ from opentelemetry.trace import SpanKind
 from marketlake.archive import ledger
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress
+from marketlake.archive.collection.groups import groups
 from marketlake.archive.collection.plan import plan
-from marketlake.archive.collection.tasks import FileTask
+from marketlake.archive.collection.tasks import GroupTask, requested
 from marketlake.domain.archive import ArchiveFile
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
@@ -66,6 +67,7 @@ class Orchestrator:
         bus: names the topics.
         batch_id: the batch; it has been created.
         endpoint: where the venue is read.
+        group_files: files of one task, at most.
         timeout_s: see :data:`TIMEOUT_S`.
         sleep: waits that many seconds.
     """
@@ -78,6 +80,7 @@ class Orchestrator:
         *,
         batch_id: UUID,
         endpoint: VenueEndpoint,
+        group_files: int,
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -86,6 +89,7 @@ class Orchestrator:
         self._topic = bus.tasks_topic
         self._batch_id = batch_id
         self._endpoint = endpoint
+        self._group_files = group_files
         self._timeout_s = timeout_s
         self._sleep = sleep
         self._troubled_since: float | None = None
@@ -144,7 +148,8 @@ class Orchestrator:
         with self._postgres.transaction() as connection:
             known = ledger.current(connection, chunk[0].venue, [file.key for file in chunk])
             planned = plan(chunk, known)
-            tasks = [FileTask.of(file, self._endpoint, self._batch_id) for file in planned.wanted]
+            cut = groups(planned.wanted, most=self._group_files)
+            tasks = [GroupTask.of(group, self._endpoint, self._batch_id) for group in cut]
             asked = batches.add(
                 connection,
                 self._batch_id,
@@ -178,17 +183,18 @@ class Orchestrator:
     def _look_after(self, idle_s: float, running: int) -> None:
         """Request again what a dead worker held or the event bus lost."""
         batch, topic = self._batch_id, self._topic
-        event_of = partial(FileTask.asked_again, traceparent=telemetry.current_traceparent())
+        event_of = partial(requested, traceparent=telemetry.current_traceparent())
         with self._postgres.transaction() as connection:
             lapsed = assignments.redispatch_lapsed(connection, batch, topic=topic, event_of=event_of)
             if lapsed:
-                log.warning("%d files were in the hands of a worker that went silent: asked again", lapsed)
-            if idle_s < _LOST_AFTER_S or running:
+                log.warning("%d groups were in the hands of a worker that went silent: asked again", lapsed)
+            if idle_s < _LOST_AFTER_S:
                 return
             if assignments.live_workers(connection):
-                assignments.redispatch_queued(
-                    connection, batch, topic=topic, event_of=event_of, older_than_s=_LOST_AFTER_S
-                )
+                if not running:
+                    assignments.redispatch_queued(
+                        connection, batch, topic=topic, event_of=event_of, older_than_s=_LOST_AFTER_S
+                    )
             elif idle_s > self._timeout_s:
                 raise CollectionStoppedError(
                     "no-workers",

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 from marketlake.archive.ledger import LedgerEntry
 from marketlake.domain.archive import ArchiveFile, Selection
-from marketlake.domain.venue import SelectionError, Venue
-from marketlake.pipeline.contracts.tables import is_supported
+from marketlake.domain.venue import SelectionError, Venue, matching_datasets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +15,7 @@ class Plan:
     missing: tuple[ArchiveFile, ...]
     """Never collected."""
     changed: tuple[ArchiveFile, ...]
-    """Collected, but the venue shows another size or ETag now."""
+    """Collected, but the venue shows another size or ETag now, or bronze lost the rows."""
     present: tuple[ArchiveFile, ...]
     """In already, as the venue shows them."""
 
@@ -40,7 +39,7 @@ def plan(files: Iterable[ArchiveFile], ledger: Mapping[str, LedgerEntry]) -> Pla
         entry = ledger.get(file.key)
         if entry is None:
             missing.append(file)
-        elif entry.is_of(file):
+        elif entry.is_of(file) and entry.in_bronze:
             present.append(file)
         else:
             changed.append(file)
@@ -56,16 +55,15 @@ def selected_datasets(venue: Venue, selection: Selection) -> tuple[Selection, ..
     published = [dataset for dataset in venue.datasets() if dataset.frequencies]
     fitting = [
         dataset
-        for dataset in published
-        if selection.market in (None, dataset.market)
-        and selection.data_type in (None, dataset.data_type)
+        for dataset in matching_datasets(venue, selection)
+        if dataset.frequencies
         and (selection.interval is None or selection.interval in dataset.intervals)
         and (selection.frequency is None or selection.frequency in dataset.frequencies)
     ]
-    parsed = [dataset for dataset in fitting if is_supported(dataset.data_type)]
+    parsed = [dataset for dataset in fitting if dataset.mapping]
     if not parsed:
         catalogued = ", ".join(sorted({dataset.data_type for dataset in fitting}))
-        possible = sorted({dataset.data_type for dataset in published if is_supported(dataset.data_type)})
+        possible = sorted({dataset.data_type for dataset in published if dataset.mapping})
         raise SelectionError(
             f"{catalogued or 'what was selected'} of {venue.name} cannot be collected: "
             f"{'it is catalogued, but not parsed yet' if catalogued else 'there is no such dataset'}. "

@@ -1,7 +1,7 @@
 """Refresh silver with the files that were collected, whichever batch collected them."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from itertools import groupby
 
@@ -15,26 +15,37 @@ from marketlake.pipeline.batch.silver import Refined
 log = logging.getLogger(__name__)
 
 
-Refine = Callable[[Series, Iterable[date]], Refined]
+SERIES_AT_ONCE = 50
+"""Series that are rewritten in one commit."""
+Refine = Callable[[Mapping[Series, Iterable[date]]], Sequence[Refined]]
 
 
 def refine_pending(
     postgres: Postgres, selection: Selection, refine: Refine, *, wait: Callable[[float], bool]
 ) -> int:
-    """Refine all series of the selection that have files collected since the last time; return the rows written.
+    """Refine all series of a dataset that have files collected since the last time; return the rows written.
 
     An entry counts as refined only after its days were rewritten, so a run that is killed leaves the rest to
-    the next one. Two runs take turns on a series.
+    the next one. Two runs take turns on a dataset.
+
+    Args:
+        postgres: the platform's database.
+        selection: names the venue, a market and a data type, at least.
+        refine: rewrites days of some series.
+        wait: waits for the other run.
     """
-    with postgres.transaction() as connection:
-        pending = ledger.unrefined(connection, selection)
     rows = 0
-    for series, entries in _by_series(pending):
-        with hold(postgres, "series", *map(str, _identity(series)), wait=wait) as session:
-            days = _days(entries, ledger.former_days(session, entries))
-            rows += refine(series, days).rows
-            ledger.mark_refined(session, entries)
-        log.info("silver: %s, %d days rewritten", " ".join(filter(None, _identity(series))), len(days))
+    dataset = (selection.venue, selection.market or "", selection.data_type or "")
+    with hold(postgres, "silver", *dataset, wait=wait) as session:
+        pending = _by_series(ledger.unrefined(session, selection))
+        for begin in range(0, len(pending), SERIES_AT_ONCE):
+            some = pending[begin : begin + SERIES_AT_ONCE]
+            wanted = {
+                series: _days(entries, ledger.former_days(session, entries)) for series, entries in some
+            }
+            rows += sum(refined.rows for refined in refine(wanted))
+            ledger.mark_refined(session, [entry for _, entries in some for entry in entries])
+            log.info("silver: %s %s, %d of %d series", *dataset[1:], begin + len(some), len(pending))
     return rows
 
 

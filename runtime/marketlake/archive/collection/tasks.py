@@ -1,5 +1,6 @@
-"""The task of collecting a file, and the events that request it and tell its result."""
+"""The task of collecting a group of files, and the events that request it and tell its result."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -9,94 +10,98 @@ from marketlake.archive.ledger import LedgerEntry
 from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.infrastructure.bus.envelope import Event
 from marketlake.settings import VenueEndpoint
+from marketlake.workers.assignments import FileFailure
 
 SOURCE = "/marketlake/collection"
-FILE_REQUESTED = "marketlake.file.requested"
-FILE_COLLECTED = "marketlake.file.collected"
-FILE_FAILED = "marketlake.file.failed"
+GROUP_REQUESTED = "marketlake.group.requested"
+FILES_COLLECTED = "marketlake.files.collected"
+FILES_FAILED = "marketlake.files.failed"
 
 _SELECTIONS = TypeAdapter(Selection)
 
 
-class FileTask(BaseModel):
-    """The task to collect one archive file."""
+class GroupTask(BaseModel):
+    """The task to collect some archive files of one dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: UUID
     batch_id: UUID
-    file: ArchiveFile
+    files: tuple[ArchiveFile, ...]
     endpoint: VenueEndpoint
     """Where the venue is read: its public archive, or a stand-in."""
 
     @classmethod
-    def of(cls, file: ArchiveFile, endpoint: VenueEndpoint, batch_id: UUID) -> "FileTask":
-        """Return the task of a file in a batch; the same file has the same id."""
-        return cls(
-            id=uuid5(batch_id, f"{file.venue}/{file.key}"), batch_id=batch_id, file=file, endpoint=endpoint
+    def of(cls, files: Sequence[ArchiveFile], endpoint: VenueEndpoint, batch_id: UUID) -> "GroupTask":
+        """Return the task of some files in a batch; the same files have the same id."""
+        names = "\n".join(f"{file.venue}/{file.key}" for file in files)
+        return cls(id=uuid5(batch_id, names), batch_id=batch_id, files=tuple(files), endpoint=endpoint)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, as listed."""
+        return sum(file.size for file in self.files)
+
+    def collected(self, entries: Sequence[LedgerEntry], traceparent: str | None) -> Event:
+        """Return the event that tells which of the files are collected."""
+        fields = (
+            "key",
+            "version",
+            "sha256",
+            "size",
+            "rows",
+            "quarantined",
+            "landing_key",
+            "landing_version_id",
         )
+        told = [{name: getattr(entry, name) for name in fields} for entry in entries]
+        return self._told(FILES_COLLECTED, traceparent, {"files": told})
 
-    @classmethod
-    def asked_again(cls, payload: dict[str, Any], traceparent: str | None) -> Event:
-        """Return the event that asks once more for the task that was stored as JSON."""
-        return cls.model_validate(payload).requested(traceparent)
-
-    def requested(self, traceparent: str | None) -> Event:
-        """Return the event that requests it. Tasks of the same file keep their order."""
-        return Event(
-            source=SOURCE,
-            type=FILE_REQUESTED,
-            subject=self.file.key,
-            partition_key=f"{self.file.venue}/{self.file.key}",
-            traceparent=traceparent,
-            data=self.model_dump(mode="json"),
-        )
-
-    def collected(self, entry: LedgerEntry, outcome: str, traceparent: str | None) -> Event:
-        """Return the event that tells that the file is collected."""
-        return self._told(
-            FILE_COLLECTED,
-            traceparent,
+    def failed(self, failures: Sequence[FileFailure], traceparent: str | None) -> Event:
+        """Return the event that tells which of the files failed, with what is needed to request them again."""
+        failing = {failure.key for failure in failures}
+        again = [file for file in self.files if file.key in failing]
+        told = [
             {
-                "outcome": outcome,
-                "version": entry.version,
-                "sha256": entry.sha256,
-                "size": entry.size,
-                "rows": entry.rows,
-                "quarantined": entry.quarantined,
-                "landing_key": entry.landing_key,
-                "landing_version_id": entry.landing_version_id,
-                "bronze_version": entry.bronze_version,
-            },
-        )
-
-    def failed(self, code: str, message: str, traceparent: str | None) -> Event:
-        """Return the event that tells that the file failed, with what is needed to request it again."""
-        return self._told(
-            FILE_FAILED, traceparent, {"code": code, "message": message, "task": self.model_dump(mode="json")}
-        )
+                "key": failure.key,
+                "code": failure.code,
+                "message": failure.message,
+                "attempts": failure.attempts,
+            }
+            for failure in failures
+        ]
+        task = self.model_copy(update={"files": tuple(again)}).model_dump(mode="json")
+        return self._told(FILES_FAILED, traceparent, {"files": told, "task": task})
 
     def _told(self, kind: str, traceparent: str | None, data: dict[str, Any]) -> Event:
-        file = self.file
+        first = self.files[0]
         return Event(
-            id=str(uuid5(self.id, kind)),
             source=SOURCE,
             type=kind,
-            subject=file.key,
-            partition_key=f"{file.venue}/{file.key}",
+            subject=f"{first.venue}/{first.market}/{first.data_type}",
+            partition_key=str(self.batch_id),
             traceparent=traceparent,
             data={
                 "task_id": str(self.id),
                 "batch_id": str(self.batch_id),
-                "venue": file.venue,
-                "market": file.market,
-                "data_type": file.data_type,
-                "symbol": file.symbol,
-                "interval": file.interval,
-                "key": file.key,
+                "venue": first.venue,
+                "market": first.market,
+                "data_type": first.data_type,
                 **data,
             },
         )
+
+
+def requested(task_id: UUID, batch_id: UUID, *, traceparent: str | None) -> Event:
+    """Return the event that requests a task, which the database holds."""
+    return Event(
+        source=SOURCE,
+        type=GROUP_REQUESTED,
+        subject=str(task_id),
+        partition_key=str(task_id),
+        traceparent=traceparent,
+        data={"id": str(task_id), "batch_id": str(batch_id)},
+    )
 
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from deltalake.exceptions import TableNotFoundError
 from opentelemetry import trace
 
 from marketlake.domain.archive import ArchiveFile, Frequency, Selection
+from marketlake.domain.venue import load_venue, matching_datasets
 from marketlake.infrastructure.storage.delta import (
     DataFile,
+    Replacement,
     Scope,
     open_table,
     replace,
@@ -94,19 +96,19 @@ class Catalogue:
             return Recorded(0, 0, 0)
         with _tracer.start_as_current_span("catalogue commit") as span:
             news = _news(seen, self._rows(open_table(self._lake, CATALOGUE), _scopes(seen)))
-            touched = seen.join(news, on=CATALOGUE.constants, how="semi")
+            touched = seen.join(news, on=CATALOGUE.labels, how="semi")
 
-            def write(table: DeltaTable) -> list[DataFile]:
+            def write(table: DeltaTable) -> Replacement:
                 nonlocal news
                 known = self._rows(table, _scopes(touched))
                 news = _news(touched, known)
                 rows = pl.concat(
                     [known.join(news, on=["venue", "key"], how="anti"), news.select(known.columns)]
                 )
-                return self._write(rows)
+                return Replacement(list(_scopes(touched)), self._write(rows))
 
             if not news.is_empty():
-                replace(self._lake, CATALOGUE, list(_scopes(touched)), write)
+                replace(self._lake, CATALOGUE, write)
             changed = news.filter("known").height
             recorded = Recorded(news.height - changed, changed, seen.height - news.height)
             span.set_attributes({f"marketlake.{name}": count for name, count in asdict(recorded).items()})
@@ -150,11 +152,13 @@ class Catalogue:
         equal = {
             "venue": selection.venue,
             "market": selection.market,
-            "data_type": selection.data_type,
             "interval": selection.interval,
             "frequency": selection.frequency and str(selection.frequency),
         }
         conditions = [pl.col(name) == value for name, value in equal.items() if value is not None]
+        if selection.data_type:
+            meant = matching_datasets(load_venue(selection.venue), selection)
+            conditions.append(pl.col("data_type").is_in({dataset.data_type for dataset in meant}))
         if selection.symbols:
             conditions.append(pl.col("symbol").is_in(selection.symbols))
         if selection.start:
@@ -185,8 +189,8 @@ def _file(row: dict[str, object]) -> ArchiveFile:
 def _scopes(rows: pl.DataFrame) -> dict[Scope, pl.DataFrame]:
     """Rows by the part of the table that they lie in: one for each symbol of a data type."""
     scopes = {}
-    for part in rows.partition_by(CATALOGUE.constants):
-        constants = part.select(CATALOGUE.constants).row(0, named=True)
+    for part in rows.partition_by(CATALOGUE.labels):
+        constants = part.select(CATALOGUE.labels).row(0, named=True)
         scopes[Scope("/".join([*constants.values(), "files"]), constants)] = part
     return scopes
 

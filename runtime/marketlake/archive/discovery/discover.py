@@ -9,7 +9,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from marketlake.archive.discovery.listing import BucketListing, ListedObject
 from marketlake.domain.archive import ArchiveFile, Frequency, Selection
-from marketlake.domain.venue import Availability, Dataset, KeyFields, PrefixPattern, Venue
+from marketlake.domain.venue import Availability, Dataset, KeyFields, PrefixPattern, Venue, matching_datasets
 from marketlake.retry import Backoff
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import AccessDeniedError, VenueError
@@ -51,7 +51,7 @@ def discover(
         SelectionError: the selection names what the venue does not have.
         VenueError: the venue refused, or failed more often than `backoff` allows.
     """
-    patterns = venue.patterns(selection)
+    patterns = [pattern for part in _in_venue_words(venue, selection) for pattern in venue.patterns(part)]
     widened = replace(selection, start=selection.start and selection.start - LIVE_WITHIN)
     today = today or datetime.now(UTC).date()
     # Not made the current span: while the caller looks at a file, its own spans would become this one's.
@@ -81,11 +81,17 @@ def absent_datasets(venue: Venue, selection: Selection) -> tuple[Dataset, ...]:
     """Return the selected datasets that the venue never published, though others often list them."""
     return tuple(
         dataset
-        for dataset in venue.datasets()
+        for dataset in matching_datasets(venue, selection)
         if dataset.availability is Availability.NEVER_PUBLISHED
-        and selection.market in (None, dataset.market)
-        and selection.data_type in (None, dataset.data_type)
     )
+
+
+def _in_venue_words(venue: Venue, selection: Selection) -> list[Selection]:
+    """The selection once for each of the venue's data types that its own means."""
+    if selection.data_type is None:
+        return [selection]
+    words = dict.fromkeys(dataset.data_type for dataset in matching_datasets(venue, selection))
+    return [replace(selection, data_type=word) for word in words] or [selection]
 
 
 def _attributes(endpoint: VenueEndpoint, selection: Selection) -> dict[str, str]:

@@ -157,7 +157,7 @@ class BucketListing:
     def _response(self, method: str, url: str) -> Iterator[httpx.Response]:
         try:
             with stream(self._client, method, url) as response:
-                accept(response, url)
+                accept(response.status_code, response.headers, url)
                 yield response
         except httpx.TransportError as error:
             raise connection_error(error, url, self._timeouts) from error

@@ -52,7 +52,7 @@ class Event(BaseModel):
     source: str = Field(min_length=1)
     """URI reference of what tells it, e.g. ``/marketlake/collection``."""
     type: str = Field(min_length=1)
-    """Reverse-DNS-like name of what happened, e.g. ``marketlake.file.collected``."""
+    """Reverse-DNS-like name of what happened, e.g. ``marketlake.files.collected``."""
     subject: str | None = None
     """What it happened to."""
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))

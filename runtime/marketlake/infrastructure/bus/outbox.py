@@ -1,6 +1,6 @@
 """The transactional outbox: an event is written with the rows that it describes, and published afterwards.
 
-Either both are there or neither. The relay publishes what is due in the order of writing and forgets an event
+Either both are there or neither. The relay publishes in the order of writing and forgets an event
 only when the brokers have confirmed it; killed in between, it publishes the event once more, with the same id.
 """
 
@@ -25,12 +25,12 @@ _BACKOFF = Backoff(first_wait_s=2.0, longest_wait_s=10.0)
 _OUTAGES = (EventBusUnavailableError, EventBusRefusedError, DatabaseUnavailableError)
 
 
-def put(connection: Connection, topic: str, events: Iterable[Event], *, after_s: float = 0.0) -> int:
-    """Write events within the caller's transaction, to be published after so many seconds; returns how many."""
-    rows = [(topic, Jsonb(event.model_dump(mode="json")), after_s) for event in events]
+def put(connection: Connection, topic: str, events: Iterable[Event]) -> int:
+    """Write events within the caller's transaction; returns how many."""
+    rows = [(topic, Jsonb(event.model_dump(mode="json"))) for event in events]
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into outbox (topic, event, due_at) values (%s, %s, now() + make_interval(secs => %s))",
+            "insert into outbox (topic, event) values (%s, %s)",
             rows,
         )
     return len(rows)
@@ -44,7 +44,7 @@ class Relay:
         self._producer = producer
 
     def drain(self) -> int:
-        """Publish everything that is due now, unless another relay is at it; returns how many events.
+        """Publish everything, unless another relay is at it; returns how many events.
 
         Raises:
             EventBusUnavailableError: the events stay in the outbox.
@@ -71,7 +71,7 @@ class Relay:
             if not (turn and turn["mine"]):
                 return 0
             rows = connection.execute(
-                "select id, topic, event from outbox where due_at <= now() order by id limit %s", [_BATCH]
+                "select id, topic, event from outbox order by id limit %s", [_BATCH]
             ).fetchall()
             for topic, group in groupby(rows, key=itemgetter("topic")):
                 self._producer.publish(

@@ -13,11 +13,6 @@ Wait = Callable[[float], bool]
 """Waits that many seconds; true means: give up. ``threading.Event().wait`` is one."""
 
 
-def do_not_wait(_: float) -> bool:
-    """Give up at once: a :data:`Wait` for whoever has other things to do."""
-    return True
-
-
 class LockHeldError(MarketlakeError):
     """Another session holds the lock, and the wait was ended."""
 

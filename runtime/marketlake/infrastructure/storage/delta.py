@@ -23,7 +23,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from marketlake.infrastructure.storage.errors import CommitConflictError
-from marketlake.infrastructure.storage.parquet import ParquetStream
+from marketlake.infrastructure.storage.parquet import Block, ParquetStream
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.retry import Backoff, retry
 
@@ -35,7 +35,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _CONFIGURATION: Mapping[str, str | None] = {
     "delta.checkpointInterval": "50",
     "delta.logRetentionDuration": "interval 7 days",
-    # Needed only while writers race; kept for ever, each source file would leave a line in every checkpoint.
+}
+_FORGETFUL: Mapping[str, str | None] = {
+    # Needed only while writers race; kept for ever, each scope would leave a line in every checkpoint.
     "delta.setTransactionRetentionDuration": "interval 1 days",
 }
 
@@ -44,22 +46,30 @@ _CONFIGURATION: Mapping[str, str | None] = {
 class TableShape:
     """A table's path and columns.
 
-    Tables are not partitioned: what is constant in a data file stands in it as a column that costs nothing,
+    Tables are not partitioned: what is the same in many rows stands in the data file as a column that costs nothing,
     and the log's minimum and maximum of it let readers pass over files as partitions would. So any reader of
     Parquet sees all columns, and no value has to survive being a folder's name.
     """
 
     path: str
-    """Below the lake's root, e.g. ``bronze/klines``."""
+    """Below the lake's root, e.g. ``silver/candles``."""
     columns: pa.Schema
-    constants: tuple[str, ...] = ()
-    """Text columns, the first ones, that have one value in a data file."""
+    labels: tuple[str, ...] = ()
+    """Text columns, the first ones, that are the same in many rows that follow each other."""
+    committed: bool = False
+    """Whether one committer writes it, under a sequence of its own; else by :func:`replace`."""
+    comments: Mapping[str, str] = field(default_factory=dict)
+    """Descriptions of columns, as the table's metadata have them."""
 
     @property
     def schema(self) -> pa.Schema:
         """All columns, as the table's log has them: nullable, so that a later version may leave one out."""
-        texts = (pa.field(name, pa.string()) for name in self.constants)
-        return pa.schema([*texts, *(field.with_nullable(True) for field in self.columns)])
+        texts = (pa.field(name, pa.string()) for name in self.labels)
+        fields = [*texts, *(field.with_nullable(True) for field in self.columns)]
+        return pa.schema([field.with_metadata(self._metadata(field.name)) for field in fields])
+
+    def _metadata(self, name: str) -> dict[str, str]:
+        return {"comment": self.comments[name]} if name in self.comments else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +78,8 @@ class Scope:
 
     name: str
     """Identifies it among the table's scopes; parts divided by slashes."""
-    constants: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Values of the table's constant columns."""
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Values of the table's labels, the same in the whole scope."""
 
     @property
     def mark(self) -> str:
@@ -81,11 +91,11 @@ class Scope:
 class DataFile:
     """A data file that lies in the store, ready to be committed."""
 
-    scope: Scope
     key: str
     """Below the table's folder."""
     size: int
     """Bytes."""
+    rows: int
     statistics: str
     """As Delta's log wants them."""
 
@@ -101,7 +111,7 @@ def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
                 uri,
                 shape.schema,
                 mode="ignore",
-                configuration=_CONFIGURATION,
+                configuration=_CONFIGURATION if shape.committed else {**_CONFIGURATION, **_FORGETFUL},
                 storage_options=lake.options,
                 commit_properties=CommitProperties(
                     max_commit_retries=0
@@ -128,30 +138,44 @@ def write_file(
 ) -> DataFile | None:
     """Stream rows into a new data file of a scope; None, and no file, if there are no rows.
 
-    Memory: one frame, its Parquet bytes, and the parts of the upload that are in flight.
+    Memory and errors are those of :func:`write_blocks`.
+    """
+    key = f"{_folder(scope)}{scope.mark}-{uuid.uuid4()}.parquet"
+    return write_blocks(lake, shape, key, (Block.of(rows, scope.labels) for rows in frames))
+
+
+def write_blocks(lake: Lake, shape: TableShape, key: str, blocks: Iterable[Block]) -> DataFile | None:
+    """Stream blocks of rows into the new data file of that key; None, and no file, if there are no rows.
+
+    Memory: one block, its Parquet bytes, and the parts of the upload that are in flight.
 
     Raises:
         StorageError: the store failed.
-        StorageFullError: it has no room left. Whatever `frames` raises passes through, and leaves nothing in the store.
+        StorageFullError: it has no room left. Whatever `blocks` raises passes through, and leaves nothing in the store.
     """
-    stream = ParquetStream(shape.columns, {name: scope.constants[name] for name in shape.constants})
-    key = f"{_folder(scope)}{scope.mark}-{uuid.uuid4()}.parquet"
-    counted = _Counted(frames)
+    stream = ParquetStream(shape.columns, shape.labels)
+    counted = _Counted(blocks)
     size = lake.put(f"{shape.path}/{key}", stream.encode(counted), wanted=lambda: counted.rows > 0)
     if not counted.rows:
         return None
-    return DataFile(scope, key, size, stream.statistics().to_json())
+    return DataFile(key, size, counted.rows, stream.statistics().to_json())
 
 
-def replace(
-    lake: Lake, shape: TableShape, scopes: Sequence[Scope], write: Callable[[DeltaTable], Sequence[DataFile]]
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Scopes of a table, and what comes in their place."""
+
+    scopes: Sequence[Scope]
+    """All that is replaced; those without a new file become empty."""
+    files: Sequence[DataFile]
+
+
+def replace(lake: Lake, shape: TableShape, write: Callable[[DeltaTable], Replacement]) -> int:
     """Replace scopes by new data files in one commit.
 
     Args:
         lake: where the table is.
         shape: the table.
-        scopes: all that is replaced; those without a new file become empty.
         write: called with the table before its sources are read, so that whoever changes a source and commits
             here first makes this commit fail; called again after each conflict.
 
@@ -165,9 +189,9 @@ def replace(
 
     def commit() -> int:
         table = open_table(lake, shape)
-        files = write(table)
-        former = _removals(table, scopes)
-        actions: list[AddAction | RemoveAction] = [*former, *(_addition(file) for file in files)]
+        new = write(table)
+        former = _removals(table, new.scopes)
+        actions: list[AddAction | RemoveAction] = [*former, *map(addition, new.files)]
         if not actions:
             return table.version()
         try:
@@ -179,7 +203,7 @@ def replace(
                 commit_properties=CommitProperties(
                     app_transactions=[
                         Transaction(scope.name, (table.transaction_version(scope.name) or 0) + 1)
-                        for scope in scopes
+                        for scope in new.scopes
                     ]
                 ),
             )
@@ -194,7 +218,7 @@ def replace(
         return retry(commit, backoff=_BACKOFF, on=CommitFailedError, tell=lambda _: None)
     except CommitFailedError as error:
         raise CommitConflictError(
-            f"{shape.path}: other writers replaced {scopes[0].name} {_BACKOFF.attempts} times in a row. Two "
+            f"{shape.path}: other writers replaced the same rows {_BACKOFF.attempts} times in a row. Two "
             "collections of the same files seem to run against each other: let one finish, then collect again."
         ) from error
 
@@ -206,15 +230,18 @@ def scope_files(table: DeltaTable, scopes: Iterable[Scope]) -> pl.DataFrame:
 
 
 def _removals(table: DeltaTable, scopes: Iterable[Scope]) -> list[RemoveAction]:
+    former = scope_files(table, scopes).select("path", "size_bytes")
+    return [removal(path, size) for path, size in former.iter_rows()]
+
+
+def removal(key: str, size: int) -> RemoveAction:
+    """Return the action that takes a data file out of a table."""
     now = int(time.time() * 1000)
-    former = scope_files(table, scopes)
-    return [
-        RemoveAction(path=path, data_change=True, deletion_timestamp=now, size=size)
-        for path, size in former.select("path", "size_bytes").iter_rows()
-    ]
+    return RemoveAction(path=key, data_change=True, deletion_timestamp=now, size=size)
 
 
-def _addition(file: DataFile) -> AddAction:
+def addition(file: DataFile) -> AddAction:
+    """Return the action that puts a data file into a table."""
     return AddAction(
         path=file.key,
         size=file.size,
@@ -232,13 +259,13 @@ def _folder(scope: Scope) -> str:
 
 
 class _Counted:
-    """Frames on their way, counted."""
+    """Blocks on their way, counted."""
 
-    def __init__(self, frames: Iterable[pl.DataFrame]) -> None:
-        self._frames = frames
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._blocks = blocks
         self.rows = 0
 
-    def __iter__(self) -> Iterator[pl.DataFrame]:
-        for frame in self._frames:
-            self.rows += frame.height
-            yield frame
+    def __iter__(self) -> Iterator[Block]:
+        for block in self._blocks:
+            self.rows += block.rows.height
+            yield block

@@ -7,13 +7,15 @@ put byte by byte (BYTE_STREAM_SPLIT), which compresses as well as a dictionary a
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import accumulate
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 COMPRESSION = "zstd"
@@ -47,27 +49,50 @@ class FileStatistics:
         )
 
 
-class ParquetStream:
-    """Encodes frames to a Parquet file; one frame becomes one row group."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive rows that have the same labels."""
 
-    def __init__(self, columns: pa.Schema, constants: Mapping[str, str]) -> None:
+    rows: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows that become one row group."""
+
+    rows: pl.DataFrame
+    runs: tuple[Run, ...]
+    """Their labels, in order; together they have as many rows."""
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, labels: Mapping[str, str]) -> "Block":
+        """Return rows that have the same labels, all of them."""
+        return cls(rows, (Run(rows.height, labels),))
+
+
+class ParquetStream:
+    """Encodes blocks of rows to a Parquet file."""
+
+    def __init__(self, columns: pa.Schema, labels: Sequence[str]) -> None:
         """Prepare to encode.
 
         Args:
-            columns: what the frames hold; those that are not nullable cost less.
-            constants: further text columns, put first, with the one value that they have.
+            columns: what the blocks' rows hold; those that are not nullable cost less.
+            labels: further text columns, put first, whose values stand in the blocks' runs.
         """
         self._columns = columns
-        self._constants = constants
+        self._labels = tuple(labels)
         self._metadata: list[pq.FileMetaData] = []
-        self._nulls = dict.fromkeys([*constants, *columns.names], 0)
+        self._nulls = dict.fromkeys([*labels, *columns.names], 0)
+        self._seen: dict[str, set[str]] = {name: set() for name in labels}
 
-    def encode(self, frames: Iterable[pl.DataFrame]) -> Iterator[bytes]:
+    def encode(self, blocks: Iterable[Block]) -> Iterator[bytes]:
         """Yield the file's bytes, chunk by chunk. Without any rows it is still a valid file."""
         spool = _Spool()
         text = pa.dictionary(pa.int32(), pa.string())
-        fixed = [pa.field(name, text, nullable=False) for name in self._constants]
-        schema = pa.schema([*fixed, *self._columns])
+        labels = [pa.field(name, text, nullable=False) for name in self._labels]
+        schema = pa.schema([*labels, *self._columns])
         encodings = {field.name: _ENCODINGS.get(_kind(field.type)) for field in schema}
         measured = [field.name for field in self._columns if _kind(field.type) in _MEASURED]
         writer = pq.ParquetWriter(
@@ -77,35 +102,43 @@ class ParquetStream:
             compression_level=LEVEL,
             use_dictionary=[field.name for field in schema if _kind(field.type) == "text"],
             column_encoding={name: encoding for name, encoding in encodings.items() if encoding},
-            write_statistics=measured,
+            write_statistics=[*self._labels, *measured],  # readers pass over row groups by them
             write_batch_size=VALUES_AT_ONCE,
             store_schema=False,
             metadata_collector=self._metadata,
         )
         with writer:
-            for frame in frames:
-                if frame.height:
-                    writer.write_table(self._table(frame, schema), row_group_size=frame.height)
+            for block in blocks:
+                if block.rows.height:
+                    writer.write_table(self._table(block, schema), row_group_size=block.rows.height)
                     yield spool.drain()
         yield spool.drain()
 
-    def _table(self, frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
-        rows = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self._columns)
+    def _table(self, block: Block, schema: pa.Schema) -> pa.Table:
+        rows = block.rows.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self._columns)
         for name, column in zip(rows.column_names, rows.columns, strict=True):
             self._nulls[name] += column.null_count
-        first = pa.repeat(pa.scalar(0, pa.int32()), frame.height)
-        fixed = [pa.DictionaryArray.from_arrays(first, [value]) for value in self._constants.values()]
-        return pa.Table.from_arrays([*fixed, *rows.columns], schema=schema)
+        labels = [self._label(name, block.runs) for name in self._labels]
+        return pa.Table.from_arrays([*labels, *rows.columns], schema=schema)
+
+    def _label(self, name: str, runs: Sequence[Run]) -> pa.DictionaryArray:
+        values = [run.labels[name] for run in runs]
+        places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+        self._seen[name].update(places)
+        ends = pa.array(accumulate(run.rows for run in runs), pa.int32())
+        numbers = pa.array([places[value] for value in values], pa.int32())
+        each = pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(ends, numbers))
+        return pa.DictionaryArray.from_arrays(each, pa.array(list(places)))
 
     def statistics(self) -> FileStatistics:
         """Return the statistics of the finished file."""
         (metadata,) = self._metadata
-        minimum: dict[str, Any] = dict(self._constants)
-        maximum: dict[str, Any] = dict(self._constants)
+        minimum: dict[str, Any] = {name: min(seen) for name, seen in self._seen.items() if seen}
+        maximum: dict[str, Any] = {name: max(seen) for name, seen in self._seen.items() if seen}
         for group in (metadata.row_group(index) for index in range(metadata.num_row_groups)):
             for column in (group.column(index) for index in range(group.num_columns)):
                 name, found = column.path_in_schema, column.statistics
-                if found is not None and found.has_min_max:
+                if name not in self._seen and found is not None and found.has_min_max:
                     minimum[name] = min(minimum.get(name, found.min), found.min)
                     maximum[name] = max(maximum.get(name, found.max), found.max)
         return FileStatistics(metadata.num_rows, minimum, maximum, self._nulls)

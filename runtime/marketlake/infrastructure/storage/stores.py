@@ -61,7 +61,7 @@ class Lake:
         )
 
     def uri(self, table: str) -> str:
-        """Return the URI of a table, e.g. ``bronze/klines``."""
+        """Return the URI of a table, e.g. ``silver/candles``."""
         return f"{self.root}/{table}"
 
     def put(self, key: str, pieces: Iterable[bytes], *, wanted: Callable[[], bool]) -> int:

@@ -38,9 +38,9 @@ def failures() -> Counter:
 
 @cache
 def duration() -> Histogram:
-    """Seconds from the start of a task to its end; labels venue, market, data_type, outcome."""
+    """Seconds from the start of a task to its end; labels venue, market, data_type."""
     return _meter().create_histogram(
-        "marketlake.file.duration", unit="s", description="Time to bring a file in"
+        "marketlake.task.duration", unit="s", description="Time to bring in and stage the files of a task"
     )
 
 

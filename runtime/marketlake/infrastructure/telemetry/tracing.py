@@ -1,11 +1,11 @@
 """Spans, and the trace context that is handed from one process to the next."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from marketlake.infrastructure.telemetry.redaction import Redaction
@@ -20,6 +20,7 @@ def span(
     *,
     kind: SpanKind = SpanKind.INTERNAL,
     traceparent: str | None = None,
+    links: Iterable[str | None] = (),
     **attributes: str | float | bool,
 ) -> Iterator[Span]:
     """Yield a span; an exception that leaves it marks it as failed.
@@ -28,6 +29,7 @@ def span(
         name: what is done, without the value it is done to.
         kind: producer and consumer spans connect services in the service map.
         traceparent: W3C trace context of the caller in another process; None: the current span's child.
+        links: W3C trace contexts of further causes.
         attributes: values; their names are prefixed with ``marketlake.``.
     """
     tracer = trace.get_tracer("marketlake")
@@ -37,6 +39,7 @@ def span(
         context=_context(traceparent),
         kind=kind,
         attributes=named,
+        links=[Link(trace.get_current_span(_context(link)).get_span_context()) for link in links if link],
         record_exception=False,
         set_status_on_exception=False,
     ) as current:

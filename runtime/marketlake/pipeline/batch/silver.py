@@ -5,7 +5,7 @@ It is read from all the source files in bronze that have rows in it, so daily an
 reconciled, and the result depends on nothing else. A table of gaps is written along.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -18,6 +18,7 @@ from marketlake.domain.archive import Series
 from marketlake.domain.period import period_bounds, period_name
 from marketlake.infrastructure.storage.delta import (
     DataFile,
+    Replacement,
     Scope,
     TableShape,
     data_files,
@@ -26,13 +27,12 @@ from marketlake.infrastructure.storage.delta import (
     write_file,
 )
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
-from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows
+from marketlake.pipeline.batch.silver_rules import PERIOD, Refinement, refine_rows, series_values
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest.bronze import bronze_shape
-from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
 from marketlake.pipeline.quality.gaps import GAP_SCHEMA
-from marketlake.pipeline.quality.quarantine import quarantine
+from marketlake.pipeline.quality.quarantine import BadRows, quarantine
 from marketlake.settings import Settings
 
 OVERLAP = timedelta(hours=1)
@@ -44,6 +44,7 @@ GAPS = TableShape(
     columns=pa.schema(
         [
             ("interval", pa.string()),
+            ("price_kind", pa.string()),
             ("first", pa.timestamp("us", "UTC")),
             ("last", pa.timestamp("us", "UTC")),
             ("first_id", pa.int64()),
@@ -51,7 +52,7 @@ GAPS = TableShape(
             ("missing", pa.int64()),
         ]
     ),
-    constants=("table_name", "venue", "market", "symbol", "period"),
+    labels=("table_name", "venue", "market", "symbol", "period"),
 )
 
 _tracer = trace.get_tracer("marketlake")
@@ -72,7 +73,7 @@ class Refined:
     """What the rewritten periods of a silver table contain."""
 
     table: str
-    """As it is queried, e.g. ``silver.klines``."""
+    """As it is queried, e.g. ``silver.candles``."""
     version: int
     """Of the table, with these rows."""
     periods: tuple[str, ...]
@@ -85,14 +86,8 @@ class Refined:
 
 
 def silver_shape(declared: TableType) -> TableShape:
-    """The silver table of a data type; `source_key` and `row_number` say where a row comes from."""
-    types = {column.name: column.arrow.type for column in declared.columns}
-    fields = [pa.field(name, types.get(name, _derived(name))) for name in declared.silver]
-    return TableShape(
-        path=f"silver/{declared.name}",
-        columns=pa.schema([*fields, pa.field("source_key", pa.string()), pa.field(ROW_NUMBER, pa.int64())]),
-        constants=declared.series_columns,
-    )
+    """The silver table of a data type: one series in each data file."""
+    return declared.silver.shape(declared.silver.series)
 
 
 def refine(
@@ -119,7 +114,7 @@ def refine(
         days: UTC days in which rows came, went or changed.
 
     Raises:
-        UnsupportedDatasetError: no table is declared for the data type.
+        UnsupportedDatasetError: no contract is mapped to the data type.
         StorageError: the object store failed.
         CommitConflictError: other writers kept changing the same periods. Silver is as it was then.
     """
@@ -129,56 +124,111 @@ def refine(
 
 def refine_series(lake: Lake, series: Series, days: Iterable[date]) -> Refined:
     """:func:`refine`, told where the lake is."""
-    declared = table_type(series.data_type)
-    periods = {period_name(day, declared.period) for day in days}
-    attributes = {
-        "marketlake.venue": series.venue,
-        "marketlake.market": series.market,
-        "marketlake.symbol": series.symbol,
-        "marketlake.table": f"silver/{declared.name}",
+    (refined,) = refine_many(lake, {series: days})
+    return refined
+
+
+def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Refined]:
+    """:func:`refine_series` for many series of one dataset of a market, in one commit to each table.
+
+    Memory: the rows of a period, and the data files of all.
+    """
+    first = next(iter(wanted))
+    declared = table_type(first.venue, first.market, first.data_type)
+    rewritings = [_Rewriting(lake, declared, series, days) for series, days in wanted.items()]
+    attributes: dict[str, str | int] = {
+        "marketlake.table": declared.silver.path,
+        "marketlake.series": len(rewritings),
     }
     with _tracer.start_as_current_span("silver commit", attributes=attributes) as span:
-        while True:
-            rewriting = _Rewriting(lake, declared, series, sorted(periods))
-            version = rewriting.run()
-            if version is not None:
-                break
-            periods |= rewriting.touching
-        rewriting.note()
-        refined = rewriting.refined(version)
-        span.set_attribute("marketlake.rows", refined.rows)
-        span.set_attribute("marketlake.rejected", refined.rejected)
+
+        def write(_: DeltaTable) -> Replacement:
+            bronze = _BronzeFiles(lake, declared)
+            files = [file for rewriting in rewritings for file in rewriting.write(bronze)]
+            return Replacement([scope for rewriting in rewritings for scope in rewriting.scopes()], files)
+
+        version = replace(lake, silver_shape(declared), write)
+        quarantine(lake, "silver", {name: bad for each in rewritings for name, bad in each.rejected()})
+        _note_gaps(lake, rewritings)
+        refined = [rewriting.refined(version) for rewriting in rewritings]
+        span.set_attribute("marketlake.rows", sum(each.rows for each in refined))
+        span.set_attribute("marketlake.rejected", sum(each.rejected for each in refined))
         return refined
 
 
-class _MorePeriodsError(Exception):
-    """A row that is kept in one period is still in another one that was not to be rewritten."""
+def _note_gaps(lake: Lake, rewritings: Sequence["_Rewriting"]) -> None:
+    found = [gaps for rewriting in rewritings for gaps in rewriting.gaps()]
+    files = [file for scope, rows in found if (file := write_file(lake, GAPS, scope, [rows]))]
+    replace(lake, GAPS, lambda _: Replacement([scope for scope, _ in found], files))
+
+
+class _BronzeFiles:
+    """The data files of a bronze table at one version."""
+
+    def __init__(self, lake: Lake, declared: TableType) -> None:
+        self._lake = lake
+        self._bronze = declared.bronze
+        self._files = data_files(open_table(lake, bronze_shape(declared.bronze)))
+
+    def read(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
+        """Return the rows of a series between two moments: all columns but those that are the series."""
+        time = self._bronze.time
+        labels = series_values(self._bronze.series, series)
+        uris: list[str] = []
+        if not self._files.is_empty():
+            own = [
+                (pl.col(f"min.{name}") <= value) & (pl.col(f"max.{name}") >= value)
+                for name, value in labels.items()
+            ]
+            near = (pl.col(f"max.{time}") >= start) & (pl.col(f"min.{time}") < end)
+            paths = self._files.filter(*own, near)["path"]
+            uris = [f"{self._lake.uri(self._bronze.path)}/{path}" for path in paths]
+        types = {
+            column.name: column.polars
+            for column in self._bronze.columns
+            if column.name not in self._bronze.series
+        }
+        if not uris:
+            return pl.DataFrame(schema=types)
+        mine = [pl.col(name) == value for name, value in labels.items()]
+        within = pl.col(time).is_between(start, end, closed="left")
+        rows = pl.scan_parquet(uris, storage_options=self._lake.options or None)
+        try:
+            return rows.filter(*mine, within).select(list(types)).collect()
+        except STORE_ERRORS as error:
+            raise storage_error(error, f"reading {self._bronze.path}") from error
 
 
 class _Rewriting:
     """Some periods of one series on their way to silver."""
 
-    def __init__(self, lake: Lake, declared: TableType, series: Series, periods: Sequence[str]) -> None:
-        self.touching: frozenset[str] = frozenset()
+    def __init__(self, lake: Lake, declared: TableType, series: Series, days: Iterable[date]) -> None:
         self._lake = lake
         self._declared = declared
         self._series = series
-        self._periods = periods
+        self._periods = {period_name(day, declared.silver.period) for day in days}
         self._done: dict[str, Refinement] = {}
         self._gaps: dict[str, pl.DataFrame] = {}
-        self._rows = 0
+        self._rows: dict[str, int] = {}
 
-    def run(self) -> int | None:
-        """Commit, and return the table's version; None if further periods (`touching`) have to be rewritten too."""
-        shape = silver_shape(self._declared)
-        scopes = [self._scope(period) for period in self._periods]
-        try:
-            return replace(self._lake, shape, scopes, lambda _: self._write(shape))
-        except _MorePeriodsError:
-            return None
+    def write(self, bronze: _BronzeFiles) -> list[DataFile]:
+        """Write the periods' rows; further periods follow that have a row which is kept in another one now."""
+        files: list[DataFile] = []
+        written: set[str] = set()
+        while left := sorted(self._periods - written):
+            period = left[0]
+            file = self._write_period(bronze, period)
+            files += [file] if file else []
+            written.add(period)
+            self._periods |= self._done[period].touching
+        return files
 
-    def note(self) -> None:
-        """Write what was rejected and what is missing."""
+    def scopes(self) -> list[Scope]:
+        """What is rewritten."""
+        return [Scope(self._name(period), self._labels()) for period in sorted(self._periods)]
+
+    def rejected(self) -> Iterator[tuple[str, BadRows]]:
+        """The rows that were rejected, by the scope in quarantine."""
         about = {
             "venue": self._series.venue,
             "market": self._series.market,
@@ -186,102 +236,60 @@ class _Rewriting:
             "symbol": self._series.symbol,
             "interval": self._series.interval,
         }
-        rejected = {
-            f"{self._declared.name}/{self._name(period)}": done.rejected
-            for period, done in self._done.items()
-        }
-        quarantine(self._lake, "silver", rejected, about)
-        scopes = {period: self._gap_scope(period) for period in self._periods}
-        files = [
-            file
-            for period, gaps in self._gaps.items()
-            if (file := write_file(self._lake, GAPS, scopes[period], [self._with_interval(gaps)]))
-        ]
-        replace(self._lake, GAPS, list(scopes.values()), lambda _: files)
+        for period, done in self._done.items():
+            yield f"{self._declared.silver.name}/{self._name(period)}", BadRows(done.rejected, about)
+
+    def gaps(self) -> Iterator[tuple[Scope, pl.DataFrame]]:
+        """What is missing, by the scope in the table of gaps."""
+        for period, gaps in self._gaps.items():
+            yield self._gap_scope(period), self._with_series(gaps)
+
+    def _write_period(self, bronze: _BronzeFiles, period: str) -> DataFile | None:
+        start, end = period_bounds(period)
+        read = bronze.read(self._series, start - OVERLAP, end + OVERLAP)
+        found = refine_rows(read, self._declared, self._series)
+        rows = found.rows.filter(pl.col(PERIOD) == period).drop(PERIOD)
+        self._rows[period] = rows.height
+        self._gaps[period] = self._declared.missing(rows, self._series.interval)
+        self._done[period] = Refinement(
+            rows=rows.clear(),
+            duplicates=found.duplicates.filter(pl.col(PERIOD) == period),
+            rejected=found.rejected.filter(pl.col(PERIOD) == period).drop(PERIOD),
+            touching=found.touching,
+        )
+        scope = Scope(self._name(period), self._labels())
+        return write_file(self._lake, silver_shape(self._declared), scope, rows.iter_slices(ROWS_AT_ONCE))
 
     def refined(self, version: int) -> Refined:
+        """What the periods contain."""
         gaps = [
             Gap(*row) for found in self._gaps.values() for row in found["first", "last", "missing"].rows()
         ]
         return Refined(
-            table=f"silver.{self._declared.name}",
+            table=self._declared.silver.table,
             version=version,
-            periods=tuple(self._periods),
-            rows=self._rows,
+            periods=tuple(sorted(self._periods)),
+            rows=sum(self._rows.values()),
             duplicates=sum(done.duplicates.height for done in self._done.values()),
             rejected=sum(done.rejected.height for done in self._done.values()),
             gaps=tuple(gaps),
         )
 
-    def _write(self, shape: TableShape) -> list[DataFile]:
-        bronze = open_table(self._lake, bronze_shape(self._declared))
-        self._rows = 0
-        files = []
-        for period in self._periods:
-            found = refine_rows(self._read(bronze, period), self._declared, self._series)
-            if not found.touching <= set(self._periods):
-                self.touching = found.touching
-                raise _MorePeriodsError
-            rows = found.rows.filter(pl.col(PERIOD) == period).drop(PERIOD)
-            self._rows += rows.height
-            self._gaps[period] = self._declared.missing(rows, self._series.interval)
-            self._done[period] = Refinement(
-                rows=rows.clear(),
-                duplicates=found.duplicates.filter(pl.col(PERIOD) == period),
-                rejected=found.rejected.filter(pl.col(PERIOD) == period).drop(PERIOD),
-                touching=found.touching,
-            )
-            file = write_file(self._lake, shape, self._scope(period), rows.iter_slices(ROWS_AT_ONCE))
-            files += [file] if file else []
-        return files
-
-    def _read(self, bronze: DeltaTable, period: str) -> pl.DataFrame:
-        """The series' rows of bronze in a period and a little around it."""
-        start, end = period_bounds(period)
-        time = self._declared.time
-        files = data_files(bronze)
-        if not files.is_empty():
-            own = [pl.col(f"min.{name}") == value for name, value in self._constants().items()]
-            near = (pl.col(f"max.{time}") >= start - OVERLAP) & (pl.col(f"min.{time}") < end + OVERLAP)
-            files = files.filter(*own, near)
-        uris = [f"{self._lake.uri(bronze_shape(self._declared).path)}/{path}" for path in files["path"]]
-        columns = ["source_key", ROW_NUMBER, *(column.name for column in self._declared.columns)]
-        if not uris:
-            types = {column.name: column.polars for column in self._declared.columns}
-            return pl.DataFrame(schema={"source_key": pl.String(), ROW_NUMBER: pl.Int64(), **types})
-        rows = pl.scan_parquet(uris, storage_options=self._lake.options or None).select(columns)
-        within = pl.col(time).is_between(start - OVERLAP, end + OVERLAP, closed="left")
-        try:
-            return rows.filter(within).collect()
-        except STORE_ERRORS as error:
-            raise storage_error(error, f"reading bronze/{self._declared.name}") from error
-
-    def _constants(self) -> dict[str, str]:
-        values = {
-            "venue": self._series.venue,
-            "market": self._series.market,
-            "symbol": self._series.symbol,
-            "interval": self._series.interval or "",
-        }
-        return {name: values[name] for name in self._declared.series_columns}
+    def _labels(self) -> dict[str, str]:
+        return series_values(self._declared.silver.series, self._series, self._declared.fixed)
 
     def _name(self, period: str) -> str:
-        return "/".join([*self._constants().values(), period])
-
-    def _scope(self, period: str) -> Scope:
-        return Scope(self._name(period), self._constants())
+        return "/".join([*self._labels().values(), period])
 
     def _gap_scope(self, period: str) -> Scope:
-        known = {"table_name": self._declared.name, "period": period}
+        known = {"table_name": self._declared.silver.name, "period": period}
         named = {"venue": self._series.venue, "market": self._series.market, "symbol": self._series.symbol}
-        return Scope(f"{self._declared.name}/{self._name(period)}", {**known, **named})
+        return Scope(f"{self._declared.silver.name}/{self._name(period)}", {**known, **named})
 
-    def _with_interval(self, gaps: pl.DataFrame) -> pl.DataFrame:
-        return gaps.with_columns(interval=pl.lit(self._series.interval, pl.String())).select(
-            "interval", *GAP_SCHEMA.names()
+    def _with_series(self, gaps: pl.DataFrame) -> pl.DataFrame:
+        kind = self._declared.fixed.get("price_kind")
+        return gaps.select(
+            pl.lit(self._series.interval, pl.String()).alias("interval"),
+            pl.lit(kind, pl.String()).alias("price_kind"),
+            *GAP_SCHEMA.names(),
         )
-
-
-def _derived(name: str) -> pa.DataType:
-    """Type of a silver column that bronze does not have."""
-    return pa.timestamp("us", "UTC") if name.endswith("_time") else pa.float64()

@@ -20,5 +20,5 @@ CATALOGUE = TableShape(
             ("seen_at", pa.timestamp("us", "UTC")),
         ]
     ),
-    constants=("venue", "market", "data_type", "symbol"),
+    labels=("venue", "market", "data_type", "symbol"),
 )

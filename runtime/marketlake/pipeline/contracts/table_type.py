@@ -1,4 +1,4 @@
-"""The vocabulary in which a data type is declared: columns, keys, checks.
+"""The vocabulary in which the engine reads a data type: columns, checks, and the tables of both layers.
 
 Prices and quantities are doubles, not decimals. A double gives back every decimal text of up to 15
 significant digits, which covers prices and quantities; a volume summed up over a large bar may have more, and
@@ -8,18 +8,21 @@ in the landing bucket.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
 
-from marketlake.domain.period import Period
 from marketlake.errors import MarketlakeError
+
+if TYPE_CHECKING:
+    from marketlake.pipeline.contracts.contract import Contract, SilverContract
 
 
 class UnsupportedDatasetError(MarketlakeError):
-    """Files of this kind are copied and catalogued, but no parsing is declared for them."""
+    """Files of this kind are copied and catalogued, but no contract is mapped to them."""
 
     code = "unsupported-dataset"
 
@@ -33,6 +36,7 @@ class Kind(StrEnum):
     """``true``, ``false``, capitalised or not."""
     TIME = "time"
     """Milliseconds or microseconds since 1970-01-01 UTC, told apart by magnitude."""
+    TEXT = "text"
 
 
 _POLARS: Mapping[Kind, pl.DataType] = {
@@ -40,23 +44,31 @@ _POLARS: Mapping[Kind, pl.DataType] = {
     Kind.DOUBLE: pl.Float64(),
     Kind.BOOLEAN: pl.Boolean(),
     Kind.TIME: pl.Datetime("us", "UTC"),
+    Kind.TEXT: pl.String(),
 }
 _ARROW: Mapping[Kind, pa.DataType] = {
     Kind.INTEGER: pa.int64(),
     Kind.DOUBLE: pa.float64(),
     Kind.BOOLEAN: pa.bool_(),
     Kind.TIME: pa.timestamp("us", "UTC"),
+    Kind.TEXT: pa.string(),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table."""
+    """A column of a table, as a contract declares it."""
 
     name: str
     kind: Kind
     optional: bool = False
     """True if some markets do not publish it, or it may be empty: null then."""
+    description: str = ""
+    unit: str | None = None
+    markets: tuple[str, ...] = ()
+    """Markets whose files have it; empty where all have."""
+    values: tuple[str, ...] = ()
+    """All that there can be; empty where that is open."""
 
     @property
     def polars(self) -> pl.DataType:
@@ -67,6 +79,11 @@ class Column:
     def arrow(self) -> pa.Field:
         """The type in a file."""
         return pa.field(self.name, _ARROW[self.kind], nullable=self.optional)
+
+    @property
+    def comment(self) -> str:
+        """The description with its unit, as the table's metadata have it."""
+        return f"{self.description} Unit: {self.unit}." if self.unit else self.description
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +101,24 @@ rows have no numbers) and `missing` (how many rows are missing)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableType:
-    """The bronze and the silver table of one data type."""
+    """A data type of one market of a venue: its contracts of both layers, and the way from one to the other."""
 
     data_type: str
     """As the venue writes it."""
-    name: str
-    """Of the tables: the data type in snake case."""
-    columns: tuple[Column, ...]
-    """Of bronze, in order. Columns of a file that are not among them are left out."""
-    by_interval: bool = False
-    """True for bars: the interval is part of what identifies a row."""
-    time: str
-    """The column that says when."""
-    silver: Mapping[str, pl.Expr]
-    """Columns of silver, from those of bronze, in order."""
-    silver_by_market: Mapping[tuple[str, str], Mapping[str, pl.Expr]] = field(default_factory=dict)
-    """Where a (venue, market) means something else by its columns than the header says."""
-    period_time: str
-    """The silver column that puts a row into a period."""
-    period: Period
-    key: tuple[str, ...]
-    """Silver columns that identify a row within its series."""
+    bronze: "Contract"
+    silver: "SilverContract"
+    file_columns: tuple[str, ...]
+    """Names and order of the columns of a file."""
+    values: Mapping[str, pl.Expr]
+    """What silver holds beside its series and the rows' origin, from columns of bronze, in order."""
+    fixed: Mapping[str, str]
+    """Values of series columns of silver that the data type itself says."""
     checks: tuple[Check, ...]
+    """Over columns of silver."""
     missing: MissingRows
     """Finds the rows that are missing in a series."""
 
     @property
-    def series_columns(self) -> tuple[str, ...]:
-        """What tells the series of a table apart; they are its partitions."""
-        return ("venue", "market", "symbol", *(("interval",) if self.by_interval else ()))
+    def columns(self) -> tuple[Column, ...]:
+        """What is parsed: all columns of bronze that come from files, in order, also those that this market lacks."""
+        return self.bronze.content

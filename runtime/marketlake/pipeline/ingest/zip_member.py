@@ -1,4 +1,4 @@
-"""Inflate the one member of a zip in the landing bucket as a stream.
+"""Inflate the one member of a zip, in the landing bucket or in memory, as a stream.
 
 The zip's directory is read by ranges, the member's bytes as one stream; memory stays bounded whatever the
 size, and so does what comes out of it: a zip is what a venue, or whoever speaks in its name, made it.
@@ -10,7 +10,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import Protocol, Self
 
 import obstore
 from isal import isal_zlib
@@ -64,12 +65,80 @@ class InflationLimits:
             )
 
 
+class Source(Protocol):
+    """The bytes of a zip, wherever they lie."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    def range(self, start: int, end: int) -> bytes:
+        """Return the bytes between two offsets."""
+        ...
+
+    def stream(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes between two offsets in pieces of at most :data:`PIECE`."""
+        ...
+
+
+class StoredZip:
+    """A zip in the landing bucket."""
+
+    def __init__(self, bucket: Bucket, key: str) -> None:
+        self._bucket = bucket
+        self._key = key
+
+    @cached_property
+    def size(self) -> int:
+        """See :class:`Source`."""
+        return obstore.head(self._bucket, self._key)["size"]
+
+    def range(self, start: int, end: int) -> bytes:
+        """See :class:`Source`."""
+        return bytes(obstore.get_range(self._bucket, self._key, start=start, end=end)) if start < end else b""
+
+    def stream(self, start: int, end: int) -> Iterator[bytes]:
+        """See :class:`Source`."""
+        if start == end:
+            return
+        options: obstore.GetOptions = {"range": (start, end)}
+        for chunk in obstore.get(self._bucket, self._key, options=options).stream(min_chunk_size=PIECE):
+            yield from _pieces(memoryview(chunk))  # a store may send more at once
+
+
+class HeldZip:
+    """A zip in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        """See :class:`Source`."""
+        return len(self._data)
+
+    def range(self, start: int, end: int) -> bytes:
+        """See :class:`Source`."""
+        return self._data[start:end]
+
+    def stream(self, start: int, end: int) -> Iterator[bytes]:
+        """See :class:`Source`."""
+        return _pieces(memoryview(self._data)[start:end])
+
+
+def _pieces(view: memoryview) -> Iterator[bytes]:
+    for start in range(0, len(view), PIECE):
+        yield bytes(view[start : start + PIECE])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """A member that can be inflated."""
 
-    bucket: Bucket
+    source: Source
     key: str
+    """Of the zip, for messages."""
     name: str
     size: int
     """Bytes when inflated, as the directory says."""
@@ -89,7 +158,7 @@ class Member:
             Pieces that came before are worth nothing.
         """
         crc = size = 0
-        for piece in self._stored() if self.stored else self._inflated():
+        for piece in self.source.stream(self.start, self.end) if self.stored else self._inflated():
             size += len(piece)
             if size > self.size:
                 raise self._corrupt(f"more than the {self.size} bytes came out that its directory says")
@@ -103,7 +172,7 @@ class Member:
     def _inflated(self) -> Iterator[bytes]:
         inflater = isal_zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            for piece in self._stored():
+            for piece in self.source.stream(self.start, self.end):
                 rest = piece
                 while rest:
                     if inflated := inflater.decompress(rest, INFLATED):
@@ -115,15 +184,6 @@ class Member:
         if not inflater.eof:
             raise self._corrupt("its deflate stream ends too early")
 
-    def _stored(self) -> Iterator[bytes]:
-        if self.start == self.end:
-            return
-        options: obstore.GetOptions = {"range": (self.start, self.end)}
-        for chunk in obstore.get(self.bucket, self.key, options=options).stream(min_chunk_size=PIECE):
-            view = memoryview(chunk)
-            for start in range(0, len(view), PIECE):  # a store may send more at once
-                yield bytes(view[start : start + PIECE])
-
     def _corrupt(self, what: str) -> CorruptZipError:
         return CorruptZipError(
             f"{self.key}: the member {self.name!r} is corrupt, {what}. Its checksum file was right, so the "
@@ -132,8 +192,8 @@ class Member:
         )
 
 
-def open_member(bucket: Bucket, key: str, limits: InflationLimits) -> Member:
-    """Return the one member of a zip.
+def open_member(source: Source, key: str, limits: InflationLimits) -> Member:
+    """Return the one member of a zip; `key` names the zip in messages.
 
     Raises:
         NotAZipError: there is no readable zip directory, or the member needs what is not supported.
@@ -141,7 +201,7 @@ def open_member(bucket: Bucket, key: str, limits: InflationLimits) -> Member:
         EmptyFileError: the member holds no byte.
         InflatedTooLargeError: the member would inflate to more than the limits allow.
     """
-    window = _Window(bucket, key)
+    window = _Window(source, key)
     try:
         with zipfile.ZipFile(window) as archive:
             members = archive.infolist()
@@ -176,7 +236,7 @@ def open_member(bucket: Bucket, key: str, limits: InflationLimits) -> Member:
         )
     limits.refuse_beyond(key, info.file_size, info.compress_size)
     return Member(
-        bucket=bucket,
+        source=source,
         key=key,
         name=info.filename,
         size=info.file_size,
@@ -188,15 +248,15 @@ def open_member(bucket: Bucket, key: str, limits: InflationLimits) -> Member:
 
 
 class _Window(io.RawIOBase):
-    """A seekable view of an object that asks the store once for its end, where a zip's directory lies."""
+    """A seekable view of a zip that asks once for its end, where the directory lies."""
 
-    def __init__(self, bucket: Bucket, key: str) -> None:
+    def __init__(self, source: Source, key: str) -> None:
         super().__init__()
-        self._bucket = bucket
+        self._source = source
         self._key = key
-        self.size = obstore.head(bucket, key)["size"]
+        self.size = source.size
         self._tail_start = max(0, self.size - TAIL)
-        self._tail = self._range(self._tail_start, self.size)
+        self._tail = source.range(self._tail_start, self.size)
         self._position = 0
 
     def readable(self) -> bool:
@@ -226,7 +286,7 @@ class _Window(io.RawIOBase):
         self._position = end
         if start >= self._tail_start:
             return self._tail[start - self._tail_start : end - self._tail_start]
-        return self._range(start, end)
+        return self._source.range(start, end)
 
     def member_start(self, header_offset: int) -> int:
         """Offset of a member's bytes: behind its local header, whose name and extra field vary in length."""
@@ -241,6 +301,3 @@ class _Window(io.RawIOBase):
             + _LOCAL_HEADER
             + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
         )
-
-    def _range(self, start: int, end: int) -> bytes:
-        return bytes(obstore.get_range(self._bucket, self._key, start=start, end=end)) if start < end else b""

@@ -5,12 +5,19 @@ way to bronze or a period on its way to silver, so that processing it again repl
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
 import pyarrow as pa
 
-from marketlake.infrastructure.storage.delta import Scope, TableShape, replace, write_file
+from marketlake.infrastructure.storage.delta import (
+    Replacement,
+    Scope,
+    TableShape,
+    replace,
+    write_file,
+)
 from marketlake.infrastructure.storage.stores import Lake
 
 QUARANTINE = TableShape(
@@ -29,35 +36,36 @@ QUARANTINE = TableShape(
             ("quarantined_at", pa.timestamp("us", "UTC")),
         ]
     ),
-    constants=("stage", "scope"),
+    labels=("stage", "scope"),
 )
 
 
-def quarantine(
-    lake: Lake, stage: str, bad: Mapping[str, pl.DataFrame], about: Mapping[str, str | None]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class BadRows:
+    """The bad rows of one scope."""
+
+    rows: pl.DataFrame
+    """`source_key`, `row_number`, `raw`, `reason`; no rows where all is well."""
+    about: Mapping[str, str | None]
+    """`venue`, `market`, `data_type`, `symbol`, `interval`."""
+
+
+def quarantine(lake: Lake, stage: str, bad: Mapping[str, BadRows]) -> None:
     """Replace the quarantined rows of some scopes.
 
     Args:
         lake: where the table is.
         stage: ``bronze`` or ``silver``.
-        bad: by scope (it names the source file or the period): `source_key`, `row_number`, `raw`, `reason`;
-            without rows where all is well.
-        about: `venue`, `market`, `data_type`, `symbol`, `interval`.
+        bad: by scope; it names the source file or the period.
     """
-    scopes = {name: Scope(f"{stage}/{name}", {"stage": stage, "scope": name}) for name in bad}
-    told = [pl.lit(value, pl.String()).alias(name) for name, value in about.items()]
     at = pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")).alias("quarantined_at")
-    files = [
-        file
-        for name, rows in bad.items()
-        if (
-            file := write_file(
-                lake,
-                QUARANTINE,
-                scopes[name],
-                [rows.with_columns(*told, at).select(QUARANTINE.columns.names)],
-            )
-        )
-    ]
-    replace(lake, QUARANTINE, list(scopes.values()), lambda _: files)
+    scopes, files = [], []
+    for name, found in bad.items():
+        scope = Scope(f"{stage}/{name}", {"stage": stage, "scope": name})
+        scopes.append(scope)
+        if not found.rows.is_empty():
+            told = [pl.lit(value, pl.String()).alias(key) for key, value in found.about.items()]
+            rows = found.rows.with_columns(*told, at).select(QUARANTINE.columns.names)
+            file = write_file(lake, QUARANTINE, scope, [rows])
+            files += [file] if file else []
+    replace(lake, QUARANTINE, lambda _: Replacement(scopes, files))

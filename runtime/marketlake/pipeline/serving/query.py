@@ -18,7 +18,7 @@ from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.pipeline.batch.silver import GAPS
 from marketlake.pipeline.contracts.catalogue import CATALOGUE
-from marketlake.pipeline.contracts.tables import TABLE_TYPES
+from marketlake.pipeline.contracts.tables import contracts
 from marketlake.pipeline.quality.quarantine import QUARANTINE
 from marketlake.settings import Settings
 
@@ -45,12 +45,8 @@ class SqlError(MarketlakeError):
 
 def tables() -> dict[str, str]:
     """Return the names of all tables that can exist, as they are queried, and their paths below the lake's root."""
-    layers = {
-        f"{layer}.{declared.name}": f"{layer}/{declared.name}"
-        for layer in ("silver", "bronze")
-        for declared in TABLE_TYPES.values()
-    }
-    return {**layers, "gaps": GAPS.path, "quarantine": QUARANTINE.path, "catalogue": CATALOGUE.path}
+    promised = {contract.table: contract.path for contract in contracts()}
+    return {**promised, "gaps": GAPS.path, "quarantine": QUARANTINE.path, "catalogue": CATALOGUE.path}
 
 
 def query(settings: Settings, sql: str) -> pa.Table:

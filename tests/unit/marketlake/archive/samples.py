@@ -51,7 +51,7 @@ def ledger_entry(file: ArchiveFile) -> LedgerEntry:
         last_day=file.end,
         landing_key=f"binance/{file.key}",
         landing_version_id="v1",
-        bronze_version=1,
+        data_file_id=1,
         batch_id=UUID(int=1),
         collected_at=datetime(2020, 2, 2, tzinfo=UTC),
         refined_at=None,

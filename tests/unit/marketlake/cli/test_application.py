@@ -9,7 +9,18 @@ from marketlake.cli.exit_codes import ExitCode
 from typer.testing import CliRunner
 
 RUNNER = CliRunner()
-HEAVY = ("rich.markdown", "polars", "pyarrow", "psycopg", "httpx", "prefect", "pydantic", "confluent_kafka")
+HEAVY = (
+    "rich.markdown",
+    "yaml",
+    "open_data_contract_standard",
+    "polars",
+    "pyarrow",
+    "psycopg",
+    "httpx",
+    "prefect",
+    "pydantic",
+    "confluent_kafka",
+)
 
 
 def test_help_imports_nothing_heavy() -> None:

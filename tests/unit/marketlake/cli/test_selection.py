@@ -44,6 +44,11 @@ def test_a_full_wish_becomes_a_selection() -> None:
     assert (selection.start, selection.end) == (date(2020, 1, 1), date(2020, 1, 1))
 
 
+def test_a_data_type_may_be_named_by_its_neutral_id() -> None:
+    _, selection = select(options(market="spot", data_type="candles", interval="1m"))
+    assert selection.data_type == "candles"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -54,6 +59,9 @@ def test_a_full_wish_becomes_a_selection() -> None:
             r"binance spot has no type 'Klines'; did you mean 'klines'",
         ),
         ({"market": "spot", "data_type": "fundingRate"}, r"binance spot has no type 'fundingRate'"),
+        ({"market": "spot", "data_type": "candle"}, r"no type 'candle'; did you mean 'candles'"),
+        ({"market": "spot", "data_type": "funding_rates"}, r"binance spot has no type 'funding_rates'"),
+        ({"data_type": "candles", "interval": "7m"}, r"candles has no interval '7m'.* It has: .*1m"),
         ({"data_type": "klines", "interval": "7m"}, r"klines has no interval '7m'.* It has: .*1m"),
         (
             {"data_type": "aggTrades", "interval": "1m"},

@@ -2,14 +2,22 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import obstore
+import polars as pl
+from deltalake import DeltaTable
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import ArchiveFile
-from marketlake.pipeline.ingest.bronze import Ingested, ingest_object
+from marketlake.infrastructure.storage.delta import DataFile, data_files, open_table
+from marketlake.infrastructure.storage.stores import Lake
+from marketlake.infrastructure.storage.table_log import TableLog
+from marketlake.pipeline.ingest.bronze import Bronze, FileRows, Ingested, LandedFile, shape_of
 from marketlake.pipeline.ingest.zip_member import InflationLimits
 from marketlake.settings import Collection
 from obstore.store import MemoryStore
@@ -57,14 +65,52 @@ def sample(key: str) -> str:
 
 
 def bring_in(
-    lake, key: str, text: str | bytes | None = None, *, body: bytes | None = None, **changed
-) -> Ingested:
-    """A file's rows into bronze, from a landing bucket of its own: the real one's if no text is given."""
+    lake: Lake, key: str, text: str | bytes | None = None, *, body: bytes | None = None, **changed: Any
+) -> FileRows:
+    """A file's rows into bronze, from a landing bucket of its own: the real one's if no text is given.
+
+    They replace those that bronze has of the file. Whatever the file cannot be taken over for is raised.
+    """
     landing = MemoryStore()
     if body is None:
         body = (SAMPLES / key).read_bytes() if text is None else zipped(text)
     obstore.put(landing, "object.zip", body)
-    return ingest_object(replace(archive_file(key), **changed), landing, "object.zip", lake, LIMITS)
+    file = replace(archive_file(key), **changed)
+    landed = LandedFile(file, "object.zip", None, was_quarantined=_is_quarantined(lake, key))
+    bronze = Bronze(lake, landing, LIMITS)
+    done = bronze.ingest([landed], str(uuid4()))
+    if key in done.failures:
+        raise done.failures[key]
+    commit(lake, bronze.table(file), done.data_file, replacing=key)
+    return done.files[key]
+
+
+def written(lake: Lake, bodies: Mapping[str, bytes]) -> Ingested:
+    """The rows of some zips, by key, in one data file of bronze that is not committed."""
+    landed = [LandedFile(archive_file(key), f"binance/{key}", body) for key, body in bodies.items()]
+    return Bronze(lake, MemoryStore(), LIMITS).ingest(landed, str(uuid4()))
+
+
+def commit(lake: Lake, table: str, added: DataFile | None, *, replacing: str | None = None) -> None:
+    """Put a data file into a table's log, in the place of those that hold the rows of one source file only."""
+    log = TableLog(lake, shape_of(table))
+    last = log.read()
+    live = data_files(open_table(lake, shape_of(table)))
+    if live.is_empty():
+        former = live
+    else:
+        former = live.filter(pl.col("min.source_key") == replacing, pl.col("max.source_key") == replacing)
+    removed = [DataFile(row["path"], row["size_bytes"], row["num_records"], "") for row in former.to_dicts()]
+    if added or removed:
+        log.commit(last + 1, [added] if added else [], removed)
+
+
+def _is_quarantined(lake: Lake, key: str) -> bool:
+    uri = lake.uri("quarantine")
+    if not DeltaTable.is_deltatable(uri):
+        return False
+    found = pl.scan_delta(uri).filter(pl.col("stage") == "bronze", pl.col("source_key") == key)
+    return not found.head(1).collect().is_empty()
 
 
 def kline(minute: int, *, close: str = "2.5", day: int = 1_577_836_800_000, **changed: str) -> str:

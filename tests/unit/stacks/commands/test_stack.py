@@ -117,9 +117,9 @@ PAGE = ServiceInfo.model_validate(
 
 def test_up_ends_with_what_came_out_and_where_to_look(fixture: Fixture) -> None:
     fixture.write_platform_file(PAGE)
-    columns = [{"table_name": "klines", "time_column": "open_time"}]
+    columns = [{"table_name": "candles", "time_column": "open_time"}]
     summary = {
-        "table_name": "silver.klines",
+        "table_name": "silver.candles",
         "row_count": 2880,
         "symbols": 1,
         "first_time": "a",
@@ -137,7 +137,7 @@ def test_up_ends_with_what_came_out_and_where_to_look(fixture: Fixture) -> None:
         ["marketlake", "venue", "publish", "samples"],
         ["marketlake", "collect", "--venue", "binance"],
     ]
-    assert "silver.klines" in fixture.text
+    assert "silver.candles" in fixture.text
     assert "2,880" in fixture.text
     assert "http://127.0.0.1:1/vmui/" in fixture.text
     assert f"passwords are in {fixture.data / 'platform.json'}" in fixture.text

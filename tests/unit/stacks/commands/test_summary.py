@@ -15,12 +15,12 @@ def lake() -> Any:
     """A lake with two silver tables, and a query that answers as `marketlake sql --json` does."""
     lake = duckdb.connect()
     lake.execute("create schema silver; create schema bronze")
-    lake.execute("create table silver.klines (symbol text, open_time timestamptz, close_time timestamptz)")
-    lake.execute("create table bronze.klines (symbol text, open_time timestamp)")
+    lake.execute("create table silver.candles (symbol text, open_time timestamptz, close_time timestamptz)")
+    lake.execute("create table bronze.binance_klines (symbol text, open_time timestamp)")
     lake.execute("create table silver.agg_trades (symbol text, price double, trade_time timestamp)")
     lake.execute("set timezone = 'UTC'")
     lake.execute(
-        "insert into silver.klines values ('A', '2020-01-01 00:00', '2020-01-01 00:01'), "
+        "insert into silver.candles values ('A', '2020-01-01 00:00', '2020-01-01 00:01'), "
         "('B', '2020-01-02 23:59', '2020-01-03 00:00'), ('B', '2020-01-02 23:58', '2020-01-02 23:59')"
     )
 
@@ -33,9 +33,9 @@ def lake() -> Any:
 
 
 def test_every_silver_table_is_summed_up_by_its_first_time(lake: Any) -> None:
-    trades, klines = silver_tables(lake)
-    assert (klines.table, klines.rows, klines.symbols) == ("silver.klines", 3, 2)
-    assert (klines.first, klines.last) == ("2020-01-01 00:00", "2020-01-02 23:59")
+    trades, candles = silver_tables(lake)
+    assert (candles.table, candles.rows, candles.symbols) == ("silver.candles", 3, 2)
+    assert (candles.first, candles.last) == ("2020-01-01 00:00", "2020-01-02 23:59")
     assert (trades.table, trades.rows, trades.first) == ("silver.agg_trades", 0, None)
 
 
@@ -51,7 +51,7 @@ def text(table: Any) -> str:
 
 def test_the_tables_are_readable(lake: Any) -> None:
     shown = text(summary_table(silver_tables(lake)))
-    assert "silver.klines" in shown
+    assert "silver.candles" in shown
     assert "symbols" in shown
     assert "…" not in shown, "a column was cut off on a terminal of 80 columns"
     assert "2020-01-02 23:59" in shown

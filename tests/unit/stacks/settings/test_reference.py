@@ -43,7 +43,7 @@ def test_types_bounds_and_defaults_are_told() -> None:
     assert "| `disk` | integer, 256 to 1073741824 | `1024` |" in page
     assert "| `marketlake:keepData` | boolean | `false` |" in page
     assert "| `database` | integer, 1024 to 65535 | none |" in page
-    assert "| `requestsPerSecond` | number, above 0, at most 10000 | `20.0` |" in page
+    assert "| `requestsPerSecond` | number, above 0, at most 10000 | `300.0` |" in page
     assert "| `retentionHours` | integer, at least 1 | `168` |" in page
 
 

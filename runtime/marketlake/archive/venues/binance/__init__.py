@@ -1,7 +1,7 @@
 """The venue plug-in for Binance's public archive.
 
 Facts: the exchange's archive documentation and what the bucket was seen to hold; `datasets.json` is the
-catalogue (27 pairs that were ever published and 2 that never were).
+catalogue (27 pairs that were ever published and 2 that never were), `mapping.yaml` the way to the contracts.
 """
 
 import json
@@ -11,7 +11,15 @@ from typing import Any
 
 from marketlake.archive.venues.binance import keys
 from marketlake.domain.archive import Frequency, Selection
-from marketlake.domain.venue import Availability, Dataset, KeyFields, KeyRange, PrefixPattern, SelectionError
+from marketlake.domain.venue import (
+    Availability,
+    ContractMapping,
+    Dataset,
+    KeyFields,
+    KeyRange,
+    PrefixPattern,
+    SelectionError,
+)
 from marketlake.settings import VenueEndpoint
 
 
@@ -128,6 +136,23 @@ def _document() -> dict[str, Any]:
 
 
 @cache
+def _mappings() -> dict[tuple[str, str], ContractMapping]:
+    import yaml
+
+    rows = yaml.safe_load(files(__package__).joinpath("mapping.yaml").read_text("utf-8"))
+    return {
+        (market, row["data_type"]): ContractMapping(
+            published=row["published"],
+            dataset=row["dataset"],
+            fixed=row.get("fixed", {}),
+            columns=row.get("columns", {}),
+        )
+        for row in rows
+        for market in row["markets"]
+    }
+
+
+@cache
 def _datasets() -> tuple[Dataset, ...]:
     document = _document()
     daily = tuple(document["daily_intervals_spot"])
@@ -145,7 +170,7 @@ def _dataset(row: dict[str, Any], daily: tuple[str, ...], monthly: tuple[str, ..
         data_type=row["data_type"],
         frequencies=tuple(Frequency(name) for name in row["frequencies"]),
         intervals=intervals,
-        columns=tuple(row["columns"]),
+        mapping=_mappings().get((row["market"], row["data_type"])),
         availability=next(status for status in Availability if row["status"].startswith(status)),
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],

@@ -22,6 +22,17 @@ def test_all_means_every_dataset_that_can_be_parsed() -> None:
     }
 
 
+def test_a_neutral_id_means_the_venues_data_types_of_the_dataset() -> None:
+    for neutral, word in (
+        ("candles", "klines"),
+        ("agg_trades", "aggTrades"),
+        ("funding_rates", "fundingRate"),
+    ):
+        found = pairs(Selection(venue="binance", data_type=neutral))
+        assert found == pairs(Selection(venue="binance", data_type=word))
+        assert {data_type for _, data_type in found} == {word}
+
+
 def test_what_was_asked_for_stays_in_each_part() -> None:
     (part,) = selected_datasets(
         Binance(),

@@ -7,6 +7,7 @@ from marketlake.archive.discovery.discover import absent_datasets, discover
 from marketlake.archive.discovery.listing import PAGE, BucketListing, ListingError, parse_page
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Frequency, Selection
+from marketlake.domain.venue import SelectionError
 from marketlake.retry import Backoff
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
@@ -75,6 +76,20 @@ def test_symbols_and_intervals_are_asked_of_the_bucket_delisted_ones_too(exchang
     assert series == {
         (symbol, interval) for symbol in ("BTCUSDT", "VENBTC", "币安人生USDT") for interval in ("1m", "1h")
     }
+
+
+def test_a_neutral_id_finds_the_files_of_the_venues_data_types(exchange):
+    exchange.publish(KLINES.format(day="2020-01-01"), b"PK")
+    by_word = found(exchange, klines(interval="1m", symbols=("BTCUSDT",)))
+    selection = Selection(
+        venue="binance", market="spot", data_type="candles", interval="1m", symbols=("BTCUSDT",)
+    )
+    assert found(exchange, selection) == by_word != []
+
+
+def test_a_data_type_that_nobody_knows_is_refused(exchange):
+    with pytest.raises(SelectionError, match=r"binance has no data type 'books'; it has: .*klines"):
+        found(exchange, Selection(venue="binance", data_type="books"))
 
 
 def test_long_listings_are_read_page_by_page(exchange):
@@ -315,7 +330,7 @@ def test_entities_are_not_expanded():
 
 def test_an_endpoint_that_is_no_s3_service_is_refused():
     with pytest.raises(RequestRefusedError, match="HTTP 418"):
-        accept(httpx.Response(418), "http://x/")
+        accept(418, {}, "http://x/")
 
 
 def test_a_head_request_tells_what_a_listing_would(exchange):

@@ -6,6 +6,7 @@ import pytest
 from deltalake import DeltaTable
 from marketlake.infrastructure.storage import delta
 from marketlake.infrastructure.storage.delta import (
+    Replacement,
     Scope,
     TableShape,
     open_table,
@@ -21,7 +22,7 @@ from obstore.store import LocalStore, MemoryStore
 SHAPE = TableShape(
     path="t",
     columns=pa.schema([("x", pa.int64()), ("y", pa.float64()), ("z", pa.string())]),
-    constants=("who",),
+    labels=("who",),
 )
 
 
@@ -37,7 +38,7 @@ def frame(*values):
 
 def put(lake, name, *values):
     file = write_file(lake, SHAPE, scope(name), [frame(*values)])
-    return replace(lake, SHAPE, [scope(name)], lambda _: [file] if file else [])
+    return replace(lake, SHAPE, lambda _: Replacement([scope(name)], [file] if file else []))
 
 
 def contents(lake):
@@ -70,7 +71,7 @@ def test_several_scopes_are_replaced_in_one_commit(lake):
     scopes = [scope("a"), scope("b"), scope("c")]
     files = [write_file(lake, SHAPE, one, [frame(9)]) for one in scopes[1:]]
     before = DeltaTable(lake.uri("t")).version()
-    assert replace(lake, SHAPE, scopes, lambda _: files) == before + 1
+    assert replace(lake, SHAPE, lambda _: Replacement(scopes, files)) == before + 1
     assert contents(lake) == [("b", 9), ("c", 9)]
 
 
@@ -81,10 +82,10 @@ def test_two_writers_of_one_scope_end_with_the_rows_of_the_later_one(lake):
         calls.append(table.version())
         if len(calls) == 1:
             put(lake, "a", 1)
-        return [write_file(lake, SHAPE, scope("a"), [frame(2)])]
+        return Replacement([scope("a")], [write_file(lake, SHAPE, scope("a"), [frame(2)])])
 
     open_table(lake, SHAPE)
-    replace(lake, SHAPE, [scope("a")], overtaken)
+    replace(lake, SHAPE, overtaken)
     assert calls == [0, 1]
     assert contents(lake) == [("a", 2)]
 
@@ -123,12 +124,12 @@ def test_a_writer_that_is_always_overtaken_gives_up(lake, monkeypatch):
 
     def always_overtaken(table):
         put(lake, "a", 1)
-        return [write_file(lake, SHAPE, scope("a"), [frame(2)])]
+        return Replacement([scope("a")], [write_file(lake, SHAPE, scope("a"), [frame(2)])])
 
     with pytest.raises(
-        CommitConflictError, match=r"replaced part/a 3 times in a row. .* let one finish"
+        CommitConflictError, match=r"replaced the same rows 3 times in a row. .* let one finish"
     ) as raised:
-        replace(lake, SHAPE, [scope("a")], always_overtaken)
+        replace(lake, SHAPE, always_overtaken)
     assert raised.value.transient
     assert contents(lake) == [("a", 1)]
 
@@ -159,7 +160,7 @@ def test_a_large_file_streams_in_parts(lake):
         for n in range(PART // 100_000)
     )
     file = write_file(lake, SHAPE, scope("a"), frames)
-    replace(lake, SHAPE, [scope("a")], lambda _: [file])
+    replace(lake, SHAPE, lambda _: Replacement([scope("a")], [file]))
     assert pl.read_delta(lake.uri("t")).height == 1000 * (PART // 100_000)
 
 
@@ -189,4 +190,4 @@ def test_a_commit_that_cannot_be_written_is_said_to_fail(lake, monkeypatch):
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", fails)
     with pytest.raises(Exception, match="committing to t: the object store has no room left"):
-        replace(lake, SHAPE, [scope("a")], lambda _: [file])
+        replace(lake, SHAPE, lambda _: Replacement([scope("a")], [file]))

@@ -16,7 +16,7 @@ def test_the_secret_key_is_never_shown():
 
 
 def test_tables_lie_in_the_lake_bucket():
-    assert Lake.of(SETTINGS).uri("silver/klines") == "s3://lake/silver/klines"
+    assert Lake.of(SETTINGS).uri("silver/candles") == "s3://lake/silver/candles"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from marketlake.domain.archive import Series
+from deltalake import DeltaTable
+from marketlake.domain.archive import Frequency, Series
 from marketlake.pipeline.batch import silver
-from marketlake.pipeline.batch.silver import refine_series
+from marketlake.pipeline.batch.silver import refine_many, refine_series
 
 from tests.unit.marketlake.pipeline.files import (
     FUNDING,
@@ -42,14 +44,14 @@ def test_real_bars_become_silver_complete_and_in_order(lake):
     bring_in(lake, KLINES)
     done = refine_series(lake, BARS, [date(2020, 1, 1), date(2020, 1, 2)])
     assert (done.table, done.rows, done.duplicates, done.rejected, done.gaps) == (
-        "silver.klines",
+        "silver.candles",
         2880,
         0,
         0,
         (),
     )
     assert done.periods == ("2020-01",)
-    rows = table(lake, "silver/klines")
+    rows = table(lake, "silver/candles")
     times = rows["open_time"].to_list()
     assert times == [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(minutes=n) for n in range(2880)]
     assert rows["volume"].sum() == pytest.approx(
@@ -67,7 +69,7 @@ def test_real_trades_and_fundings_become_silver(lake):
     assert (trades.rows, trades.duplicates, trades.rejected) == (105_280, 0, 0)
     assert sum(gap.missing for gap in trades.gaps) == 480_643_182 - 480_537_903 + 1 - 105_280
     assert (fundings.rows, fundings.gaps) == (90, ())
-    rows = table(lake, "silver/funding_rate")
+    rows = table(lake, "silver/funding_rates")
     assert (rows["calc_time"] - rows["funding_time"]).abs().max() < timedelta(seconds=1)
     assert rows["funding_time"].dt.hour().unique().sort().to_list() == [0, 8, 16]
 
@@ -77,7 +79,7 @@ def test_coin_margined_volumes_are_what_they_are_not_what_the_header_says(lake):
     bring_in(lake, key, lines(kline(0, volume="500", quote_volume="7", taker_buy_volume="200")))
     series = Series(venue="binance", market="cm", data_type="klines", symbol="BTCUSD_PERP", interval="1m")
     refine_series(lake, series, JANUARY)
-    (row,) = table(lake, "silver/klines").rows(named=True)
+    (row,) = table(lake, "silver/candles").rows(named=True)
     assert (row["contracts"], row["volume"], row["quote_volume"]) == (500, 7, None)
     assert (row["taker_buy_contracts"], row["taker_buy_volume"], row["taker_buy_quote_volume"]) == (
         200,
@@ -86,13 +88,37 @@ def test_coin_margined_volumes_are_what_they_are_not_what_the_header_says(lake):
     )
 
 
+@pytest.mark.parametrize(
+    ("symbol", "quantity"),
+    [("BTCUSD_PERP", 5 * 100 / 250), ("ETHUSD_260925", 5 * 10 / 250), ("NEWUSD_PERP", None)],
+)
+def test_coin_margined_trades_count_contracts_and_have_a_quantity_where_their_size_is_known(
+    lake, symbol, quantity
+):
+    bring_in(
+        lake, TRADES.replace("BTCUSD_PERP", symbol), lines(trade(1, MAY_8_MS, price="250", quantity="5"))
+    )
+    series = Series(venue="binance", market="cm", data_type="aggTrades", symbol=symbol, interval=None)
+    assert refine_series(lake, series, MAY_8).rejected == 0
+    rows = table(lake, "silver/agg_trades")
+    assert rows.select("contracts", "quantity").rows() == [(5, quantity)]
+
+
+def test_trades_of_the_base_asset_count_no_contracts(lake):
+    key = TRADES.replace("/cm/", "/um/").replace("BTCUSD_PERP", "BTCUSDT")
+    bring_in(lake, key, lines(trade(1, MAY_8_MS, quantity="5")))
+    series = Series(venue="binance", market="um", data_type="aggTrades", symbol="BTCUSDT", interval=None)
+    refine_series(lake, series, MAY_8)
+    assert table(lake, "silver/agg_trades").select("contracts", "quantity").rows() == [(None, 5)]
+
+
 def test_refining_again_changes_nothing(lake):
     bring_in(lake, KLINES)
     first = refine_series(lake, BARS, JANUARY)
-    before = table(lake, "silver/klines")
+    before = table(lake, "silver/candles")
     second = refine_series(lake, BARS, JANUARY)
     assert second.rows == first.rows
-    assert table(lake, "silver/klines").equals(before)
+    assert table(lake, "silver/candles").equals(before)
 
 
 def test_only_the_touched_periods_are_rewritten(lake):
@@ -104,7 +130,7 @@ def test_only_the_touched_periods_are_rewritten(lake):
     bring_in(lake, february, lines(kline(0, day=1_580_515_200_000), kline(1, day=1_580_515_200_000)))
     done = refine_series(lake, BARS, JANUARY)
     assert (done.periods, done.rows) == (("2020-01",), 1)
-    months = table(lake, "silver/klines").group_by(pl.col("open_time").dt.month()).len()
+    months = table(lake, "silver/candles").group_by(pl.col("open_time").dt.month()).len()
     assert months.sort("open_time").rows() == [
         (1, 1), (2, 1),
     ]  # fmt: skip
@@ -117,13 +143,40 @@ def test_other_series_are_left_alone(lake):
     for symbol, interval, rows in (("BTCUSDT", "1m", 1), ("ETHUSDT", "1m", 2), ("BTCUSDT", "5m", 1)):
         series = Series(venue="binance", market="spot", data_type="klines", symbol=symbol, interval=interval)
         assert refine_series(lake, series, JANUARY).rows == rows
-    assert table(lake, "silver/klines").height == 4
+    assert table(lake, "silver/candles").height == 4
+
+
+def test_many_series_become_in_one_commit_what_they_become_one_by_one(lake):
+    series = {
+        symbol: Series(venue="binance", market="spot", data_type="klines", symbol=symbol, interval="1m")
+        for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT")
+    }
+    for number, symbol in enumerate(series):
+        bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(number), kline(4), kline(5, high="2")))
+    one_by_one = [refine_series(lake, one, JANUARY) for one in series.values()]
+    rows, gaps, rejected = table(lake, "silver/candles"), table(lake, "gaps"), quarantine(lake)
+    for symbol in series:
+        bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(0)))
+    refine_many(lake, dict.fromkeys(series.values(), JANUARY))
+    for number, symbol in enumerate(series):
+        bring_in(lake, KLINES.replace("BTCUSDT", symbol), lines(kline(number), kline(4), kline(5, high="2")))
+    before = DeltaTable(lake.uri("silver/candles")).version()
+    together = refine_many(lake, dict.fromkeys(series.values(), JANUARY))
+    assert DeltaTable(lake.uri("silver/candles")).version() == before + 1
+    assert [replace(done, version=0) for done in together] == [
+        replace(done, version=0) for done in one_by_one
+    ]
+    order = ["symbol", "open_time"]
+    assert table(lake, "silver/candles").sort(order).equals(rows.sort(order))
+    assert table(lake, "gaps").sort("symbol", "first").equals(gaps.sort("symbol", "first"))
+    told = ["symbol", "source_key", "row_number", "reason"]
+    assert quarantine(lake).select(told).sort(told).equals(rejected.select(told).sort(told))
 
 
 def test_rows_out_of_order_are_put_in_order(lake):
     bring_in(lake, KLINES, lines(kline(2), kline(0), kline(1)))
     refine_series(lake, BARS, JANUARY)
-    assert table(lake, "silver/klines")["row_number"].to_list() == [2, 3, 1]
+    assert table(lake, "silver/candles")["row_number"].to_list() == [2, 3, 1]
 
 
 def test_monthly_and_daily_files_overlap_without_doubling_a_row(lake):
@@ -131,7 +184,20 @@ def test_monthly_and_daily_files_overlap_without_doubling_a_row(lake):
     bring_in(lake, MONTHLY, sample(KLINES) + sample(JANUARY_2))
     done = refine_series(lake, BARS, JANUARY)
     assert (done.rows, done.duplicates, done.rejected) == (2880, 1440, 0)
-    assert set(table(lake, "silver/klines")["source_key"]) == {MONTHLY}
+    assert set(table(lake, "silver/candles")["source_key"]) == {MONTHLY}
+
+
+def test_which_file_is_monthly_is_what_was_recorded_of_it_whatever_its_key(lake):
+    bring_in(lake, KLINES, lines(kline(0, close="2.25")), frequency=Frequency.MONTHLY)
+    bring_in(lake, MONTHLY, lines(kline(0)), frequency=Frequency.DAILY)
+    refine_series(lake, BARS, JANUARY)
+    assert table(lake, "silver/candles")["source_key"].to_list() == [KLINES]
+
+
+def test_candles_say_whose_price_they_are(lake):
+    bring_in(lake, KLINES, lines(kline(0)))
+    refine_series(lake, BARS, JANUARY)
+    assert table(lake, "silver/candles")["price_kind"].to_list() == ["trade"]
 
 
 def test_a_row_that_contradicts_the_one_that_is_kept_is_not_silently_dropped(lake):
@@ -139,7 +205,7 @@ def test_a_row_that_contradicts_the_one_that_is_kept_is_not_silently_dropped(lak
     bring_in(lake, MONTHLY, lines(kline(0), kline(1)))
     done = refine_series(lake, BARS, JANUARY)
     assert (done.rows, done.duplicates, done.rejected) == (2, 2, 1)
-    assert table(lake, "silver/klines")["close"].to_list() == [2.5, 2.5]
+    assert table(lake, "silver/candles")["close"].to_list() == [2.5, 2.5]
     (row,) = quarantine(lake).rows(named=True)
     assert (
         row["reason"] == f"another row of the same open_time is kept, with other values: row 1 of {MONTHLY}"
@@ -219,9 +285,10 @@ def test_missing_bars_are_known(lake):
     rows = table(lake, "gaps").sort("first")
     assert rows["missing"].to_list() == [1, 3, 1]
     assert rows.row(0, named=True) == {
-        "table_name": "klines", "venue": "binance", "market": "spot", "symbol": "BTCUSDT",
+        "table_name": "candles", "venue": "binance", "market": "spot", "symbol": "BTCUSDT",
         "period": "2020-01",
-        "interval": "1m", "first": start, "last": start, "first_id": None, "last_id": None, "missing": 1,
+        "interval": "1m", "price_kind": "trade",
+        "first": start, "last": start, "first_id": None, "last_id": None, "missing": 1,
     }  # fmt: skip
 
 
@@ -278,29 +345,29 @@ def test_a_period_without_rows_is_empty_and_no_error(lake):
     refine_series(lake, BARS, JANUARY)
     bring_in(lake, KLINES, lines(kline(0, day=1_577_836_800_000 + 40 * DAY_MS)))
     assert refine_series(lake, BARS, JANUARY).rows == 0
-    assert table(lake, "silver/klines").height == 0
+    assert table(lake, "silver/candles").height == 0
 
 
 def test_whoever_commits_later_has_read_bronze_later(lake, monkeypatch):
     bring_in(lake, KLINES, lines(kline(0)))
-    read = silver._Rewriting._read
+    read = silver._BronzeFiles.read
     overtaken = []
 
-    def overtaken_once(self, bronze, period):
-        rows = read(self, bronze, period)
+    def overtaken_once(self, *where):
+        rows = read(self, *where)
         if not overtaken:
             overtaken.append(True)
             bring_in(lake, KLINES, lines(kline(0), kline(1)))
             assert refine_series(lake, BARS, JANUARY).rows == 2
         return rows
 
-    monkeypatch.setattr(silver._Rewriting, "_read", overtaken_once)
+    monkeypatch.setattr(silver._BronzeFiles, "read", overtaken_once)
     assert refine_series(lake, BARS, JANUARY).rows == 2
-    assert table(lake, "silver/klines").height == 2
+    assert table(lake, "silver/candles").height == 2
 
 
 def test_a_large_period_is_written_in_row_groups(lake, monkeypatch):
     monkeypatch.setattr(silver, "ROWS_AT_ONCE", 500)
     bring_in(lake, KLINES)
     assert refine_series(lake, BARS, JANUARY).rows == 1440
-    assert table(lake, "silver/klines").height == 1440
+    assert table(lake, "silver/candles").height == 1440

@@ -7,6 +7,7 @@ from marketlake.infrastructure.storage.errors import StorageError
 from marketlake.pipeline.contracts.table_type import UnsupportedDatasetError
 from marketlake.pipeline.ingest import bronze
 from marketlake.pipeline.ingest import csv_parser as parse
+from marketlake.pipeline.ingest.bronze import Bronze, LandedFile
 from marketlake.pipeline.ingest.errors import SchemaChangedError
 from marketlake.sync.errors import EmptyFileError
 from obstore.store import MemoryStore
@@ -40,8 +41,7 @@ def test_real_bars_come_in_typed_and_in_order(lake):
     done = bring_in(lake, KLINES)
     assert (done.rows, done.quarantined, done.header) == (1440, 0, False)
     assert (done.first_day, done.last_day) == (date(2020, 1, 1), date(2020, 1, 1))
-    assert done.uncompressed_size == len(sample(KLINES))
-    rows = table(lake, "bronze/klines")
+    rows = table(lake, "bronze/binance_klines")
     first = rows.row(0, named=True)
     assert first["open_time"] == datetime(2020, 1, 1, tzinfo=UTC)
     assert first["close_time"] == datetime(2020, 1, 1, 0, 0, 59, 999_000, tzinfo=UTC)
@@ -52,14 +52,14 @@ def test_real_bars_come_in_typed_and_in_order(lake):
         "BTCUSDT",
         "1m",
     )
-    assert first["source_key"] == KLINES
+    assert (first["frequency"], first["source_key"]) == ("daily", KLINES)
     assert rows["row_number"].to_list() == list(range(1, 1441))
 
 
 def test_every_number_of_a_real_file_is_what_its_text_says(lake):
     bring_in(lake, TRADES)
     texts = [line.split(",") for line in sample(TRADES).splitlines()[1:]]
-    rows = table(lake, "bronze/agg_trades")
+    rows = table(lake, "bronze/binance_agg_trades")
     assert rows["price"].to_list() == [float(fields[1]) for fields in texts]
     assert rows["quantity"].to_list() == [float(fields[2]) for fields in texts]
     assert rows["agg_trade_id"].to_list() == [int(fields[0]) for fields in texts]
@@ -78,7 +78,7 @@ def test_a_header_is_seen_and_is_no_row(lake):
 def test_the_unit_of_time_is_told_by_magnitude(lake, unit):
     row = f"7,1.5,2,1,1,{(MAY_8 + 7) * unit},True,False"
     bring_in(lake, SPOT_TRADES, lines(row))
-    assert table(lake, "bronze/agg_trades")["transact_time"].to_list() == [
+    assert table(lake, "bronze/binance_agg_trades")["transact_time"].to_list() == [
         datetime(2026, 5, 8, 0, 0, 0, 7000, tzinfo=UTC)
     ]
 
@@ -86,13 +86,15 @@ def test_the_unit_of_time_is_told_by_magnitude(lake, unit):
 def test_both_units_in_one_file_are_told_apart_row_by_row(lake):
     text = lines(trade(1, MAY_8, tail="True,True"), trade(2, MAY_8 * 1000, tail="True,True"))
     bring_in(lake, SPOT_TRADES, text)
-    assert set(table(lake, "bronze/agg_trades")["transact_time"]) == {datetime(2026, 5, 8, tzinfo=UTC)}
+    assert set(table(lake, "bronze/binance_agg_trades")["transact_time"]) == {
+        datetime(2026, 5, 8, tzinfo=UTC)
+    }
 
 
 def test_truth_values_are_read_in_both_spellings(lake):
     text = lines(*(trade(i, MAY_8 + i, tail=tail) for i, tail in enumerate(["True,False", "false,true"])))
     bring_in(lake, SPOT_TRADES, text)
-    rows = table(lake, "bronze/agg_trades")
+    rows = table(lake, "bronze/binance_agg_trades")
     assert rows.select("is_buyer_maker", "is_best_match").rows() == [(True, False), (False, True)]
 
 
@@ -124,7 +126,7 @@ BAD = [
 def test_a_bad_row_goes_to_quarantine_with_its_reason_and_the_rest_comes_in(lake, kind, bad, reason):
     done = bring_in(lake, KLINES, lines(kline(0), bad, kline(2)))
     assert (done.rows, done.quarantined) == (2, 1)
-    assert table(lake, "bronze/klines")["row_number"].to_list() == [1, 3]
+    assert table(lake, "bronze/binance_klines")["row_number"].to_list() == [1, 3]
     (row,) = table(lake, "quarantine").rows(named=True)
     assert reason in row["reason"]
     assert (row["raw"], row["row_number"], row["source_key"]) == (bad, 2, KLINES)
@@ -146,9 +148,9 @@ def test_bytes_that_are_no_utf_8_are_quarantined_readably(lake):
 
 def test_a_file_brought_in_twice_is_there_once(lake):
     for _ in range(3):
-        done = bring_in(lake, KLINES)
-    assert done.version == versions(lake, "bronze/klines") == 3
-    assert table(lake, "bronze/klines").height == 1440
+        bring_in(lake, KLINES)
+    assert versions(lake, "bronze/binance_klines") == 3
+    assert table(lake, "bronze/binance_klines").height == 1440
 
 
 def test_a_replaced_file_replaces_its_rows_and_its_quarantine_only(lake):
@@ -156,7 +158,7 @@ def test_a_replaced_file_replaces_its_rows_and_its_quarantine_only(lake):
     bring_in(lake, other, lines(kline(0), "bad"))
     bring_in(lake, KLINES, lines(kline(0), "bad", "worse"))
     bring_in(lake, KLINES, lines(kline(0, close="2.75"), kline(1)))
-    rows = table(lake, "bronze/klines").filter(pl.col("source_key") == KLINES)
+    rows = table(lake, "bronze/binance_klines").filter(pl.col("source_key") == KLINES)
     assert rows["close"].to_list() == [2.75, 2.5]
     assert table(lake, "quarantine")["source_key"].to_list() == [other]
 
@@ -168,7 +170,7 @@ def test_series_share_a_table_without_touching_each_other(lake):
         f"/{KLINES.replace('daily', 'monthly')[:-7]}.zip",
     ):
         bring_in(lake, key, lines(kline(0)))
-    assert sorted(table(lake, "bronze/klines")["symbol"]) == ["BTCUSDT", "BTCUSDT", "币安人生USDT"]
+    assert sorted(table(lake, "bronze/binance_klines")["symbol"]) == ["BTCUSDT", "BTCUSDT", "币安人生USDT"]
 
 
 def test_a_file_of_many_batches_is_numbered_through(lake, monkeypatch):
@@ -177,7 +179,7 @@ def test_a_file_of_many_batches_is_numbered_through(lake, monkeypatch):
     rows[3_000] = "bad"
     done = bring_in(lake, TRADES, lines(*rows))
     assert (done.rows, done.quarantined) == (4_999, 1)
-    numbers = table(lake, "bronze/agg_trades")["row_number"].to_list()
+    numbers = table(lake, "bronze/binance_agg_trades")["row_number"].to_list()
     assert numbers == [number for number in range(1, 5_001) if number != 3_001]
     assert table(lake, "quarantine")["row_number"].to_list() == [3_001]
 
@@ -208,8 +210,8 @@ def test_a_format_that_changed_throughout_is_an_error_that_names_expected_and_go
     assert "Expected 12: open_time,open,high,low,close,volume" in message
     assert f"got {text.splitlines()[0].count(',') + 1}: {text.splitlines()[0]}" in message
     assert "nothing of the file was taken over" in message
-    assert table(lake, "bronze/klines").height == 1440
-    assert versions(lake, "bronze/klines") == 1
+    assert table(lake, "bronze/binance_klines").height == 1440
+    assert versions(lake, "bronze/binance_klines") == 1
 
 
 def test_a_text_without_lines_is_no_csv(lake, monkeypatch):
@@ -228,13 +230,14 @@ def test_a_file_of_blank_lines_is_empty(lake, text):
 def test_a_header_without_rows_is_a_file_without_rows(lake):
     done = bring_in(lake, FUNDING, "calc_time,funding_interval_hours,last_funding_rate\n")
     assert (done.rows, done.header, done.first_day) == (0, True, None)
-    assert table(lake, "bronze/funding_rate").height == 0
+    assert table(lake, "bronze/binance_funding_rate").height == 0
 
 
 def test_a_data_type_without_declaration_is_refused_with_those_that_have_one(lake):
     key = "data/futures/um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2026-05-08.zip"
     with pytest.raises(
-        UnsupportedDatasetError, match="no parsing is declared for 'metrics'; declared are: klines"
+        UnsupportedDatasetError,
+        match="no contract is mapped to 'metrics' of binance; mapped are: klines, aggTrades",
     ):
         bring_in(lake, key, "1")
 
@@ -245,18 +248,20 @@ def test_a_market_that_the_venue_does_not_have_is_refused(lake):
 
 
 def test_a_file_that_is_not_in_landing_is_a_failure_of_the_store(lake):
-    with pytest.raises(StorageError, match=r"reading object.zip from landing"):
-        bronze.ingest_object(archive_file(KLINES), MemoryStore(), "object.zip", lake, LIMITS)
+    landed = LandedFile(archive_file(KLINES), "object.zip", None)
+    for group in ([landed], [landed, landed]):
+        with pytest.raises(StorageError, match=r"reading files from landing: .*object\.zip"):
+            Bronze(lake, MemoryStore(), LIMITS).ingest(group, "name")
 
 
 def test_the_tables_can_be_read_by_others_with_all_columns(lake):
     bring_in(lake, TRADES)
-    dataset = DeltaTable(lake.uri("bronze/agg_trades")).to_pyarrow_dataset()
+    dataset = DeltaTable(lake.uri("bronze/binance_agg_trades")).to_pyarrow_dataset()
     assert dataset.count_rows() == 105_280
-    assert dataset.schema.names[:4] == ["venue", "market", "symbol", "source_key"]
-    (action,) = pl.DataFrame(DeltaTable(lake.uri("bronze/agg_trades")).get_add_actions(flatten=True)).rows(
-        named=True
-    )
+    assert dataset.schema.names[:5] == ["venue", "market", "symbol", "frequency", "source_key"]
+    (action,) = pl.DataFrame(
+        DeltaTable(lake.uri("bronze/binance_agg_trades")).get_add_actions(flatten=True)
+    ).rows(named=True)
     assert action["min.symbol"] == action["max.symbol"] == "BTCUSD_PERP"
     assert action["min.transact_time"] == datetime(2026, 5, 8, 0, 0, 0, 20_000, tzinfo=UTC)
     assert action["num_records"] == 105_280

@@ -3,15 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marketlake.archive.venues.binance import Binance
-from marketlake.pipeline.contracts.tables import AGG_TRADES
+from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest.csv_parser import CsvParser, sniff_header
 
-COLUMNS = next(
-    dataset.columns
-    for dataset in Binance().datasets()
-    if (dataset.market, dataset.data_type) == ("spot", "aggTrades")
-)
+AGG_TRADES = table_type("binance", "spot", "aggTrades")
+COLUMNS = AGG_TRADES.file_columns
 GOOD = "1,1.5,2,3,4,1778198400000,true,true"
 TOKENS = [
     " 2", "2 ", "\t2", "+2", "-2", "2.", "2.0", ".5", "1e5", "1E-5", "1e400", "-0", "007", "0x10", "1_0", "TRUE",

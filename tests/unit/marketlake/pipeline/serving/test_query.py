@@ -45,22 +45,22 @@ def rows(lake, sql):
     ],
 )
 def test_silver_is_queried_by_any_condition(filled, condition, count):
-    assert rows(filled, "from silver.klines select count(*) where " + condition) == [(count,)]
+    assert rows(filled, "from silver.candles select count(*) where " + condition) == [(count,)]
 
 
 def test_times_are_utc_microseconds_and_prices_doubles(filled):
-    answer = query_lake(filled, "select open_time, close from silver.klines order by all limit 1")
+    answer = query_lake(filled, "select open_time, close from silver.candles order by all limit 1")
     assert [str(field.type) for field in answer.schema] == ["timestamp[us, tz=UTC]", "double"]
 
 
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("select count(*) from bronze.klines", (9,)),
+        ("select count(*) from bronze.binance_klines", (9,)),
         ("select distinct reason from quarantine where stage = 'bronze'", ("1 columns where 12 belong",)),
-        ("select sum(missing) from gaps where table_name = 'klines' and symbol = 'ETHUSDT'", (1437,)),
+        ("select sum(missing) from gaps where table_name = 'candles' and symbol = 'ETHUSDT'", (1437,)),
         ("select count(*) from catalogue where data_type = 'klines' and symbol >= 'E'", (2,)),
-        ("with t as (from silver.klines) select count(distinct symbol) from t", (3,)),
+        ("with t as (from silver.candles) select count(distinct symbol) from t", (3,)),
     ],
 )
 def test_the_other_tables_are_there_too(filled, sql, expected):
@@ -69,16 +69,16 @@ def test_the_other_tables_are_there_too(filled, sql, expected):
 
 def test_the_schema_itself_can_be_asked(filled):
     names = rows(filled, "select table_name from information_schema.tables where table_schema = 'silver'")
-    assert names == [("klines",)]
-    assert ("symbol", "VARCHAR") in [row[:2] for row in rows(filled, "describe silver.klines")]
+    assert names == [("candles",)]
+    assert ("symbol", "VARCHAR") in [row[:2] for row in rows(filled, "describe silver.candles")]
 
 
 @pytest.mark.parametrize(
     "sql",
     [
-        "drop view silver.klines",
+        "drop view silver.candles",
         "create table t as select 1",
-        "insert into silver.klines values (1)",
+        "insert into silver.candles values (1)",
         "select 1; select 2",
         "",
         "copy (select 1) to '/tmp/x.csv'",
@@ -116,19 +116,20 @@ def test_variables_of_this_program_cannot_be_reached(filled):
     assert secret.num_rows == 1
 
 
-@pytest.mark.parametrize("sql", ["selec 1", "select nope from silver.klines", "select 1 / 'a'"])
+@pytest.mark.parametrize("sql", ["selec 1", "select nope from silver.candles", "select 1 / 'a'"])
 def test_a_wrong_statement_says_what_is_wrong_and_which_tables_there_are(filled, sql):
     with pytest.raises(
-        SqlError, match=r"(?s)Error: .*Tables that there can be: silver.klines, .*catalogue\."
+        SqlError,
+        match=r"(?s)Error: .*Tables that there can be: silver.agg_trades, silver.candles, .*catalogue\.",
     ):
         query_lake(filled, sql)
 
 
 def test_a_table_that_is_not_there_yet_says_how_to_fill_it(lake):
     with pytest.raises(
-        SqlError, match=r"(?s)Nothing was collected yet for: silver.klines.*`marketlake collect`"
+        SqlError, match=r"(?s)Nothing was collected yet for: silver.candles.*`marketlake collect`"
     ):
-        query_lake(lake, "select * from silver.klines")
+        query_lake(lake, "select * from silver.candles")
 
 
 def test_a_lake_that_cannot_be_reached_is_no_mistake_in_the_statement():
@@ -136,15 +137,15 @@ def test_a_lake_that_cannot_be_reached_is_no_mistake_in_the_statement():
         "endpoint_url": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "b", "region": "x",
         "allow_http": "true", "max_retries": "0", "retry_timeout": "1s",
     }  # fmt: skip
-    with pytest.raises(StorageError, match="opening the table silver/klines"):
-        query_lake(Lake("s3://lake", MemoryStore(), options), "select * from silver.klines")
+    with pytest.raises(StorageError, match="opening the table silver/candles"):
+        query_lake(Lake("s3://lake", MemoryStore(), options), "select * from silver.candles")
 
 
 def test_data_that_is_gone_is_a_failure_of_the_store(filled):
-    for path in Path(filled.root, "silver", "klines").rglob("*.parquet"):
+    for path in Path(filled.root, "silver", "candles").rglob("*.parquet"):
         path.unlink()
     with pytest.raises(StorageError, match="reading the lake's tables"):
-        query_lake(filled, "select * from silver.klines")
+        query_lake(filled, "select * from silver.candles")
 
 
 def test_every_table_has_one_name():

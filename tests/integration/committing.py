@@ -1,0 +1,165 @@
+"""A table, its ledger and its committer on a real PostgreSQL and a real Delta log, with processes that end halfway."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import polars as pl
+from marketlake.archive import ledger
+from marketlake.archive.collection.admission import Archive, Content
+from marketlake.archive.collection.tasks import GroupTask
+from marketlake.archive.ledger import Receipt
+from marketlake.domain.archive import ArchiveFile
+from marketlake.infrastructure.postgres import Postgres
+from marketlake.infrastructure.storage.delta import DataFile, write_blocks
+from marketlake.infrastructure.storage.parquet import Block
+from marketlake.infrastructure.storage.stores import Lake
+from marketlake.pipeline.contracts.table_type import TableType
+from marketlake.pipeline.contracts.tables import table_type
+from marketlake.pipeline.ingest import staging
+from marketlake.pipeline.ingest.bronze import Bronze, bronze_shape, shape_of
+from marketlake.pipeline.ingest.committer import Committer, Step
+from marketlake.pipeline.ingest.staging import StagedUnit
+from marketlake.settings import EventBus, VenueEndpoint
+from obstore.store import LocalStore, MemoryStore
+
+from tests.unit.marketlake.archive.samples import archive_file
+from tests.unit.marketlake.pipeline.files import LIMITS
+
+BATCH = UUID(int=3)
+ENDPOINT = VenueEndpoint(endpoint="http://127.0.0.1:1", bucket="b")
+BUS = EventBus(bootstrap_servers="127.0.0.1:1")
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+@dataclass
+class World:
+    """Files are numbered from 1; the bars of a file's version all close at that version."""
+
+    postgres: Postgres
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lake = Lake(root=str(self.folder), bucket=LocalStore(self.folder))
+        self.bronze = Bronze(self.lake, MemoryStore(), LIMITS)
+        self.owner = Archive(BUS)
+
+    @property
+    def declared(self) -> TableType:
+        return table_type("binance", "spot", "klines")
+
+    @property
+    def table(self) -> str:
+        return self.declared.bronze.path
+
+    def committer(self, reached: Callable[[Step], None] = lambda _: None) -> Committer:
+        """A committer that has taken over."""
+        committer = Committer(self.postgres, self.lake, shape_of=shape_of, owner=self.owner, reached=reached)
+        committer.take_over()
+        return committer
+
+    def idle_committer(self) -> Committer:
+        """A committer that has yet to run."""
+        return Committer(self.postgres, self.lake, shape_of=shape_of, owner=self.owner)
+
+    def stage(self, numbers: Sequence[int], *, rows: int = 2) -> UUID:
+        """Stage the next version of some files, made from what the ledger has now."""
+        files = [archive_file(number) for number in numbers]
+        with self.postgres.transaction() as connection:
+            known = ledger.current(connection, "binance", [file.key for file in files])
+            holding = {entry.data_file_id for entry in known.values()} - {None}
+            former = staging.files_of(connection, sorted(number for number in holding if number is not None))
+        versions = {file.key: (known[file.key].version if file.key in known else 0) + 1 for file in files}
+        unit, keys = uuid4(), set(versions)
+        written = self.write(files, versions, rows)
+        moved = {
+            number: self.bronze.without(self.table, file, keys, str(uuid4()))
+            for number, file in former.items()
+        }
+        with self.postgres.transaction() as connection:
+            (own,) = staging.add_files(connection, unit, self.table, [written])
+            successors = {
+                number: staging.add_files(connection, unit, self.table, [file])[0] if file else None
+                for number, file in moved.items()
+            }
+            content = Content(
+                task=GroupTask.of(files, ENDPOINT, BATCH),
+                receipts=tuple(
+                    Receipt(
+                        key=file.key,
+                        version=versions[file.key],
+                        former_version=known[file.key].version if file.key in known else None,
+                        sha256=f"{versions[file.key]:064}",
+                        header=False,
+                        rows=rows,
+                        quarantined=0,
+                        first_day=date(2020, 1, 1),
+                        last_day=date(2020, 1, 1),
+                        landing_key=file.key,
+                        landing_version_id=None,
+                        data_file_id=own,
+                    )
+                    for file in files
+                ),
+                moved=successors,
+            )
+            staging.stage(connection, StagedUnit(unit, self.table, tuple(successors), content.to_json()))
+        return unit
+
+    def write(self, files: Sequence[ArchiveFile], versions: Mapping[str, int], rows: int) -> DataFile:
+        shape = bronze_shape(self.declared.bronze)
+        at = datetime(2020, 1, 1, tzinfo=UTC)
+        blocks = []
+        for file in files:
+            version = versions[file.key]
+            values = {
+                name: [number + 1 for number in range(rows)]
+                if name == "row_number"
+                else [at] * rows
+                if name.endswith("_time")
+                else [version] * rows
+                for name in shape.columns.names
+            }
+            frame = pl.DataFrame(values).cast(
+                {column.name: column.polars for column in self.declared.columns}
+            )
+            labels = {"venue": "binance", "market": "spot", "symbol": "BTCUSDT", "interval": "1m"}
+            blocks.append(Block.of(frame, {**labels, "frequency": "daily", "source_key": file.key}))
+        written = write_blocks(self.lake, shape, f"spot/{uuid4()}.parquet", blocks)
+        assert written is not None
+        return written
+
+    def visible(self) -> dict[str, list[int]]:
+        """The versions of the rows that readers see, by file."""
+        try:
+            rows = pl.read_delta(self.lake.uri(self.table))
+        except Exception:  # noqa: BLE001 - there is no table yet
+            return {}
+        versions = rows.group_by("source_key").agg(pl.col("close").cast(pl.Int64).sort())
+        return dict(versions.iter_rows())
+
+    def recorded(self) -> dict[str, int]:
+        """The versions that the ledger has, by file."""
+        with self.postgres.transaction() as connection:
+            rows = connection.execute(
+                "select key, version from ledger where superseded_at is null"
+            ).fetchall()
+        return {row["key"]: row["version"] for row in rows}
+
+    def assert_consistent(self, rows: int = 2) -> None:
+        """Each file's rows are visible once, in the version that the ledger has."""
+        assert self.visible() == {key: [version] * rows for key, version in self.recorded().items()}
+
+    def another(self, folder: Path) -> "World":
+        """The same database, and another lake."""
+        return replace(self, folder=folder)
+
+
+def key_of(number: int) -> str:
+    return archive_file(number).key

@@ -1,0 +1,200 @@
+from collections.abc import Iterator
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from marketlake.infrastructure.storage.delta import DataFile, TableShape, data_files, open_table, write_blocks
+from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError, StorageFullError
+from marketlake.infrastructure.storage.parquet import Block
+from marketlake.infrastructure.storage.stores import Lake
+from marketlake.infrastructure.storage.table_log import TableLog
+from obstore.store import MemoryStore
+
+SHAPE = TableShape(path="t", columns=pa.schema([("x", pa.int64())]), labels=("who",), committed=True)
+
+
+def data_file(lake: Lake, who: str, *values: int) -> DataFile:
+    """A data file that lies in the store."""
+    rows = pl.DataFrame({"x": values}, schema={"x": pl.Int64})
+    written = write_blocks(lake, SHAPE, f"{who}.parquet", [Block.of(rows, {"who": who})])
+    assert written is not None
+    return written
+
+
+def contents(lake: Lake) -> list[tuple[str, int]]:
+    return sorted(pl.read_delta(lake.uri("t")).select("who", "x").rows())
+
+
+@pytest.fixture
+def log(lake: Lake) -> TableLog:
+    return TableLog(lake, SHAPE)
+
+
+def test_a_table_that_is_missing_is_made_and_has_no_commit(lake: Lake, log: TableLog) -> None:
+    assert log.read() == 0
+    assert contents(lake) == []
+
+
+def test_a_commit_adds_and_removes_at_once(lake: Lake, log: TableLog) -> None:
+    a, b, c = (data_file(lake, name, 1, 2) for name in "abc")
+    log.commit(1, [a, b], [])
+    assert log.read() == 1
+    log.commit(2, [c], [a])
+    assert log.read() == 2
+    assert contents(lake) == [("b", 1), ("b", 2), ("c", 1), ("c", 2)]
+
+
+def test_the_number_survives_whoever_wrote_it(lake: Lake, log: TableLog) -> None:
+    log.read()
+    log.commit(41, [data_file(lake, "a", 1)], [])
+    assert TableLog(lake, SHAPE).read() == 41
+
+
+def test_the_number_survives_the_checkpoints_of_the_log(lake: Lake, log: TableLog) -> None:
+    for number in range(1, 61):
+        log.read()
+        log.commit(number, [data_file(lake, f"file-{number}", number)], [])
+    table = DeltaTable(lake.uri("t"))
+    table.create_checkpoint()
+    table.cleanup_metadata()
+    reopened = TableLog(lake, SHAPE)
+    assert reopened.read() == 60
+    assert reopened.gone(["file-1.parquet", "file-60.parquet"]) == set()
+    assert len(contents(lake)) == 60
+
+
+def test_a_log_keeps_the_number_for_ever(lake: Lake, log: TableLog) -> None:
+    log.read()
+    kept = DeltaTable(lake.uri("t")).metadata().configuration
+    assert "delta.setTransactionRetentionDuration" not in kept
+
+
+def test_the_writer_that_read_before_another_one_committed_fails(lake: Lake, log: TableLog) -> None:
+    stale = TableLog(lake, SHAPE)
+    assert (stale.read(), log.read()) == (0, 0)
+    log.commit(1, [data_file(lake, "a", 1)], [])
+    with pytest.raises(CommitConflictError, match=r"t: another writer committed before number 1"):
+        stale.commit(1, [data_file(lake, "b", 2)], [])
+    assert contents(lake) == [("a", 1)]
+    assert stale.read() == 1
+    stale.commit(2, [data_file(lake, "c", 3)], [])
+    assert contents(lake) == [("a", 1), ("c", 3)]
+
+
+def test_the_commit_of_any_other_program_makes_one_behind_it_fail(lake: Lake, log: TableLog) -> None:
+    log.read()
+    write_deltalake(lake.uri("t"), pl.DataFrame({"who": ["other"], "x": [7]}), mode="append")
+    with pytest.raises(CommitConflictError):
+        log.commit(1, [data_file(lake, "a", 1)], [])
+    assert contents(lake) == [("other", 7)]
+    assert log.read() == 0
+
+
+def test_a_writer_that_removes_what_another_one_has_removed_fails(lake: Lake, log: TableLog) -> None:
+    former = data_file(lake, "a", 1)
+    log.read()
+    log.commit(1, [former], [])
+    stale = TableLog(lake, SHAPE)
+    stale.read()
+    log.read()
+    log.commit(2, [data_file(lake, "b", 2)], [former])
+    with pytest.raises(CommitConflictError):
+        stale.commit(2, [data_file(lake, "c", 3)], [former])
+    assert contents(lake) == [("b", 2)]
+
+
+def test_a_commit_that_is_on_its_way_when_the_log_is_fenced_fails(lake: Lake, log: TableLog) -> None:
+    log.read()
+    log.commit(1, [data_file(lake, "a", 1)], [])
+    former = TableLog(lake, SHAPE)
+    former.read()
+    late = data_file(lake, "late", 2)
+    assert TableLog(lake, SHAPE).fence() == 1
+    with pytest.raises(CommitConflictError):
+        former.commit(2, [late], [])
+    assert former.read() == 1
+    assert contents(lake) == [("a", 1)]
+
+
+def test_a_fence_leaves_rows_and_number_as_they_are_and_its_writer_goes_on(lake: Lake, log: TableLog) -> None:
+    assert log.fence() == 0
+    log.commit(1, [data_file(lake, "a", 1)], [])
+    assert log.fence() == 1
+    log.commit(2, [data_file(lake, "b", 2)], [])
+    assert log.read() == 2
+    assert contents(lake) == [("a", 1), ("b", 2)]
+
+
+def test_data_files_that_the_table_does_not_have_are_gone(lake: Lake, log: TableLog) -> None:
+    live, removed, never = (data_file(lake, name, 1) for name in ("live", "removed", "never"))
+    log.read()
+    log.commit(1, [live, removed], [])
+    log.read()
+    log.commit(2, [], [removed])
+    log.read()
+    assert log.gone([live.key, removed.key, never.key]) == {removed.key, never.key}
+    assert log.gone([]) == set()
+
+
+def test_what_another_writer_removed_is_gone_once_the_log_is_read(lake: Lake, log: TableLog) -> None:
+    file = data_file(lake, "a", 1)
+    log.read()
+    log.commit(1, [file], [])
+    watching = TableLog(lake, SHAPE)
+    watching.read()
+    log.read()
+    log.commit(2, [], [file])
+    watching.read()
+    assert watching.gone([file.key]) == {file.key}
+
+
+def test_the_log_tells_what_a_data_file_holds(lake: Lake, log: TableLog) -> None:
+    log.read()
+    log.commit(1, [data_file(lake, "a", 3, 1, 2)], [])
+    (row,) = data_files(open_table(lake, SHAPE)).rows(named=True)
+    assert (row["path"], row["num_records"]) == ("a.parquet", 3)
+    assert (row["min.who"], row["max.who"], row["min.x"], row["max.x"]) == ("a", "a", 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        ("500 Internal Server Error", StorageError),
+        ("507 Insufficient Storage", StorageFullError),
+    ],
+)
+def test_after_a_failure_the_log_tells_whether_it_holds_the_commit(
+    lake: Lake,
+    log: TableLog,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: str,
+    error: type[Exception],
+) -> None:
+    first, second = data_file(lake, "a", 1), data_file(lake, "b", 2)
+    log.read()
+    commit = DeltaTable.create_write_transaction
+    outcomes: Iterator[bool] = iter([True, False])
+
+    def failing(table: DeltaTable, *args: object, **options: object) -> None:
+        if next(outcomes):
+            commit(table, *args, **options)  # type: ignore[arg-type]
+        raise OSError(failure)
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", failing)
+    with pytest.raises(error, match="committing to t: the object store"):
+        log.commit(1, [first], [])
+    assert log.read() == 1
+    with pytest.raises(error):
+        log.commit(2, [second], [])
+    assert log.read() == 1
+    assert contents(lake) == [("a", 1)]
+
+
+def test_a_store_that_is_away_is_said_to_be() -> None:
+    options = {
+        "endpoint_url": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "b", "region": "x",
+        "allow_http": "true", "max_retries": "0", "retry_timeout": "1s",
+    }  # fmt: skip
+    with pytest.raises(StorageError, match="opening the table t: the object store failed"):
+        TableLog(Lake("s3://lake", MemoryStore(), options), SHAPE).read()
