@@ -13,6 +13,9 @@ from components.target import ExternalServerArgs, TargetArgs, external_servers
 from components.targets import target_of
 
 USER = "marketlake"
+_STARTED_WITHIN_S = 300
+"""Its first start migrates the database and compiles all of Prefect: some 40 s of processor time, of which a busy
+machine gives it a fraction."""
 _ROOTS = "database-root.crt"
 _TLS = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS"
 
@@ -92,7 +95,7 @@ def workflow_engine_service(
             "PREFECT_SERVER_API_AUTH_STRING": "{secret:auth}",
             "PREFECT_API_AUTH_STRING": "{secret:auth}",
         },
-        health=Health(kind=HealthKind.HTTP, port="api", path="/api/health", timeout_s=120),
+        health=Health(kind=HealthKind.HTTP, port="api", path="/api/health", timeout_s=_STARTED_WITHIN_S),
         resources=Resources(memory_mib=memory_mib, cpu_millis=cpu_millis),
         calls=("database",),
         calls_external=calls_external,

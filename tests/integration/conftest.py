@@ -9,7 +9,7 @@ from marketlake.settings import Database, EventBus, ObjectStore, Settings, Telem
 from tests import servers
 
 TIMEOUT_S = 600
-"""Fixtures count: a machine that does much else needs two minutes to start all servers of the first test."""
+"""For a test and its fixtures: a busy machine needs two minutes to start all servers for the first one."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

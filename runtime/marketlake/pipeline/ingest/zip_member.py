@@ -205,6 +205,7 @@ def open_member(source: Source, key: str, limits: InflationLimits) -> Member:
     try:
         with zipfile.ZipFile(window) as archive:
             members = archive.infolist()
+    # zipfile raises NotImplementedError for a member that wants a later version of the format than it reads
     except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, EOFError, NotImplementedError) as error:
         raise NotAZipError(
             f"{key}: it cannot be read as a zip ({error}). Its checksum file was right, so the venue "
