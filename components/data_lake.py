@@ -22,8 +22,8 @@ from policies.rules.buckets import OURS as BUCKET_TYPE
 from policies.rules.marks import EXPOSED, VERSIONS
 
 _HOUR_MS = 3_600_000
-
-
+_RUNS_AT_ONCE = 4
+"""Runs that request collections; further ones wait. Each is a process for some seconds."""
 _RUNTIME_USER = "marketlake-runtime"
 _STAND_IN_MARKS = {
     EXPOSED: "stands in for the public archive of a venue",
@@ -74,7 +74,7 @@ class RuntimeIdentityArgs(TypedDict):
 
 
 class CollectionFlowArgs(TypedDict):
-    """The flow that collects."""
+    """The flow that requests collections."""
 
     work_pool: str
     """Name of Prefect's work pool that its runs wait in."""
@@ -84,8 +84,6 @@ class CollectionFlowArgs(TypedDict):
     """Where the worker imports it: ``package.module.function``."""
     release: pulumi.Input[str]
     """Version of the runtime that holds it."""
-    concurrent_runs: NotRequired[int]
-    """Optional: 4 when omitted; further ones wait."""
     worker_type: NotRequired[str]
     """Optional: kind of worker that starts its runs; ``process`` when omitted."""
     base_job_template: NotRequired[pulumi.Input[dict[str, Any]]]
@@ -170,7 +168,7 @@ class DataLake(Component):
             {
                 "connection": args["workflow_engine"],
                 "work_pool": flow["work_pool"],
-                "concurrency_limit": flow.get("concurrent_runs", 4),
+                "concurrency_limit": _RUNS_AT_ONCE,
                 "worker_type": flow.get("worker_type", "process"),
                 "base_job_template": flow.get("base_job_template"),
             },

@@ -9,11 +9,12 @@ Each kind of failure has one owner. What an owner gives up on is not tried again
 | a commit of the committer | the committer, until it is done (`pipeline.ingest.committer`) |
 | a request for a venue's listing | `archive.discovery.listing` |
 | a file, for whatever passes: the venue, its bytes, landing | the collector, `collection.attempts` times |
-| the data file of a group | the collector, `collection.attempts` times |
+| the data file of a group, the refinement of some series | the collector, the refiner, `collection.attempts` times |
 | a task while the database or the event bus is away | the consumer, until it is back |
 | the outbox, and the schema at a worker's start | the relay and the worker, until the server is back |
 | a batch while the database is away | the orchestrator, for a while |
-| the start of a flow run | the client of the workflow engine, for a while |
+| a claim of a batch, and the record of its failure | the runs of a worker, until the database is back |
+| what the workflow engine shows | the mirror, until the engine is back |
 """
 
 import logging

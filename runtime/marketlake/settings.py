@@ -166,10 +166,12 @@ class VenueEndpoint(_Part):
 
 
 class Collection(_Part):
-    """How many files a worker collects at once, and how often it tries."""
+    """How many files and batches a worker has in hand at once, and how often it tries."""
 
     concurrency: int = Field(default=32, ge=1, le=256)
     """Files that one worker process copies at once."""
+    batches: int = Field(default=8, ge=1, le=1000)
+    """Batches that one worker process carries on at once; further ones wait."""
     group_files: int = Field(default=256, ge=1, le=256)
     """Files of one task, at most."""
     attempts: int = Field(default=8, ge=1, le=100)

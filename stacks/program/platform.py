@@ -192,7 +192,6 @@ class Platform:
                     "deployment": default_of(runtime.WorkflowEngine, "collect_deployment"),
                     "entrypoint": _ENTRYPOINT,
                     "release": version("marketlake"),
-                    "concurrent_runs": settings.workflow_engine.concurrent_runs,
                     **self._flow_runs,
                 },
             },

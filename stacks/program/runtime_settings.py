@@ -79,6 +79,7 @@ def runtime_settings(
         },
         "collection": {
             "concurrency": collection.concurrency,
+            "batches": collection.batches,
             "attempts": collection.attempts,
             "requests_per_second": collection.requests_per_second,
             "max_inflated_mib": collection.max_inflated_mib,

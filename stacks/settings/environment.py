@@ -121,11 +121,10 @@ class WorkflowEngineSettings(Section):
     cpu: CpuMillis = 100
     """Thousandths of a core that are set aside for the server in a cluster."""
     worker_memory: LargeMemoryMib = 512
-    """MiB that are counted for the worker with a running flow; in a cluster, for the worker and for each run."""
+    """MiB that are counted for the worker with a run, which requests a collection; in a cluster, for the worker and
+    for each run."""
     worker_cpu: CpuMillis = 100
     """Thousandths of a core that are set aside for the worker, and for each run, in a cluster."""
-    concurrent_runs: int = Field(default=4, ge=1, le=1000)
-    """Collections that run at once; further ones wait."""
 
 
 class CollectionSettings(Section):
@@ -142,6 +141,8 @@ class CollectionSettings(Section):
     started beyond 80 % of it."""
     concurrency: int = Field(default=32, ge=1, le=256)
     """Files that one worker copies at once."""
+    batches: int = Field(default=8, ge=1, le=1000)
+    """Collections that one worker carries on at once; further ones wait."""
     attempts: int = Field(default=8, ge=1, le=100)
     """Tries per file before an error that may pass counts as a failure; the waits between them double."""
     requests_per_second: float = Field(default=300.0, gt=0, le=10_000)

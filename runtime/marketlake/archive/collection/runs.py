@@ -24,8 +24,6 @@ from marketlake.workers.worker import WorkerProcess
 
 log = logging.getLogger(__name__)
 
-RUNS_AT_ONCE = 8
-"""Batches that one worker carries on."""
 _LOOK_EVERY_S = 1.0
 """How often is looked for batches of which no word came."""
 _JOINED_WITHIN_S = 1.5
@@ -71,7 +69,7 @@ class Runs:
 
     def _take_up(self, stop: threading.Event) -> None:
         self._carried = [thread for thread in self._carried if thread.is_alive()]
-        while len(self._carried) < RUNS_AT_ONCE:
+        while len(self._carried) < self._settings.collection.batches:
             with self._postgres.transaction() as connection:
                 run = batches.claim(connection, self._process.id)
             if run is None:
