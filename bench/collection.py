@@ -91,7 +91,7 @@ class Platform:
             "files": summary["copied"],
             "rows": summary["rows_written"],
             "wall_s": wall,
-            "cpu_s": used + spent["collection-worker"] + spent["workflow-worker"],
+            "cpu_s": used + spent["collection-worker"],
             **{f"cpu_s of {name}": seconds for name, seconds in {"command": used, **spent}.items()},
         }
 
@@ -136,7 +136,6 @@ def platform() -> Iterator[Platform]:
                 "object-store": store,
                 "event-bus": broker,
                 "workflow-engine": engine,
-                "workflow-worker": there.flow_worker,
                 "collection-worker": there.worker,
             },
         )

@@ -23,7 +23,7 @@ from marketlake.workers.worker import WorkerProcess
 
 log = logging.getLogger(__name__)
 
-SERIES_AT_ONCE = 50
+SERIES_AT_ONCE = 25
 """Series of one task: they are rewritten in one commit."""
 Refine = Callable[[Mapping[Series, Iterable[date]]], Sequence[Refined]]
 """Rewrites days of some series of one dataset."""

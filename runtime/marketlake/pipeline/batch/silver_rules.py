@@ -48,40 +48,28 @@ def refine_rows(
         start: the result begins here, and
         end: ends before this; what is around serves to know duplicates across these borders.
     """
-    time = declared.silver.time
+    time, key = declared.silver.time, declared.silver.row_key
     mine = pl.col(time).is_between(start, end, closed="left")
-    key = declared.silver.row_key
     of_series = series_values(declared.bronze.series, series)
     sourced = bronze.with_columns(pl.lit(value).alias(name) for name, value in of_series.items())
     harmonised = sourced.select(*declared.values.values(), *declared.silver.origin, _FREQUENCY)
-    judged = harmonised.with_columns(_reason(harmonised, declared))
-    good = _by_preference(judged.filter(pl.col("reason").is_null()), declared)
-    first = pl.struct(key).is_first_distinct()
-    kept, dropped = good.filter(first), good.filter(~first)
-    against = dropped.join(kept, on=key, how="left", suffix=" kept")
-    names = [name for name in declared.values if name not in key]
-    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name} kept")) for name in names)
-    contradicting = against.filter(differs).with_columns(
-        reason=pl.format(
-            "another row of the same {} is kept, with other values: row {} of {}",
-            pl.lit(", ".join(key)),
-            pl.col(f"{ROW_NUMBER} kept"),
-            pl.col("source_key kept"),
+    good, broken = _checked(harmonised, declared)
+    kept, dropped = _each_once(good, declared)
+    rejected = [_as_rejects(broken.filter(mine), declared)]
+    touching: frozenset[str] = frozenset()
+    if not dropped.is_empty():
+        against = dropped.join(kept, on=key, how="left", suffix=" kept")
+        rejected.append(_as_rejects(_contradicting(against, declared).filter(mine), declared))
+        periods = against.select(
+            own=pl.col(time).dt.strftime(declared.silver.period),
+            kept=pl.col(time if time in key else f"{time} kept").dt.strftime(declared.silver.period),
         )
-    )
-    periods = against.select(
-        own=pl.col(time).dt.strftime(declared.silver.period),
-        kept=pl.col(time if time in key else f"{time} kept").dt.strftime(declared.silver.period),
-    )
-    columns = [*declared.values, *declared.silver.origin]
-    broken = judged.filter(pl.col("reason").is_not_null())
+        touching = frozenset(periods.filter(pl.col("own") != pl.col("kept"))["own"].to_list())
     return Refinement(
-        rows=kept.filter(mine).select(columns).sort(time, *key),
+        rows=kept.filter(mine).select(*declared.values, *declared.silver.origin).sort(time, *key),
         duplicates=dropped.filter(mine).height,
-        rejected=pl.concat(
-            [_as_rejects(some.filter(mine), declared) for some in (broken, contradicting)]
-        ).sort(declared.silver.origin),
-        touching=frozenset(periods.filter(pl.col("own") != pl.col("kept"))["own"].to_list()),
+        rejected=pl.concat(rejected).sort(declared.silver.origin),
+        touching=touching,
     )
 
 
@@ -99,12 +87,29 @@ def series_values(
     return {name: values[name] for name in names}
 
 
-def _reason(rows: pl.DataFrame, declared: TableType) -> pl.Expr:
-    """Why a row is rejected, null if it is not. Only of checks that some row breaks is each row asked."""
-    broken = rows.select(check.broken.any().alias(str(n)) for n, check in enumerate(declared.checks)).row(0)
-    failing = [check for check, is_broken in zip(declared.checks, broken, strict=True) if is_broken]
+def _checked(rows: pl.DataFrame, declared: TableType) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that keep all promises, and the others with a column `reason`. Each row is asked only what some break."""
+    found = rows.select(check.broken.any().alias(str(n)) for n, check in enumerate(declared.checks)).row(0)
+    failing = [check for check, is_broken in zip(declared.checks, found, strict=True) if is_broken]
     reasons = [pl.when(check.broken).then(pl.lit(check.reason)) for check in failing]
-    return pl.coalesce([*reasons, pl.lit(None, pl.String())]).alias("reason")
+    if not reasons:
+        return rows, rows.clear().with_columns(reason=pl.lit(None, pl.String()))
+    judged = rows.with_columns(pl.coalesce([*reasons, pl.lit(None, pl.String())]).alias("reason"))
+    whole = pl.col("reason").is_null()
+    return judged.filter(whole).drop("reason"), judged.filter(~whole)
+
+
+def _each_once(rows: pl.DataFrame, declared: TableType) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One row of each key, and the others."""
+    key = declared.silver.row_key
+    if (
+        rows.select(pl.struct(key).n_unique() if len(key) > 1 else pl.col(*key).n_unique()).item()
+        == rows.height
+    ):
+        return rows, rows.clear()
+    ordered = _by_preference(rows, declared)
+    first = pl.struct(key).is_first_distinct()
+    return ordered.filter(first), ordered.filter(~first)
 
 
 def _by_preference(rows: pl.DataFrame, declared: TableType) -> pl.DataFrame:
@@ -117,6 +122,21 @@ def _by_preference(rows: pl.DataFrame, declared: TableType) -> pl.DataFrame:
         pl.col("source_key"),
         pl.col(ROW_NUMBER),
         descending=[*(False for _ in key), False, False, True, False],
+    )
+
+
+def _contradicting(against: pl.DataFrame, declared: TableType) -> pl.DataFrame:
+    """The rows that say something else than the row of their key that is kept, with a column `reason`."""
+    key = declared.silver.row_key
+    names = [name for name in declared.values if name not in key]
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name} kept")) for name in names)
+    return against.filter(differs).with_columns(
+        reason=pl.format(
+            "another row of the same {} is kept, with other values: row {} of {}",
+            pl.lit(", ".join(key)),
+            pl.col(f"{ROW_NUMBER} kept"),
+            pl.col("source_key kept"),
+        )
     )
 
 

@@ -109,6 +109,8 @@ def _bars_within(rows: pl.DataFrame, interval: str | None) -> pl.DataFrame:
         first = first.dt.truncate("1d")
         last = _last_of_day(last, interval)
     expected = times.select(pl.datetime_range(first, last, interval).alias("time"))
+    if expected["time"].equals(times["open_time"]):
+        return GAP_SCHEMA.to_frame()
     return (
         expected.join(times.with_columns(there=True), left_on="time", right_on="open_time", how="left")
         .sort("time")
