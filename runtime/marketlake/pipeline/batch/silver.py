@@ -40,7 +40,7 @@ from marketlake.settings import Settings
 
 OVERLAP = timedelta(hours=1)
 """How far beyond a period its rows are looked for: venues put rows of a boundary into either of two files."""
-ROWS_AT_ONCE = 400_000
+ROWS_AT_ONCE = 250_000
 """Rows of one row group, and about as many are refined at once."""
 REJECTED_AT_ONCE = 100_000
 """Rejected rows that are kept of one period; a period with more is as good as none. All are counted."""
@@ -370,9 +370,13 @@ class _Rewriting:
 
         def frames() -> Iterator[pl.DataFrame]:
             for begin, until in bronze.windows(self._series, start, end):
-                read = bronze.read(self._series, begin - OVERLAP, until + OVERLAP)
-                found = refine_rows(read, self._declared, self._series, begin, until)
-                del read
+                found = refine_rows(
+                    bronze.read(self._series, begin - OVERLAP, until + OVERLAP),
+                    self._declared,
+                    self._series,
+                    begin,
+                    until,
+                )
                 period.add(found)
                 yield from found.rows.iter_slices(ROWS_AT_ONCE)
 
