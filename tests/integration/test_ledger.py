@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from marketlake.archive import ledger
 from marketlake.archive.ledger import LedgerEntry, Receipt
-from marketlake.domain.archive import ArchiveFile, Selection
+from marketlake.domain.archive import ArchiveFile, Selection, Series
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres, SchemaError, migrate
 from marketlake.infrastructure.postgres.locks import LockHeldError, hold
 from marketlake.infrastructure.postgres.migrations import Migration, packaged
@@ -136,17 +136,26 @@ def test_the_same_bytes_again_are_no_new_version(postgres: Postgres) -> None:
         assert ledger.conflicts(connection, "binance") == []
 
 
+def series(symbol: str, interval: str | None = "1m") -> Series:
+    return Series(venue="binance", market="spot", data_type="klines", symbol=symbol, interval=interval)
+
+
 def test_what_silver_has_not_taken_in_is_found_until_it_has(postgres: Postgres) -> None:
     migrate(postgres)
     entries = [record(postgres, archive_file(day)) for day in (1, 2)]
     other = record(postgres, archive_file(1, symbol="ETHUSDT"))
     spot = Selection(venue="binance", market="spot", data_type="klines", interval="1m")
+    both = [series("BTCUSDT"), series("ETHUSDT")]
     with postgres.transaction() as connection:
-        assert ledger.unrefined(connection, spot) == [*entries, other]
-        assert ledger.unrefined(connection, replace(spot, symbols=("ETHUSDT",))) == [other]
-        assert ledger.unrefined(connection, replace(spot, market="um")) == []
+        assert ledger.unrefined_series(connection, spot) == both
+        assert ledger.unrefined_series(connection, replace(spot, symbols=("ETHUSDT",))) == both[1:]
+        assert ledger.unrefined_series(connection, replace(spot, market="um")) == []
+        assert ledger.unrefined_of(connection, both) == [*entries, other]
+        assert ledger.unrefined_of(connection, both[1:]) == [other]
+        assert ledger.unrefined_of(connection, [series("BTCUSDT", "5m")]) == []
         assert ledger.mark_refined(connection, entries) == 2
-        assert ledger.unrefined(connection, spot) == [other]
+        assert ledger.unrefined_series(connection, spot) == both[1:]
+        assert ledger.unrefined_of(connection, both) == [other]
 
 
 def test_an_entry_that_was_renewed_during_the_refinement_stays_to_be_refined(postgres: Postgres) -> None:
@@ -156,7 +165,7 @@ def test_an_entry_that_was_renewed_during_the_refinement_stays_to_be_refined(pos
     renewed = record(postgres, file)
     with postgres.transaction() as connection:
         assert ledger.mark_refined(connection, [old]) == 0
-        assert ledger.unrefined(connection, Selection(venue="binance")) == [renewed]
+        assert ledger.unrefined_of(connection, [series(file.symbol)]) == [renewed]
 
 
 def test_many_files_are_recorded_at_once(postgres: Postgres) -> None:
