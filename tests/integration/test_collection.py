@@ -27,6 +27,7 @@ from marketlake.archive.collection.orchestrator import (
 )
 from marketlake.archive.collection.refiner import Refiner
 from marketlake.archive.collection.runs import Runs
+from marketlake.archive.collection.stores import Stores
 from marketlake.archive.collection.tasks import COLLECTION, REFINEMENT, GroupTask
 from marketlake.archive.collection.transfers import Transfers
 from marketlake.archive.discovery.catalogue import Catalogue
@@ -129,7 +130,11 @@ class Platform:
         def beside(process: WorkerProcess) -> list[worker.Companion]:
             archive = Archive(self.settings.event_bus)
             committer = Committer(process.postgres, lake, shape_of=shape_of, owner=archive)
-            runs = Runs(process, catalogue=Catalogue(lake).record)
+            runs = Runs(
+                process,
+                stores=Stores(landing_store(store), lake.bucket),
+                catalogue=Catalogue(lake).record,
+            )
             return [committer.run, runs.run] if carrying else [committer.run]
 
         with Transfers(landing_store(store), self.settings.collection, copy=copy, stop=stop) as transfers:

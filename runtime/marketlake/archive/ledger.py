@@ -7,12 +7,13 @@ written by the owner of staged units alone (:mod:`marketlake.archive.collection.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from marketlake.domain.archive import ArchiveFile, Selection, Series
+from marketlake.domain.archive import ArchiveFile, Frequency, Selection, Series
 from marketlake.infrastructure.postgres import Connection
 
 
@@ -28,6 +29,7 @@ class LedgerEntry:
     data_type: str
     symbol: str
     interval: str | None
+    frequency: Frequency
     file_start: date
     file_end: date
     sha256: str
@@ -56,6 +58,24 @@ class LedgerEntry:
     def is_of(self, file: ArchiveFile) -> bool:
         """Return whether the venue still lists the file that was collected."""
         return self.etag == file.etag and self.size == file.size
+
+    @property
+    def file(self) -> ArchiveFile:
+        """The file, as the venue listed it."""
+        return ArchiveFile(
+            venue=self.venue,
+            market=self.market,
+            data_type=self.data_type,
+            symbol=self.symbol,
+            interval=self.interval,
+            frequency=self.frequency,
+            start=self.file_start,
+            end=self.file_end,
+            key=self.key,
+            size=self.size,
+            etag=self.etag,
+            last_modified=self.last_modified,
+        )
 
     @property
     def in_bronze(self) -> bool:
@@ -98,6 +118,10 @@ class Receipt:
     data_file_id: int | None
 
 
+def _entry(row: dict[str, Any]) -> LedgerEntry:
+    return LedgerEntry(**(row | {"frequency": Frequency(row["frequency"])}))
+
+
 _COLUMNS = ", ".join(field.name for field in fields(LedgerEntry))
 
 
@@ -108,7 +132,7 @@ def current(connection: Connection, venue: str, keys: Sequence[str]) -> dict[str
         " where venue = %s and key = any(%s) and superseded_at is null",
         [venue, list(keys)],
     ).fetchall()
-    return {row["key"]: LedgerEntry(**row) for row in rows}
+    return {row["key"]: _entry(row) for row in rows}
 
 
 def current_versions(connection: Connection, venue: str, keys: Sequence[str]) -> dict[str, int]:
@@ -126,6 +150,92 @@ def keys_in(connection: Connection, data_file_id: int) -> set[str]:
         "select key from ledger where data_file_id = %s and superseded_at is null", [data_file_id]
     ).fetchall()
     return {row["key"] for row in rows}
+
+
+def selected(connection: Connection, selection: Selection, *, after: str, most: int) -> list[LedgerEntry]:
+    """Return the newest entries of the selected files, some at a time in the order of their keys.
+
+    Args:
+        connection: to the database.
+        selection: a file is meant if it covers any of the days.
+        after: the key behind which to go on; empty for the first ones.
+        most: how many.
+    """
+    rows = connection.execute(
+        f"select {_COLUMNS} from ledger where superseded_at is null and venue = %(venue)s and key > %(after)s"  # noqa: S608
+        " and (%(market)s::text is null or market = %(market)s)"
+        " and (%(data_type)s::text is null or data_type = %(data_type)s)"
+        " and (%(interval)s::text is null or interval = %(interval)s)"
+        " and (%(symbols)s::text[] is null or symbol = any(%(symbols)s))"
+        " and (%(frequency)s::text is null or frequency = %(frequency)s)"
+        " and (%(start)s::date is null or file_end >= %(start)s)"
+        " and (%(end)s::date is null or file_start <= %(end)s) order by key limit %(most)s",
+        {
+            "venue": selection.venue,
+            "market": selection.market,
+            "data_type": selection.data_type,
+            "interval": selection.interval,
+            "symbols": list(selection.symbols) or None,
+            "frequency": selection.frequency,
+            "start": selection.start,
+            "end": selection.end,
+            "after": after,
+            "most": most,
+        },
+    ).fetchall()
+    return [_entry(row) for row in rows]
+
+
+def in_landing_order(connection: Connection, *, after: str, most: int) -> list[LedgerEntry]:
+    """Return the newest entries of all files, some at a time in the order in which landing lists them.
+
+    Args:
+        connection: to the database.
+        after: the key in landing behind which to go on; empty for the first ones.
+        most: how many.
+    """
+    rows = connection.execute(
+        f'select {_COLUMNS} from ledger where superseded_at is null and landing_key collate "C" > %s'  # noqa: S608
+        ' order by landing_key collate "C" limit %s',
+        [after, most],
+    ).fetchall()
+    return [_entry(row) for row in rows]
+
+
+def rows_by_data_file(connection: Connection) -> dict[int, int]:
+    """Return how many rows the files have together that each data file holds."""
+    rows = connection.execute(
+        "select data_file_id, sum(rows)::bigint as rows from ledger"
+        " where superseded_at is null and data_file_id is not null group by data_file_id"
+    ).fetchall()
+    return {row["data_file_id"]: row["rows"] for row in rows}
+
+
+def in_data_files(connection: Connection, numbers: Sequence[int]) -> dict[int, list[LedgerEntry]]:
+    """Return the newest entries whose rows some data files hold, by data file, in the order of their keys."""
+    rows = connection.execute(
+        f"select {_COLUMNS} from ledger where data_file_id = any(%s) and superseded_at is null"  # noqa: S608
+        " order by data_file_id, key",
+        [list(numbers)],
+    ).fetchall()
+    return {
+        number: list(group)
+        for number, group in groupby(map(_entry, rows), key=lambda entry: entry.data_file_id or 0)
+    }
+
+
+def venues(connection: Connection) -> list[str]:
+    """Return the venues of which files were collected."""
+    rows = connection.execute("select distinct venue from ledger order by venue").fetchall()
+    return [row["venue"] for row in rows]
+
+
+def forget_lake(connection: Connection) -> int:
+    """Note that bronze and silver hold nothing any more; return how many files were in bronze."""
+    return connection.execute(
+        "update ledger set data_file_id = null, refined_at = null"
+        " where superseded_at is null and (data_file_id is not null or refined_at is not null)"
+    ).rowcount
 
 
 def collected_keys(connection: Connection, venue: str, *, market: str | None = None) -> set[str]:
@@ -159,7 +269,7 @@ def record(
     connection.execute(_CONFLICTS, {"venue": venue, "rows": rows})
     connection.execute(_SUPERSEDE, {"venue": venue, "rows": rows})
     written = connection.execute(_WRITE, {"venue": venue, "batch": batch_id, "rows": rows}).fetchall()
-    return [LedgerEntry(**row) for row in written]
+    return [_entry(row) for row in written]
 
 
 _VALUES = {
@@ -169,6 +279,7 @@ _VALUES = {
     "data_type": "text",
     "symbol": "text",
     "interval": "text",
+    "frequency": "text",
     "file_start": "date",
     "file_end": "date",
     "etag": "text",
@@ -213,6 +324,7 @@ def _row(file: ArchiveFile, receipt: Receipt) -> dict[str, Any]:
         "data_type": file.data_type,
         "symbol": file.symbol,
         "interval": file.interval,
+        "frequency": file.frequency,
         "file_start": file.start.isoformat(),
         "file_end": file.end.isoformat(),
         "etag": file.etag,
@@ -288,7 +400,7 @@ def unrefined_of(connection: Connection, series: Sequence[Series]) -> list[Ledge
         " and symbol = any(%s) order by key",
         [first.venue, first.market, first.data_type, sorted({symbol for symbol, _ in wanted})],
     ).fetchall()
-    return [LedgerEntry(**row) for row in rows if (row["symbol"], row["interval"]) in wanted]
+    return [_entry(row) for row in rows if (row["symbol"], row["interval"]) in wanted]
 
 
 def former_days(connection: Connection, entries: Iterable[LedgerEntry]) -> list[tuple[date, date]]:

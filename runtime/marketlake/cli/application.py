@@ -48,8 +48,10 @@ app = typer.Typer(
 )
 venue_app = typer.Typer(no_args_is_help=True, help="The stand-in venue of a local stack.")
 archive_app = typer.Typer(no_args_is_help=True, help="What venues publish, as far as the catalogue knows.")
+lake_app = typer.Typer(no_args_is_help=True, help="Compare the lake with the ledger, and rebuild it.")
 app.add_typer(venue_app, name="venue")
 app.add_typer(archive_app, name="archive")
+app.add_typer(lake_app, name="lake")
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")
@@ -205,3 +207,58 @@ def list_archive(
 
     options = SelectionOptions(venue, market, data_type, interval, symbol or [], frequency, start, end)
     raise typer.Exit(command.run(ctx.obj, options, files=files, as_json=json))
+
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@lake_app.command("verify")
+@reporting
+def verify_lake(ctx: typer.Context, *, json: JsonOption = False) -> None:
+    """Compare the ledger, landing and bronze, and tell what differs; nothing is changed."""
+    from marketlake.cli import lake as command
+
+    raise typer.Exit(command.verified(ctx.obj, as_json=json))
+
+
+@lake_app.command("rebuild")
+@reporting
+def rebuild_lake(
+    ctx: typer.Context,
+    *,
+    venue: Annotated[
+        str | None, typer.Option("--venue", help="Only files of this venue; without it, the whole lake.")
+    ] = None,
+    market: MarketOption = None,
+    data_type: TypeOption = None,
+    interval: IntervalOption = None,
+    symbol: SymbolOption = None,
+    frequency: FrequencyOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Take files that were collected over from landing again. Without --venue, all tables are deleted first."""
+    from marketlake.cli import lake as command
+    from marketlake.cli.exit_codes import UsageError
+    from marketlake.cli.selection import SelectionOptions
+
+    chosen = (market, data_type, interval, symbol, frequency, start, end)
+    if venue is None and any(chosen):
+        raise UsageError("a selection needs --venue; without any, the whole lake is made anew.")
+    options = (
+        SelectionOptions(venue, market, data_type, interval, symbol or [], frequency, start, end)
+        if venue
+        else None
+    )
+    raise typer.Exit(command.rebuilt(ctx.obj, options, agreed=yes, as_json=json))
+
+
+@lake_app.command("accept-landing")
+@reporting
+def accept_landing(ctx: typer.Context, *, yes: YesOption = False) -> None:
+    """Take note that landing is another one than the ledger speaks of; the lake stays as it is."""
+    from marketlake.cli import lake as command
+
+    raise typer.Exit(command.accepted(ctx.obj, agreed=yes))

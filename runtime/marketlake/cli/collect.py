@@ -12,10 +12,9 @@ from marketlake.cli.exit_codes import ExitCode, UsageError, say
 from marketlake.cli.follower import Follower, RunResult
 from marketlake.cli.output import print_json, print_table, size
 from marketlake.cli.selection import SelectionOptions, endpoint_from, select
-from marketlake.domain.archive import Selection
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.postgres import Postgres, migrate
-from marketlake.settings import Settings, VenueEndpoint
+from marketlake.settings import Settings
 
 _SHOWN_FAILURES = 50
 
@@ -47,32 +46,39 @@ def run(
             ),
         ):
             migrate(postgres)
-            _request(postgres, batch_id, selection, endpoint)
-            trace_id = telemetry.current_trace_id()
-            result = Follower(postgres, batch_id, quiet=as_json).follow()
             with postgres.transaction() as connection:
-                failures = batches.failures(connection, batch_id)
-                flow_run = batches.flow_run(connection, batch_id)
+                batches.request(
+                    connection,
+                    batch_id,
+                    selection,
+                    endpoint,
+                    traceparent=telemetry.current_traceparent(),
+                )
+            summary, exit_code = followed(settings, postgres, batch_id, quiet=as_json)
     finally:
         telemetry.flush()
+    if as_json:
+        print_json(summary)
+    else:
+        show(summary)
+    return exit_code
+
+
+def followed(
+    settings: Settings, postgres: Postgres, batch_id: UUID, *, quiet: bool
+) -> tuple[dict[str, Any], ExitCode]:
+    """Follow a batch to its end; return what there is to say about it, and the command's exit code."""
+    trace_id = telemetry.current_trace_id()
+    result = Follower(postgres, batch_id, quiet=quiet).follow()
+    with postgres.transaction() as connection:
+        failures = batches.failures(connection, batch_id)
+        flow_run = batches.flow_run(connection, batch_id)
     summary = _summary(result, failures) | {
         "batch_id": batch_id,
         "flow_run": settings.workflow_engine.page(flow_run) if flow_run else None,
         "trace_id": trace_id,
     }
-    if as_json:
-        print_json(summary)
-    else:
-        _print(summary)
-    return result.exit_code
-
-
-def _request(
-    postgres: Postgres, batch_id: UUID, selection: Selection, endpoint: VenueEndpoint | None
-) -> None:
-    traceparent = telemetry.current_traceparent()
-    with postgres.transaction() as connection:
-        batches.request(connection, batch_id, selection, endpoint, traceparent=traceparent)
+    return summary, result.exit_code
 
 
 def _summary(result: RunResult, failures: list[batches.Failure]) -> dict[str, Any]:
@@ -97,7 +103,8 @@ def _summary(result: RunResult, failures: list[batches.Failure]) -> dict[str, An
     }
 
 
-def _print(summary: dict[str, Any]) -> None:
+def show(summary: dict[str, Any]) -> None:
+    """Print what there is to say about a batch, for people."""
     columns = ("found", "copied", "verified", "skipped", "failed", "rows_written", "rows_quarantined")
     print_table(
         [column.replace("_", " ") for column in columns],

@@ -36,6 +36,7 @@ def run(environment: str | None) -> ExitCode:
     from marketlake.archive.collection.collector import Collector
     from marketlake.archive.collection.refiner import Refiner
     from marketlake.archive.collection.runs import Runs
+    from marketlake.archive.collection.stores import Stores
     from marketlake.archive.collection.tasks import COLLECTION, REFINEMENT
     from marketlake.archive.collection.transfers import Transfers
     from marketlake.archive.discovery.catalogue import Catalogue
@@ -57,7 +58,7 @@ def run(environment: str | None) -> ExitCode:
 
     def beside(process: "WorkerProcess") -> "Sequence[Companion]":
         committer = Committer(process.postgres, lake, shape_of=shape_of, owner=archive)
-        runs = Runs(process, catalogue=Catalogue(lake).record)
+        runs = Runs(process, stores=Stores(landing, lake.bucket), catalogue=Catalogue(lake).record)
         return (committer.run, runs.run, Mirror(process.postgres, settings.workflow_engine).run)
 
     with Transfers(landing, settings.collection, copy=copy_file, stop=stop) as transfers:

@@ -7,6 +7,7 @@ proven.
 
 import asyncio
 import contextlib
+import hashlib
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -20,6 +21,7 @@ from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, stor
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
     ChecksumMismatchError,
+    LandingMissingError,
     NotPublishedError,
     SidecarMissingError,
     TruncatedError,
@@ -43,6 +45,8 @@ HELD = 2 * 1024 * 1024
 """Bytes up to which a copied file is also handed to the caller, who need not read it again."""
 SHA256_ATTRIBUTE = "sha256"
 """Name of the object metadata that holds the proven checksum."""
+
+_COLLECT_AGAIN = "collect it again, so that it is copied from the venue."
 
 _tracer = trace.get_tracer("marketlake")
 
@@ -123,6 +127,47 @@ async def copy_file(
         span.set_attribute("marketlake.bytes", 0 if copied.already_there else copied.size)
         span.set_attribute("marketlake.already_there", copied.already_there)
         return copied
+
+
+async def recall_file(key: str, landing: Bucket, *, sha256: str, version_id: str | None) -> CopiedObject:
+    """Return an object that was copied into landing before; nothing is asked of the venue.
+
+    A small one is read, and its bytes are proven; of a larger one the checksum is compared that was proven when it
+    was copied.
+
+    Args:
+        key: in the landing bucket.
+        landing: the landing bucket.
+        sha256: what it was proven to have.
+        version_id: which version of it; None if the bucket is not versioned.
+
+    Raises:
+        LandingMissingError: it is not there, or there are other bytes.
+        StorageError: the store failed.
+    """
+    options: obstore.GetOptions = {"version": version_id} if version_id else {}
+    try:
+        found = await obstore.get_async(landing, key, options=options)
+        proven = found.attributes.get(SHA256_ATTRIBUTE) == sha256
+        data: bytes | None = None
+        if found.meta["size"] <= HELD:
+            data = bytes(await found.bytes_async())
+            proven = hashlib.sha256(data).hexdigest() == sha256
+    except FileNotFoundError as error:
+        raise LandingMissingError(f"{key} is not in landing any more: {_COLLECT_AGAIN}") from error
+    except BaseError as error:
+        raise storage_error(error, f"reading {key} from landing") from error
+    if not proven:
+        raise LandingMissingError(f"{key} has other bytes in landing than were collected: {_COLLECT_AGAIN}")
+    return CopiedObject(
+        key=key,
+        size=found.meta["size"],
+        sha256=sha256,
+        etag=(found.meta["e_tag"] or "").strip('"'),
+        version_id=version_id,
+        already_there=True,
+        data=data,
+    )
 
 
 def _unwatched(count: int) -> None:

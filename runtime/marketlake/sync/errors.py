@@ -78,6 +78,12 @@ class StalledError(VenueError):
     transient = True
 
 
+class LandingMissingError(SyncError):
+    """Landing does not hold what was copied into it."""
+
+    code = "landing-missing"
+
+
 class SidecarMissingError(SyncError):
     """The venue publishes no checksum for the file."""
 

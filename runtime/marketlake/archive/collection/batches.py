@@ -32,6 +32,14 @@ WAKE = "marketlake_batch"
 """Channel on which PostgreSQL tells that a batch has entered a state."""
 
 
+class Source(StrEnum):
+    """Where the files of a batch come from."""
+
+    VENUE = "venue"
+    LANDING = "landing"
+    """Files that were collected before are taken over again, for a lake that lost them."""
+
+
 class BatchState(StrEnum):
     """The states of a batch; the last three are final."""
 
@@ -62,6 +70,7 @@ class Run:
     selection: Selection
     endpoint: VenueEndpoint | None
     """Where the venue is read; None: where the environment says."""
+    source: Source
     traceparent: str | None
     """W3C trace context of who requested it."""
 
@@ -137,15 +146,17 @@ def request(
     endpoint: VenueEndpoint | None,
     *,
     traceparent: str | None,
+    source: Source = Source.VENUE,
 ) -> None:
     """Request a batch; one that exists stays as it is."""
     connection.execute(
-        "insert into batch (id, selection, endpoint, state, traceparent) values (%s, %s, %s, 'requested', %s)"
-        " on conflict do nothing",
+        "insert into batch (id, selection, endpoint, source, state, traceparent)"
+        " values (%s, %s, %s, %s, 'requested', %s) on conflict do nothing",
         [
             batch_id,
             Jsonb(selection_to_json(selection)),
             Jsonb(endpoint.model_dump(mode="json")) if endpoint else None,
+            source,
             traceparent,
         ],
     )
@@ -162,7 +173,7 @@ def claim(connection: Connection, worker: str) -> Run | None:
         " select id from batch b where state not in ('done', 'failed', 'cancelled') and not exists ("
         " select from worker w where w.id = b.carrier and w.heartbeat_at > now() - make_interval(secs => %s))"
         " order by created_at limit 1 for update skip locked)"
-        " returning id, lease, state, selection, endpoint, traceparent",
+        " returning id, lease, state, selection, endpoint, source, traceparent",
         [worker, LAPSED_AFTER_S],
     ).fetchone()
     if row is None:
@@ -174,6 +185,7 @@ def claim(connection: Connection, worker: str) -> Run | None:
         BatchState(row["state"]),
         selection_from_json(row["selection"]),
         VenueEndpoint.model_validate(row["endpoint"]) if row["endpoint"] else None,
+        Source(row["source"]),
         row["traceparent"],
     )
 
@@ -209,6 +221,14 @@ def add(
     added = [task for task in tasks if task.id in new]
     outbox.put(connection, topic, [requested(task.id, batch_id, traceparent=traceparent) for task in added])
     return sum(task.parts for task in added)
+
+
+def open_batches(connection: Connection) -> int:
+    """Return how many batches have not ended."""
+    row = connection.execute(
+        "select count(*) as n from batch where state not in ('done', 'failed', 'cancelled')"
+    ).fetchone()
+    return int(row["n"]) if row else 0
 
 
 def keys(connection: Connection, batch_id: UUID) -> set[str]:

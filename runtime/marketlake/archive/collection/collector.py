@@ -83,8 +83,12 @@ class Collector:
         task = GroupTask.model_validate(lease.payload)
         with self._postgres.transaction() as connection:
             known = ledger.current(connection, task.files[0].venue, [file.key for file in task.files])
-        wanted = [file for file in task.files if not _is_in(file, known.get(file.key))]
-        collected = self._copied(lease, task, wanted, known)
+        if task.from_landing:
+            wanted = [file for file in task.files if file.key in known]
+            collected = self._recalled(lease, wanted, known)
+        else:
+            wanted = [file for file in task.files if not _is_in(file, known.get(file.key))]
+            collected = self._copied(lease, task, wanted, known)
         self._stage(lease, task, known, collected, present=len(task.files) - len(wanted))
         labels = _labels(task.files[0])
         metrics.duration().record(time.monotonic() - began, labels)
@@ -107,6 +111,20 @@ class Collector:
             else:
                 copied[file.key] = result
         return _Collected(copied, verified, failures)
+
+    def _recalled(self, lease: Lease, wanted: list[ArchiveFile], known: dict[str, LedgerEntry]) -> _Collected:
+        results = self._transfers.recall(
+            [known[file.key] for file in wanted], tell=partial(self._note_attempt, lease)
+        )
+        copied: dict[str, CopiedObject] = {}
+        failures: list[PartFailure] = []
+        for file in wanted:
+            result = results[file.key]
+            if isinstance(result, FailedTransfer):
+                failures.append(_failure(file, result.error, result.attempts))
+            else:
+                copied[file.key] = result
+        return _Collected(copied, [], failures)
 
     def _stage(
         self,
@@ -227,8 +245,9 @@ class Collector:
             return {}
         with self._postgres.transaction() as connection:
             former = staging.files_of(connection, sorted(number for number in numbers if number is not None))
+            whole = {number for number in former if ledger.keys_in(connection, number) <= keys}
         return {
-            number: self._lakehouse.without(table, file, keys, str(uuid4()))
+            number: None if number in whole else self._lakehouse.without(table, file, keys, str(uuid4()))
             for number, file in former.items()
         }
 

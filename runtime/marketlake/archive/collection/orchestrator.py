@@ -96,6 +96,7 @@ class Orchestrator:
         self._wait = wait
         self._troubled_since: float | None = None
         self._planned: set[str] = set()
+        self._redone: set[str] = set()
 
     def dispatch(self, files: Iterable[ArchiveFile], *, see: Callable[[list[ArchiveFile]], object]) -> int:
         """Plan files as they are discovered, and request those that are missing or changed.
@@ -122,6 +123,30 @@ class Orchestrator:
                 asked += self._patiently(partial(self._plan, chunk))
             self._publish()
         return asked
+
+    def redo(self, selection: Selection) -> int:
+        """Request that the selected files which were collected are taken over from landing again.
+
+        Files whose rows lie in one data file of bronze are taken over together, so that it is replaced without being
+        read: it may be lost.
+
+        Returns:
+            How many files are asked for.
+
+        Raises:
+            RunEndedError: the batch was cancelled meanwhile, or is another worker's.
+            CollectionStoppedError: the database or the event bus was away for too long.
+        """
+        if self._run.resumed:
+            self._planned = self._patiently(self._known_keys)
+        asked, after = 0, ""
+        while True:
+            cut = self._patiently(partial(self._redo_some, selection, after))
+            if cut is None:
+                return asked
+            files, after = cut
+            asked += files
+            self._publish()
 
     def enter(self, state: BatchState) -> None:
         """Let the batch enter a state.
@@ -217,6 +242,33 @@ class Orchestrator:
             if not batches.count(connection, self._run, found=len(chunk), skipped=len(planned.present)):
                 raise _ended()
         return asked
+
+    def _redo_some(self, selection: Selection, after: str) -> tuple[int, str] | None:
+        """How many of the next files behind a key were asked for, and the last key; None if there are none."""
+        with self._postgres.transaction() as connection:
+            entries = ledger.selected(connection, selection, after=after, most=CHUNK)
+            if not entries:
+                return None
+            numbers = {entry.data_file_id for entry in entries if entry.data_file_id is not None}
+            beside = ledger.in_data_files(connection, sorted(numbers))
+            lost = [entry.file for entry in entries if entry.data_file_id is None]
+            together = [tuple(entry.file for entry in group) for group in beside.values()]
+            cut = [
+                [file for file in group if file.key not in self._redone]
+                for group in (*groups(lost, most=self._group_files), *together)
+            ]
+            wanted = [[file for file in group if file.key not in self._planned] for group in cut]
+            tasks = [
+                GroupTask.of(group, self._endpoint, self._run.id, from_landing=True)
+                for group in wanted
+                if group
+            ]
+            traceparent = telemetry.current_traceparent()
+            asked = batches.add(connection, self._run.id, tasks, topic=self._topic, traceparent=traceparent)
+            if not batches.count(connection, self._run, found=sum(map(len, cut)), skipped=0):
+                raise _ended()
+        self._redone.update(file.key for group in cut for file in group)
+        return asked, entries[-1].key
 
     def _known_keys(self) -> set[str]:
         with self._postgres.transaction() as connection:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import partial
 
 from marketlake.archive.collection import batches
-from marketlake.archive.collection.batches import BatchState, Run
+from marketlake.archive.collection.batches import BatchState, Run, Source
 from marketlake.archive.collection.orchestrator import Orchestrator, RunEndedError
 from marketlake.archive.collection.plan import selected_datasets
+from marketlake.archive.collection.stores import Stores
 from marketlake.archive.discovery.discover import discover
 from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.domain.venue import load_venue
@@ -38,13 +39,15 @@ class Runs:
 
     Args:
         process: the worker.
+        stores: landing and the lake.
         catalogue: is told of all files that are discovered.
     """
 
-    def __init__(self, process: WorkerProcess, *, catalogue: Catalogued) -> None:
+    def __init__(self, process: WorkerProcess, *, stores: Stores, catalogue: Catalogued) -> None:
         self._process = process
         self._postgres = process.postgres
         self._settings = process.settings
+        self._stores = stores
         self._catalogue = catalogue
         self._carried: list[threading.Thread] = []
 
@@ -105,9 +108,12 @@ class Runs:
             wait=stop.wait,
         )
         if run.state is BatchState.PLANNING:
+            self._stores.require(self._postgres)
             for dataset in datasets:
-                files = discover(venue, endpoint, dataset)
-                asked = orchestrator.dispatch(files, see=self._catalogue)
+                if run.source is Source.LANDING:
+                    asked = orchestrator.redo(dataset)
+                else:
+                    asked = orchestrator.dispatch(discover(venue, endpoint, dataset), see=self._catalogue)
                 log.info("%s: %d files are handed out", _named(dataset), asked)
             orchestrator.enter(BatchState.COLLECTING)
         if run.state is not BatchState.REFINING:

@@ -31,12 +31,27 @@ class GroupTask(BaseModel):
     files: tuple[ArchiveFile, ...]
     endpoint: VenueEndpoint
     """Where the venue is read: its public archive, or a stand-in."""
+    from_landing: bool = False
+    """The files are in landing, and taken over again whatever bronze has of them."""
 
     @classmethod
-    def of(cls, files: Sequence[ArchiveFile], endpoint: VenueEndpoint, batch_id: UUID) -> "GroupTask":
+    def of(
+        cls,
+        files: Sequence[ArchiveFile],
+        endpoint: VenueEndpoint,
+        batch_id: UUID,
+        *,
+        from_landing: bool = False,
+    ) -> "GroupTask":
         """Return the task of some files in a batch; the same files have the same id."""
         names = "\n".join(f"{file.venue}/{file.key}" for file in files)
-        return cls(id=uuid5(batch_id, names), batch_id=batch_id, files=tuple(files), endpoint=endpoint)
+        return cls(
+            id=uuid5(batch_id, names),
+            batch_id=batch_id,
+            files=tuple(files),
+            endpoint=endpoint,
+            from_landing=from_landing,
+        )
 
     @property
     def kind(self) -> str:

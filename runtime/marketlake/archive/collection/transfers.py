@@ -4,20 +4,22 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 from obstore.store import ObjectStore as Bucket
 
+from marketlake.archive.ledger import LedgerEntry
 from marketlake.domain.archive import ArchiveFile
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry_async
 from marketlake.settings import Collection, VenueEndpoint
-from marketlake.sync.copy import HELD, CopiedObject
+from marketlake.sync.copy import HELD, CopiedObject, recall_file
 from marketlake.sync.errors import VenueError
 from marketlake.sync.limits import HostLimiter
 from marketlake.sync.transport import Timeouts, venue_client
@@ -48,6 +50,9 @@ class FailedTransfer:
 
     error: Exception
     attempts: int
+
+
+Transfer = Callable[[], Awaitable[CopiedObject]]
 
 
 class Transfers:
@@ -102,60 +107,56 @@ class Transfers:
         Raises:
             RetryStoppedError: the process ends; what is in landing stays there.
         """
-        bringing = self._bring(files, endpoint, known, tell)
+        actions = {file: partial(self._copied, file, endpoint, file.key in known) for file in files}
+        bringing = self._gathered(actions, tell)
         return asyncio.run_coroutine_threadsafe(bringing, self._loop).result()
+
+    def recall(
+        self, entries: Sequence[LedgerEntry], *, tell: Callable[[ArchiveFile, FailedAttempt], None]
+    ) -> Mapping[str, CopiedObject | FailedTransfer]:
+        """Look up files that landing has had since they were collected, and return what became of each, by key.
+
+        Raises:
+            RetryStoppedError: the process ends.
+        """
+        recalling = self._gathered({entry.file: partial(self._recalled, entry) for entry in entries}, tell)
+        return asyncio.run_coroutine_threadsafe(recalling, self._loop).result()
 
     async def _open(self) -> None:
         self._client = await self._stack.enter_async_context(venue_client(Timeouts()))
         self._in_flight = asyncio.Semaphore(self._settings.concurrency)
 
-    async def _bring(
-        self,
-        files: Sequence[ArchiveFile],
-        endpoint: VenueEndpoint,
-        known: frozenset[str],
-        tell: Callable[[ArchiveFile, FailedAttempt], None],
+    async def _gathered(
+        self, actions: Mapping[ArchiveFile, Transfer], tell: Callable[[ArchiveFile, FailedAttempt], None]
     ) -> Mapping[str, CopiedObject | FailedTransfer]:
         ended = await asyncio.gather(
-            *(self._one(file, endpoint, file.key in known, tell) for file in files), return_exceptions=True
+            *(self._attempted(file, action, tell) for file, action in actions.items()), return_exceptions=True
         )
         for error in _raised(ended):
             raise error
         return {
             file.key: result
-            for file, result in zip(files, ended, strict=True)
+            for file, result in zip(actions, ended, strict=True)
             if not isinstance(result, BaseException)
         }
 
-    async def _one(
-        self,
-        file: ArchiveFile,
-        endpoint: VenueEndpoint,
-        known: bool,
-        tell: Callable[[ArchiveFile, FailedAttempt], None],
+    async def _attempted(
+        self, file: ArchiveFile, action: Transfer, tell: Callable[[ArchiveFile, FailedAttempt], None]
     ) -> CopiedObject | FailedTransfer:
-        host = urlsplit(endpoint.endpoint).netloc
         attempts = 1
 
         def failed(attempt: FailedAttempt) -> None:
             nonlocal attempts
             attempts = attempt.number + 1
-            error = attempt.error
-            if isinstance(error, VenueError) and error.retry_after:
-                self._limiter.hold_off(host, error.retry_after)
             tell(file, attempt)
 
-        async def copied() -> CopiedObject:
+        async def turn() -> CopiedObject:
             async with self._in_flight:
-                if await self._wait(self._limiter.reserve(host)):
-                    raise RetryStoppedError("handed back: this worker ends")
-                return await self._copy(
-                    file, endpoint, self._landing, look=known or file.size > HELD, client=self._client
-                )
+                return await action()
 
         try:
-            found = await retry_async(
-                copied,
+            return await retry_async(
+                turn,
                 backoff=Backoff(attempts=self._settings.attempts, longest_asked_s=float("inf")),
                 on=_may_pass,
                 wait=self._wait,
@@ -165,10 +166,28 @@ class Transfers:
             raise
         except Exception as error:  # noqa: BLE001 - one bad file must not stop the others
             return FailedTransfer(error, attempts)
+
+    async def _copied(self, file: ArchiveFile, endpoint: VenueEndpoint, known: bool) -> CopiedObject:
+        host = urlsplit(endpoint.endpoint).netloc
+        if await self._wait(self._limiter.reserve(host)):
+            raise RetryStoppedError("handed back: this worker ends")
+        try:
+            found = await self._copy(
+                file, endpoint, self._landing, look=known or file.size > HELD, client=self._client
+            )
+        except VenueError as error:
+            if error.retry_after:
+                self._limiter.hold_off(host, error.retry_after)
+            raise
         if not found.already_there:
             labels = {"venue": file.venue, "market": file.market, "data_type": file.data_type}
             metrics.read_bytes().add(found.size, labels)
         return found
+
+    async def _recalled(self, entry: LedgerEntry) -> CopiedObject:
+        return await recall_file(
+            entry.landing_key, self._landing, sha256=entry.sha256, version_id=entry.landing_version_id
+        )
 
     async def _wait(self, seconds: float) -> bool:
         """Wait, and return whether the process is to end."""

@@ -84,6 +84,45 @@ def files_of(connection: Connection, ids: Sequence[int]) -> dict[int, DataFile]:
     return {row["id"]: DataFile(row["path"], row["size"], row["rows"], row["statistics"]) for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A data file that is visible."""
+
+    id: int
+    path: str
+    """Below the table's folder."""
+    size: int
+    """Bytes."""
+    rows: int
+
+
+def live_files(connection: Connection) -> dict[str, list[LiveFile]]:
+    """Return the data files that are visible, by table."""
+    rows = connection.execute(
+        "select table_name, id, path, size, rows from data_file where state = 'live' order by table_name, path"
+    ).fetchall()
+    files: dict[str, list[LiveFile]] = {}
+    for row in rows:
+        file = LiveFile(row["id"], row["path"], row["size"], row["rows"])
+        files.setdefault(row["table_name"], []).append(file)
+    return files
+
+
+def forget(connection: Connection) -> None:
+    """Note that no table has anything, and that the leader has to look at all logs anew."""
+    connection.execute(
+        "update committer set epoch = epoch + 1"
+    )  # waits for the leader's transaction, and ends it
+    connection.execute(
+        "update staged_unit set state = 'refused', reason = 'the lake was given up'"
+        " where state in ('staged', 'intended')"
+    )
+    connection.execute(
+        "update data_file set state = 'discarded', ended_at = now() where state in ('staged', 'live')"
+    )
+    connection.execute("delete from commit_intent")
+
+
 def waiting(connection: Connection, table: str, *, most: int) -> list[StagedUnit]:
     """Return units that wait for a commit to this table, the oldest first."""
     rows = connection.execute(

@@ -38,6 +38,7 @@ def ledger_entry(file: ArchiveFile) -> LedgerEntry:
         data_type=file.data_type,
         symbol=file.symbol,
         interval=file.interval,
+        frequency=file.frequency,
         file_start=file.start,
         file_end=file.end,
         sha256="0" * 64,
