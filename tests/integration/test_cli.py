@@ -269,3 +269,53 @@ def test_a_store_that_is_down_is_told(platform: Deployed, tmp_path: Path) -> Non
     file.write_text(broken.to_json())
     told = Deployed(broken, file, platform.worker).run("venue", "publish", str(SAMPLES), expect=3)
     assert "the object store failed" in told
+
+
+def test_the_lake_is_as_the_ledger_says(platform: Deployed, collected: dict[str, Any]) -> None:
+    told = platform.json("lake", "verify")
+    assert (told["whole"], told["differences"]) == (True, [])
+    assert told["rows"] >= collected["rows_written"]
+    assert "all is as the ledger says" in _errors_of(platform, "lake", "verify")
+
+
+def test_some_files_are_taken_over_again(platform: Deployed, collected: dict[str, Any]) -> None:
+    assert "a selection needs --venue" in platform.run("lake", "rebuild", "--type", "klines", expect=2)
+    (summary,) = platform.json(
+        "lake", "rebuild", "--venue", "binance", "--market", "um", "--type", "fundingRate"
+    )
+    assert (summary["complete"], summary["found"], summary["rows_written"]) == (True, 1, 90)
+    assert platform.json("sql", "select count(*) as n from silver.funding_rates") == [{"n": 90}]
+
+
+def test_a_lake_that_is_lost_is_told_and_made_anew(platform: Deployed, collected: dict[str, Any]) -> None:
+    store = platform.settings.object_store
+    client = s3(store)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=store.lake_bucket):
+        keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+        client.delete_objects(Bucket=store.lake_bucket, Delete={"Objects": keys})
+    assert "lake rebuild" in platform.run("collect", "--venue", "binance", "--all", expect=1)
+    told = platform.json("lake", "verify", expect=1)
+    assert told["counts"] == {"another-store": 1}
+    assert "another-store" in platform.run("lake", "verify", expect=1)
+    assert "as a whole" in platform.run("lake", "rebuild", "--venue", "binance", "--type", "klines", expect=2)
+    (summary,) = platform.json("lake", "rebuild", "--yes")
+    assert summary["complete"]
+    assert summary["rows_refined"] == summary["rows_written"]
+    assert platform.json("lake", "verify")["whole"]
+    assert "nothing to do" in _errors_of(platform, "lake", "accept-landing")
+
+
+def test_a_lake_is_not_given_up_without_a_word(platform: Deployed, collected: dict[str, Any]) -> None:
+    process = platform.start("lake", "rebuild")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "are deleted" in err
+    assert platform.json("lake", "verify")["whole"]
+
+
+def _errors_of(platform: Deployed, *arguments: str) -> str:
+    """What a command that succeeds says on stderr."""
+    process = platform.start(*arguments)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return err
