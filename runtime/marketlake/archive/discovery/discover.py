@@ -1,8 +1,12 @@
 """Discovery: which files of a selection a venue's bucket holds."""
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Self, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
@@ -16,11 +20,15 @@ from marketlake.sync.errors import AccessDeniedError, VenueError
 from marketlake.sync.transport import Timeouts
 
 BACKOFF = Backoff(attempts=5)
+AT_ONCE = 8
+"""Requests for listings that are made at once."""
 PROBED_DAYS = 3
 """Listings have been seen stale: that many latest days of a live series are looked up by key if they are missing."""
 LIVE_WITHIN = timedelta(days=7)
 """A daily series whose last listed file is older counts as ended (delisted), and is not probed."""
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _DAY = timedelta(days=1)
 _tracer = trace.get_tracer("marketlake")
 
@@ -58,13 +66,17 @@ def discover(
     span = _tracer.start_span("discover", attributes=_attributes(endpoint, selection))
     seen: set[str] = set()
     try:
-        with BucketListing(endpoint, backoff, timeouts or Timeouts()) as listing:
-            for prefix in (prefix for pattern in patterns for prefix in _resolve(listing, pattern)):
+        with BucketListing(endpoint, backoff, timeouts or Timeouts()) as listing, _Ahead() as ahead:
+
+            def of_folder(prefix: str) -> list[ArchiveFile]:
                 key_range = venue.key_range(prefix, widened)
                 listed = listing.objects(prefix, marker=key_range.marker, last=key_range.last)
-                series = list(_files(venue, listed))
-                series += _unlisted(venue, listing, series, min(today, (selection.end or today) + _DAY))
-                for file in series:
+                files = list(_files(venue, listed))
+                until = min(today, (selection.end or today) + _DAY)
+                return [*files, *_unlisted(venue, listing, files, until)]
+
+            for files in ahead.map(of_folder, _prefixes(listing, ahead, patterns)):
+                for file in files:
                     if file.key not in seen and _selected(file, selection):
                         seen.add(file.key)
                         yield file
@@ -105,19 +117,64 @@ def _attributes(endpoint: VenueEndpoint, selection: Selection) -> dict[str, str]
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _resolve(listing: BucketListing, pattern: PrefixPattern) -> Iterator[str]:
+class _Ahead:
+    """Makes requests ahead of who wants their results, some at once; results come in order. A context manager."""
+
+    def __init__(self) -> None:
+        self._requests = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="listing")
+        self._steps = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="discovery")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._steps.shutdown(cancel_futures=True)
+        self._requests.shutdown(cancel_futures=True)
+
+    def map(self, request: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the result of a request for each item; it must not wait for another one."""
+        return self._mapped(self._requests, request, items)
+
+    def chain(self, step: Callable[[Item], Iterable[Result]], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the results of a step for each item, which may make requests itself."""
+        for results in self._mapped(self._steps, lambda item: list(step(item)), items):
+            yield from results
+
+    @staticmethod
+    def _mapped(
+        pool: ThreadPoolExecutor, act: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(act, item))
+            if len(waiting) == AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _prefixes(listing: BucketListing, ahead: _Ahead, patterns: Sequence[PrefixPattern]) -> Iterator[str]:
+    """The folders that the patterns mean; those of a single one while others are still looked for."""
+    if len(patterns) == 1:
+        return _resolve(listing, ahead, patterns[0])
+    return ahead.chain(partial(_resolve, listing, ahead), patterns)
+
+
+def _resolve(listing: BucketListing, ahead: _Ahead, pattern: PrefixPattern) -> Iterator[str]:
     prefixes: Iterable[str] = [""]
     for segment in pattern.segments:
-        prefixes = _extend(listing, prefixes, segment)
+        prefixes = _extend(listing, ahead, prefixes, segment)
     yield from prefixes
 
 
-def _extend(listing: BucketListing, prefixes: Iterable[str], segment: str | None) -> Iterator[str]:
-    for prefix in prefixes:
-        if segment is None:
-            yield from listing.folders(prefix)
-        else:
-            yield prefix + segment
+def _extend(
+    listing: BucketListing, ahead: _Ahead, prefixes: Iterable[str], segment: str | None
+) -> Iterator[str]:
+    if segment is not None:
+        yield from (prefix + segment for prefix in prefixes)
+        return
+    for folders in ahead.map(lambda prefix: list(listing.folders(prefix)), prefixes):
+        yield from folders
 
 
 def _files(venue: Venue, listed: Iterable[ListedObject]) -> Iterator[ArchiveFile]:

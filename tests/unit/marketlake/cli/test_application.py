@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for command in ("status", "collect", "sql", "worker", "venue", "archive"):
+    for command in ("status", "collect", "sql", "worker", "venue", "archive", "lake"):
         assert f"\n  {command} " in done.stdout
 
 

@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, date, datetime
 
 import httpx
@@ -224,10 +225,21 @@ def test_what_does_not_pass_is_said_clearly(exchange, failure, error, message):
         found(exchange, klines(interval="1m", symbols=("BTCUSDT",)), timeouts=timeouts)
 
 
+def test_folders_are_listed_some_at_once_and_come_in_order(exchange):
+    symbols = tuple(f"T{number:02}USDT" for number in range(30))
+    for symbol in symbols:
+        exchange.publish(KLINES.replace("BTCUSDT", symbol).format(day="2020-01-01"), b"PK")
+    exchange.bandwidth = 40_000  # each answer takes a twentieth of a second
+    began = time.monotonic()
+    files = found(exchange, klines(interval="1m", symbols=symbols, frequency=Frequency.DAILY))
+    assert [file.symbol for file in files] == list(symbols)
+    assert time.monotonic() - began < 30 * 0.05
+
+
 def test_refusals_are_not_repeated(exchange):
     exchange.fail(LISTING, Failure.FORBIDDEN)
     with pytest.raises(AccessDeniedError):
-        found(exchange, klines(interval="1m", symbols=("BTCUSDT",)))
+        found(exchange, klines(interval="1m", symbols=("BTCUSDT",), frequency=Frequency.DAILY))
     assert len(exchange.requests) == 1
 
 
@@ -251,7 +263,7 @@ def test_retry_after_is_seconds_or_a_date(exchange, text, pause):
 def test_a_wait_beyond_the_limit_that_the_venue_asks_for_is_not_sat_out(exchange):
     exchange.fail(LISTING, Failure.UNAVAILABLE, retry_after="3600")
     with pytest.raises(VenueUnavailableError) as raised:
-        found(exchange, klines(interval="1m"))
+        found(exchange, klines(interval="1m", frequency=Frequency.DAILY))
     assert raised.value.retry_after == 3600
     assert len(exchange.requests) == 1
 
@@ -271,7 +283,7 @@ def test_a_listing_page_without_an_end_is_not_read_to_its_end(exchange, monkeypa
     exchange.publish(KLINES.format(day="2020-01-01"), b"PK")
     exchange.fail(LISTING, Failure.ENDLESS)
     with pytest.raises(OversizedAnswerError, match=r"longer than 100000 bytes.*begins with b'<\?xml"):
-        found(exchange, klines(interval="1m", symbols=("BTCUSDT",)))
+        found(exchange, klines(interval="1m", symbols=("BTCUSDT",), frequency=Frequency.DAILY))
     assert len(exchange.requests) == 1
     assert exchange.sent < 32 * 1024 * 1024  # what lies in the sockets between
 
