@@ -1,6 +1,8 @@
 """What the ledger says is compared with landing and the lake, and a lake is made anew from landing."""
 
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import obstore
@@ -9,7 +11,7 @@ from marketlake.archive import ledger
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress, Source
 from marketlake.archive.collection.stores import LAKE, LANDING, Stores
-from marketlake.archive.upkeep import LakeInUseError, Verification, forget, verify
+from marketlake.archive.upkeep import LakeInUseError, Pruned, Pruner, Verification, forget, prune, verify
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.infrastructure.storage import identity
 from marketlake.infrastructure.storage.identity import UnconditionalStoreError, identify
@@ -199,6 +201,45 @@ def test_a_lake_in_use_is_not_given_up(platform: Platform) -> None:
     platform.claim()
     with pytest.raises(LakeInUseError, match="1 collections have not ended"):
         forget(platform.postgres, stores_of(platform))
+
+
+def rows_of(platform: Platform, table: str) -> int:
+    with platform.postgres.transaction() as connection:
+        row = connection.execute(f"select count(*) as n from {table}").fetchone()  # noqa: S608 - ours
+    return int(row["n"]) if row else 0
+
+
+def test_what_ended_long_ago_is_forgotten_and_nothing_else(collected: Platform) -> None:
+    collected.exchange.publish_csv(KEY_1, kline_of(1_577_836_800_000))
+    assert carried(collected).complete  # a data file was replaced by two
+    assert prune(collected.postgres) == Pruned(0, 0, 0)
+    pruned = prune(collected.postgres, batches_kept=timedelta(), units_kept=timedelta())
+    assert pruned == Pruned(batches=2, units=2, data_files=1)
+    tables = ("batch", "task", "part_failure", "staged_unit", "commit_intent", "data_file", "ledger")
+    assert [rows_of(collected, table) for table in tables] == [0, 0, 0, 0, 1, 2, 4]
+    assert compared(collected).whole
+    collected.exchange.publish_csv(KEY_2, kline_of(1_577_923_200_000))
+    assert carried(collected).complete, "the sequence of commits goes on"
+    assert collected.rows() == 1 + 1 + 24
+
+
+def test_what_is_open_is_not_forgotten(platform: Platform) -> None:
+    run = platform.claim()
+    prune(platform.postgres, batches_kept=timedelta(), units_kept=timedelta())
+    assert platform.progress(run.id).state is BatchState.PLANNING
+
+
+def test_a_worker_forgets_from_time_to_time(collected: Platform) -> None:
+    with collected.postgres.transaction() as connection:
+        connection.execute("update batch set finished_at = now() - interval '31 days'")
+    stop = threading.Event()
+    pruner = Pruner(collected.postgres, first_after_s=0.1, every_s=0.1)
+    thread = threading.Thread(target=pruner.run, args=(stop,))
+    thread.start()
+    eventually(lambda: rows_of(collected, "batch") == 0)
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_stores_are_those_that_were_seen_first(platform: Platform) -> None:

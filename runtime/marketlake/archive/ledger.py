@@ -224,6 +224,14 @@ def in_data_files(connection: Connection, numbers: Sequence[int]) -> dict[int, l
     }
 
 
+def leave_data_files(connection: Connection, numbers: Sequence[int]) -> None:
+    """Forget that former versions of files lay in some data files."""
+    connection.execute(
+        "update ledger set data_file_id = null where data_file_id = any(%s) and superseded_at is not null",
+        [list(numbers)],
+    )
+
+
 def venues(connection: Connection) -> list[str]:
     """Return the venues of which files were collected."""
     rows = connection.execute("select distinct venue from ledger order by venue").fetchall()

@@ -40,6 +40,7 @@ def run(environment: str | None) -> ExitCode:
     from marketlake.archive.collection.tasks import COLLECTION, REFINEMENT
     from marketlake.archive.collection.transfers import Transfers
     from marketlake.archive.discovery.catalogue import Catalogue
+    from marketlake.archive.upkeep import Pruner
     from marketlake.infrastructure.storage.stores import Lake, landing_store
     from marketlake.pipeline.batch.silver import refine_many
     from marketlake.pipeline.ingest.bronze import Bronze, shape_of
@@ -59,7 +60,8 @@ def run(environment: str | None) -> ExitCode:
     def beside(process: "WorkerProcess") -> "Sequence[Companion]":
         committer = Committer(process.postgres, lake, shape_of=shape_of, owner=archive)
         runs = Runs(process, stores=Stores(landing, lake.bucket), catalogue=Catalogue(lake).record)
-        return (committer.run, runs.run, Mirror(process.postgres, settings.workflow_engine).run)
+        mirror = Mirror(process.postgres, settings.workflow_engine)
+        return (committer.run, runs.run, mirror.run, Pruner(process.postgres).run)
 
     with Transfers(landing, settings.collection, copy=copy_file, stop=stop) as transfers:
 

@@ -6,7 +6,7 @@ silent another one takes over, and what the former still tries to write under it
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -229,6 +229,14 @@ def open_batches(connection: Connection) -> int:
         "select count(*) as n from batch where state not in ('done', 'failed', 'cancelled')"
     ).fetchone()
     return int(row["n"]) if row else 0
+
+
+def prune(connection: Connection, *, kept: timedelta) -> int:
+    """Delete batches that ended longer ago, with their tasks; return how many."""
+    return connection.execute(
+        "delete from batch where state in ('done', 'failed', 'cancelled') and finished_at < now() - %s",
+        [kept],
+    ).rowcount
 
 
 def keys(connection: Connection, batch_id: UUID) -> set[str]:

@@ -6,6 +6,7 @@ the owner needs to know once the unit is committed or refused, and it is opaque 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -121,6 +122,36 @@ def forget(connection: Connection) -> None:
         "update data_file set state = 'discarded', ended_at = now() where state in ('staged', 'live')"
     )
     connection.execute("delete from commit_intent")
+
+
+def prune_units(connection: Connection, *, kept: timedelta) -> int:
+    """Delete units that came to an end longer ago, and the intents of their commits; return how many units.
+
+    The last intent of each table stays: its number goes on from there.
+    """
+    connection.execute(
+        "delete from commit_intent old where committed and intended_at < now() - %s and exists (select from"
+        " commit_intent newer where newer.table_name = old.table_name and newer.sequence > old.sequence)",
+        [kept],
+    )
+    return connection.execute(
+        "delete from staged_unit where state in ('committed', 'refused') and staged_at < now() - %s"
+        " and not exists (select from commit_intent where not committed and staged_unit.id = any(units))",
+        [kept],
+    ).rowcount
+
+
+def ended_files(connection: Connection, *, kept: timedelta) -> list[int]:
+    """Return the ids of data files that were replaced or given up longer ago."""
+    rows = connection.execute(
+        "select id from data_file where state in ('replaced', 'discarded') and ended_at < now() - %s", [kept]
+    ).fetchall()
+    return [row["id"] for row in rows]
+
+
+def delete_files(connection: Connection, ids: Sequence[int]) -> int:
+    """Delete what is known of data files that nobody names any more; return how many."""
+    return connection.execute("delete from data_file where id = any(%s)", [list(ids)]).rowcount
 
 
 def waiting(connection: Connection, table: str, *, most: int) -> list[StagedUnit]:

@@ -10,4 +10,8 @@ alter table ledger alter column frequency set not null;
 
 alter table batch add column source text not null default 'venue' check (source in ('venue', 'landing'));
 alter table batch alter column source drop default;
+create index ledger_former_data_file on ledger (data_file_id) where superseded_at is not null;
+create index data_file_ended on data_file (ended_at) where state in ('replaced', 'discarded');
+create index staged_unit_ended on staged_unit (staged_at) where state in ('committed', 'refused');
+create index batch_ended on batch (finished_at) where state in ('done', 'failed', 'cancelled');
 create index ledger_landing on ledger (landing_key collate "C") where superseded_at is null;
