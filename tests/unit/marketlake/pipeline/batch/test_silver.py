@@ -329,6 +329,114 @@ def test_missing_fundings_are_known_across_a_change_of_interval(lake):
     ]
 
 
+JANUARY_MS, FEBRUARY_MS, MARCH_MS = 1_577_836_800_000, 1_580_515_200_000, 1_583_020_800_000
+
+
+def gaps_of(lake):
+    """First and last moment, and how many rows are missing, as the table has it."""
+    return table(lake, "gaps").sort("first").select("first", "last", "missing", "period").rows()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_missing_between_two_periods_is_known(lake, together):
+    """Two days with a month between them, refined at once or one after the other, the later one first."""
+    bring_in(lake, KLINES, lines(*(kline(n) for n in range(1440))))
+    bring_in(lake, KLINES.replace("01-01", "03-01"), lines(*(kline(n, day=MARCH_MS) for n in range(1440))))
+    days = [date(2020, 3, 1), date(2020, 1, 1)]
+    for some in [days] if together else [[day] for day in days]:
+        refine_series(lake, BARS, some)
+    first, last = datetime(2020, 1, 2, tzinfo=UTC), datetime(2020, 2, 29, 23, 59, tzinfo=UTC)
+    assert gaps_of(lake) == [(first, last, 59 * 1440, "2020-03")]
+
+
+def test_a_period_that_comes_in_between_divides_the_gap_and_one_that_goes_joins_it(lake):
+    bars = {JANUARY_MS: KLINES, MARCH_MS: KLINES.replace("01-01", "03-01")}
+    for day, key in bars.items():
+        bring_in(lake, key, lines(*(kline(n, day=day) for n in range(1440))))
+    refine_series(lake, BARS, [date(2020, 1, 1), date(2020, 3, 1)])
+    february = KLINES.replace("01-01", "02-01")
+    bring_in(lake, february, lines(*(kline(n, day=FEBRUARY_MS) for n in range(1440))))
+    refine_series(lake, BARS, [date(2020, 2, 1)])
+    assert [(missing, period) for _, _, missing, period in gaps_of(lake)] == [
+        (30 * 1440, "2020-02"),
+        (28 * 1440, "2020-03"),
+    ]
+    bring_in(lake, february, lines(kline(0, day=MARCH_MS + 40 * DAY_MS)))  # it is another day's now
+    refine_series(lake, BARS, [date(2020, 2, 1)])
+    assert [(missing, period) for _, _, missing, period in gaps_of(lake)] == [(59 * 1440, "2020-03")]
+
+
+def test_the_gap_between_two_periods_does_not_count_the_ends_of_their_days_twice(lake):
+    bring_in(
+        lake,
+        KLINES.replace("01-01", "01-31"),
+        lines(*(kline(n, day=FEBRUARY_MS - DAY_MS) for n in range(1439))),
+    )
+    bring_in(
+        lake, KLINES.replace("01-01", "02-01"), lines(*(kline(n, day=FEBRUARY_MS) for n in range(1, 1440)))
+    )
+    refine_series(lake, BARS, [date(2020, 1, 31), date(2020, 2, 1)])
+    assert [missing for _, _, missing, _ in gaps_of(lake)] == [1, 1]
+
+
+def test_bars_of_a_month_have_gaps(lake):
+    key = "data/spot/monthly/klines/BTCUSDT/1mo/BTCUSDT-1mo-2020-{month:02}.zip"
+    for month, start in ((1, JANUARY_MS), (3, MARCH_MS)):
+        bring_in(lake, key.format(month=month), lines(kline(0, day=start)))
+    series = Series(venue="binance", market="spot", data_type="klines", symbol="BTCUSDT", interval="1mo")
+    refine_series(lake, series, [date(2020, 1, 1), date(2020, 3, 1)])
+    february = datetime(2020, 2, 1, tzinfo=UTC)
+    assert gaps_of(lake) == [(february, february, 1, "2020-03")]
+
+
+def test_trade_numbers_that_are_missing_between_two_days_are_known(lake):
+    bring_in(lake, TRADES, lines(trade(1, MAY_8_MS), trade(2, MAY_8_MS + 1)))
+    bring_in(lake, MAY_9, lines(trade(7, MAY_8_MS + DAY_MS), trade(8, MAY_8_MS + DAY_MS + 1)))
+    for day in (date(2026, 5, 9), date(2026, 5, 8)):
+        refine_series(lake, SWAPS, [day])
+    assert table(lake, "gaps").select("first_id", "last_id", "missing").rows() == [(3, 6, 4)]
+
+
+def test_fundings_just_before_new_year_are_in_one_period_and_gaps_across_it_are_known(lake):
+    new_year, hour = 1_767_225_600_000, 3_600_000
+    december = FUNDING.replace("2026-04", "2025-12")
+    january = FUNDING.replace("2026-04", "2026-01")
+    bring_in(lake, december, lines(f"{new_year - 8 * hour},8,0.0001", f"{new_year - 2},8,0.0001"))
+    bring_in(lake, january, lines(f"{new_year + 16 * hour},8,0.0001"))
+    for day in (date(2025, 12, 31), date(2026, 1, 1)):
+        refine_series(lake, FUNDINGS, [day])
+    rows = table(lake, "silver/funding_rates").sort("calc_time")
+    assert rows.height == 3
+    assert [(gap[0], gap[2]) for gap in gaps_of(lake)] == [(datetime(2026, 1, 1, 8, tzinfo=UTC), 1)]
+
+
+@pytest.mark.parametrize("at_once", [7, 40, 1_000])
+def test_windows_change_nothing(lake, monkeypatch, at_once):
+    """Daily and monthly files of the same trades, refined in one window or in many."""
+    day = [trade(n, MAY_8_MS + n * 60_000, price="0" if n % 50 == 3 else "1") for n in range(100) if n % 9]
+    other = [trade(n, MAY_8_MS + n * 60_000, price="2") for n in range(50, 120)]
+    bring_in(lake, TRADES, lines(*day))
+    monthly = TRADES.replace("/daily/", "/monthly/").replace("2026-05-08", "2026-05")
+    bring_in(lake, monthly, lines(*other))
+    monkeypatch.setattr(silver, "ROWS_AT_ONCE", 1_000_000)
+    whole = refine_series(lake, SWAPS, MAY_8)
+    rows, rejected = table(lake, "silver/agg_trades"), quarantine(lake).drop("quarantined_at")
+    monkeypatch.setattr(silver, "ROWS_AT_ONCE", at_once)
+    windowed = refine_series(lake, SWAPS, MAY_8)
+    assert replace(windowed, version=0) == replace(whole, version=0)
+    assert table(lake, "silver/agg_trades").equals(rows)
+    order = ["source_key", "row_number"]
+    assert quarantine(lake).drop("quarantined_at").sort(order).equals(rejected.sort(order))
+
+
+def test_of_many_rejected_rows_some_are_kept_and_all_are_counted(lake, monkeypatch):
+    monkeypatch.setattr(silver, "REJECTED_AT_ONCE", 10)
+    bring_in(lake, KLINES, lines(kline(0), *(kline(n, high="0.5") for n in range(1, 31))))
+    done = refine_series(lake, BARS, JANUARY)
+    assert (done.rows, done.rejected) == (1, 30)
+    assert quarantine(lake).height == 10
+
+
 @pytest.mark.parametrize(("interval", "step"), [("1w", 7), ("3d", 3), ("1d", 1)])
 def test_long_bars_have_gaps_by_their_own_step(lake, interval, step):
     key = f"data/spot/monthly/klines/BTCUSDT/{interval}/BTCUSDT-{interval}-2020-01.zip"
