@@ -2,20 +2,36 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import obstore
 import pytest
+from deltalake import DeltaTable
 from marketlake.archive import ledger
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress, Source
 from marketlake.archive.collection.stores import LAKE, LANDING, Stores
-from marketlake.archive.upkeep import LakeInUseError, Pruned, Pruner, Verification, forget, prune, verify
+from marketlake.archive.upkeep import (
+    LakeInUseError,
+    Maintainer,
+    Maintenance,
+    Pruned,
+    Routine,
+    Verification,
+    forget,
+    maintain,
+    prune,
+    verify,
+)
 from marketlake.domain.archive import Frequency, Selection
 from marketlake.infrastructure.storage import identity
+from marketlake.infrastructure.storage.delta import data_files, open_table
 from marketlake.infrastructure.storage.identity import UnconditionalStoreError, identify
 from marketlake.infrastructure.storage.stores import Lake, landing_store
+from marketlake.pipeline.ingest import compaction
+from marketlake.pipeline.ingest.bronze import shape_of
 from marketlake.pipeline.serving.query import query
 from obstore.store import MemoryStore
 
@@ -30,6 +46,7 @@ from tests.integration.test_collection import (
     kline_of,
     platform,
 )
+from tests.provisioning import s3
 from tests.waiting import eventually
 
 __all__ = ["platform"]  # the fixture
@@ -229,17 +246,112 @@ def test_what_is_open_is_not_forgotten(platform: Platform) -> None:
     assert platform.progress(run.id).state is BatchState.PLANNING
 
 
-def test_a_worker_forgets_from_time_to_time(collected: Platform) -> None:
-    with collected.postgres.transaction() as connection:
-        connection.execute("update batch set finished_at = now() - interval '31 days'")
+def test_a_routine_repeats_and_survives_what_fails() -> None:
+    times: list[int] = []
+
+    def act(_: object) -> str:
+        times.append(len(times))
+        if len(times) == 2:
+            raise LakeInUseError("not now")
+        return "done"
+
     stop = threading.Event()
-    pruner = Pruner(collected.postgres, first_after_s=0.1, every_s=0.1)
-    thread = threading.Thread(target=pruner.run, args=(stop,))
+    thread = threading.Thread(target=Routine("test", act, first_after_s=0, every_s=0.01).run, args=(stop,))
     thread.start()
-    eventually(lambda: rows_of(collected, "batch") == 0)
+    eventually(lambda: len(times) > 3)
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def maintained(platform: Platform, **options: Any) -> Maintenance:
+    store = platform.settings.object_store
+    return Maintainer(platform.postgres, lake_of(platform), store).maintain(wait=lambda _: True, **options)
+
+
+def data_files_of(platform: Platform) -> int:
+    return len(data_files(open_table(lake_of(platform), shape_of("bronze/binance_klines"))))
+
+
+def test_small_data_files_are_merged_and_every_row_stays(
+    collected: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, day in ((KEY_1, 1), (KEY_2, 2)):  # each re-issue makes a data file of its own
+        collected.exchange.publish_csv(key, kline_of(1_577_836_800_000 + (day - 1) * 86_400_000))
+        assert carried(collected).complete
+    before = data_files_of(collected)
+    monkeypatch.setattr(compaction, "DUE_AFTERWARDS", 2)
+    told = maintained(collected, dry_run=True)
+    (table,) = [each for each in told.tables if each.table == "bronze/binance_klines"]
+    assert table.merged == 2
+    assert data_files_of(collected) == before
+    maintained(collected)
+    eventually(lambda: data_files_of(collected) == before - 1)
+    assert collected.rows() == 1 + 1 + 24
+    eventually(lambda: compared(collected).whole)
+    lake = lake_of(collected)
+    log = DeltaTable(lake.uri("bronze/binance_klines"), storage_options=lake.options)
+    assert log.version() > 0
+    collected.exchange.publish_csv(KEY_1, kline_of(1_577_836_860_000))
+    assert carried(collected).complete, "a re-issue finds its former rows where they are now"
+    assert collected.rows() == 1 + 1 + 24
+    assert compared(collected).whole
+
+
+def test_a_compaction_that_was_overtaken_is_refused(
+    collected: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected.exchange.publish_csv(KEY_1, kline_of(1_577_836_800_000))
+    assert carried(collected).complete
+    collected.exchange.publish_csv(KEY_2, kline_of(1_577_923_200_000))
+    assert carried(collected).complete
+    monkeypatch.setattr(compaction, "DUE_AFTERWARDS", 2)
+    merge = compaction.merge
+
+    def overtaken(*where: Any) -> Any:
+        merged = merge(*where)
+        collected.exchange.publish_csv(KEY_2, kline_of(1_577_923_260_000))
+        assert carried(collected).complete
+        return merged
+
+    monkeypatch.setattr("marketlake.archive.upkeep.maintain.merge", overtaken)
+    maintained(collected)
+    eventually(lambda: rows_of(collected, "staged_unit where state = 'refused'") == 1)
+    assert collected.rows() == 1 + 1 + 24
+    assert compared(collected).whole
+
+
+def test_what_nobody_names_is_deleted_after_a_while(
+    collected: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = lake_of(collected)
+    obstore.put(lake.bucket, "bronze/binance_klines/spot/orphan.parquet", b"PAR1")
+    assert sum(table.deleted for table in maintained(collected).tables) == 0
+    monkeypatch.setattr(maintain, "RETENTION", timedelta())
+    assert sum(table.deleted for table in maintained(collected).tables) >= 1
+    with pytest.raises(FileNotFoundError):
+        obstore.head(lake.bucket, "bronze/binance_klines/spot/orphan.parquet")
+    assert compared(collected).whole
+    assert collected.rows() == ROWS
+
+
+def test_uploads_that_were_left_are_given_up(collected: Platform) -> None:
+    store = collected.settings.object_store
+    client = s3(store)
+    client.create_multipart_upload(Bucket=store.landing_bucket, Key="left")
+    assert maintained(collected).uploads == 0
+    later = datetime.now(UTC) + timedelta(days=2)
+    assert maintained(collected, now=later, dry_run=True).uploads == 1
+    assert maintained(collected, now=later).uploads == 1
+    assert maintained(collected, now=later).uploads == 0
+
+
+def test_a_checkpoint_is_made_when_it_is_due(collected: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintain, "CHECKPOINT_EVERY", 1)
+    assert any(table.checkpoint for table in maintained(collected, dry_run=True).tables)
+    maintained(collected)
+    assert not any(table.checkpoint for table in maintained(collected, dry_run=True).tables)
+    assert compared(collected).whole
 
 
 def test_stores_are_those_that_were_seen_first(platform: Platform) -> None:

@@ -357,6 +357,18 @@ def move(connection: Connection, moved: Mapping[int, int | None]) -> None:
         )
 
 
+def rehouse(
+    connection: Connection, venue: str, former: Sequence[int], homes: Mapping[int, Sequence[str]]
+) -> None:
+    """Note that the rows of some files, as far as they lie in the former data files, lie in others now."""
+    for number, keys in homes.items():
+        connection.execute(
+            "update ledger set data_file_id = %s where venue = %s and key = any(%s) and data_file_id = any(%s)"
+            " and superseded_at is null",
+            [number, venue, list(keys), list(former)],
+        )
+
+
 def touch(connection: Connection, file: ArchiveFile, entry: LedgerEntry) -> None:
     """Update how the venue lists a file whose bytes are those of `entry`: its rows are in the lake already."""
     connection.execute(

@@ -221,6 +221,20 @@ def verify_lake(ctx: typer.Context, *, json: JsonOption = False) -> None:
     raise typer.Exit(command.verified(ctx.obj, as_json=json))
 
 
+@lake_app.command("maintain")
+@reporting
+def maintain_lake(
+    ctx: typer.Context,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what is due.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Merge small data files, checkpoint, and delete what no table names any more; workers do it by themselves, too."""
+    from marketlake.cli import lake as command
+
+    raise typer.Exit(command.maintained(ctx.obj, dry_run=dry_run, as_json=json))
+
+
 @lake_app.command("rebuild")
 @reporting
 def rebuild_lake(

@@ -1,5 +1,6 @@
 """`marketlake lake`: compare the lake with the ledger, and make it anew from landing."""
 
+import time
 from dataclasses import asdict
 from uuid import uuid4
 
@@ -11,10 +12,10 @@ from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import Source
 from marketlake.archive.collection.plan import selected_datasets
 from marketlake.archive.collection.stores import LAKE, LANDING, Stores
-from marketlake.archive.upkeep import Verification, forget, verify
+from marketlake.archive.upkeep import Maintainer, Verification, forget, verify
 from marketlake.cli.collect import followed, show
 from marketlake.cli.exit_codes import ExitCode, UsageError, say
-from marketlake.cli.output import print_json, print_table
+from marketlake.cli.output import print_json, print_table, size
 from marketlake.cli.selection import SelectionOptions, select
 from marketlake.domain.archive import Selection
 from marketlake.infrastructure import telemetry
@@ -46,6 +47,26 @@ def verified(environment: str | None, *, as_json: bool) -> ExitCode:
     else:
         _show(found)
     return ExitCode.COMPLETE if found.whole else ExitCode.INCOMPLETE
+
+
+def maintained(environment: str | None, *, dry_run: bool, as_json: bool) -> ExitCode:
+    """Compact, checkpoint, clean up and delete what is due, or only tell it."""
+    settings = Settings.load(environment)
+    with Postgres(settings.database, application="marketlake lake maintain") as postgres:
+        migrate(postgres)
+        maintainer = Maintainer(postgres, Lake.of(settings.object_store), settings.object_store)
+        done = maintainer.maintain(wait=_Patience(), dry_run=dry_run)
+    if as_json:
+        print_json(asdict(done))
+        return ExitCode.COMPLETE
+    columns = ("table", "data files merged", "bytes", "checkpoint", "objects deleted")
+    rows = [
+        (table.table, table.merged, size(table.merged_size), table.checkpoint, table.deleted)
+        for table in done.tables
+    ]
+    print_table(columns, rows, right=columns[1:3] + columns[4:])
+    say(f"{done.uploads} unfinished uploads given up{'; this was a dry run' if dry_run else ''}")
+    return ExitCode.COMPLETE
 
 
 def rebuilt(
@@ -158,3 +179,17 @@ def _show(found: Verification) -> None:
     say(
         "`marketlake lake rebuild` takes the files over from landing again; what landing lacks, collect again"
     )
+
+
+class _Patience:
+    """Waits for a worker that is at it; says so once."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, seconds: float) -> bool:
+        if not self._said:
+            say("a worker maintains the lake at this moment: waiting for its end")
+            self._said = True
+        time.sleep(seconds)
+        return False

@@ -25,6 +25,8 @@ _DEFAULTS = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own pool keeps what it once had
 }
 
+_MAINTAINED_EVERY_S = 6 * 3600
+
 
 def run(environment: str | None) -> ExitCode:
     """Work until SIGTERM or SIGINT."""
@@ -40,7 +42,7 @@ def run(environment: str | None) -> ExitCode:
     from marketlake.archive.collection.tasks import COLLECTION, REFINEMENT
     from marketlake.archive.collection.transfers import Transfers
     from marketlake.archive.discovery.catalogue import Catalogue
-    from marketlake.archive.upkeep import Pruner
+    from marketlake.archive.upkeep import Maintainer, Routine, prune
     from marketlake.infrastructure.storage.stores import Lake, landing_store
     from marketlake.pipeline.batch.silver import refine_many
     from marketlake.pipeline.ingest.bronze import Bronze, shape_of
@@ -61,7 +63,15 @@ def run(environment: str | None) -> ExitCode:
         committer = Committer(process.postgres, lake, shape_of=shape_of, owner=archive)
         runs = Runs(process, stores=Stores(landing, lake.bucket), catalogue=Catalogue(lake).record)
         mirror = Mirror(process.postgres, settings.workflow_engine)
-        return (committer.run, runs.run, mirror.run, Pruner(process.postgres).run)
+        maintainer = Maintainer(process.postgres, lake, settings.object_store)
+        pruning = Routine("prune", lambda _: prune(process.postgres), first_after_s=60, every_s=3600)
+        upkeep = Routine(
+            "maintain",
+            lambda wait: maintainer.maintain(wait=wait),
+            first_after_s=600,
+            every_s=_MAINTAINED_EVERY_S,
+        )
+        return (committer.run, runs.run, mirror.run, pruning.run, upkeep.run)
 
     with Transfers(landing, settings.collection, copy=copy_file, stop=stop) as transfers:
 

@@ -41,6 +41,20 @@ class Content(BaseModel):
         return self.model_dump(mode="json")
 
 
+class Compaction(BaseModel):
+    """What a staged unit says that only arranges rows anew."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    venue: str
+    homes: dict[int, tuple[str, ...]]
+    """The new data files, and the keys of the source files whose rows each holds."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it is staged."""
+        return self.model_dump(mode="json")
+
+
 class Archive:
     """The owner of the units that workers stage.
 
@@ -56,6 +70,10 @@ class Archive:
         refused: dict[UUID, str] = {}
         passed: set[tuple[str, str]] = set()
         for unit in units:
+            if not unit.data_change:
+                if reason := self._outdated(connection, unit):
+                    refused[unit.id] = reason
+                continue
             content = Content.model_validate(unit.content)
             venue, versions = content.task.files[0].venue, content.versions
             names = {(venue, key) for key in versions}
@@ -67,6 +85,18 @@ class Archive:
             else:
                 passed |= names
         return refused
+
+    def _outdated(self, connection: Connection, unit: StagedUnit) -> str | None:
+        """Why a compaction can not be committed."""
+        homes = Compaction.model_validate(unit.content).homes
+        held = {
+            entry.key
+            for entries in ledger.in_data_files(connection, unit.replaces).values()
+            for entry in entries
+        }
+        if held != {key for keys in homes.values() for key in keys}:
+            return "the data files that it merges hold other files now"
+        return None
 
     def _complete(self, connection: Connection, content: Content) -> bool:
         """Whether data files that are replaced without a successor hold nothing but files of this unit."""
@@ -81,6 +111,10 @@ class Archive:
         """See :meth:`marketlake.pipeline.ingest.staging.Owner.committed`."""
         tasks: list[UUID] = []
         for unit in units:
+            if not unit.data_change:
+                arranged = Compaction.model_validate(unit.content)
+                ledger.rehouse(connection, arranged.venue, unit.replaces, arranged.homes)
+                continue
             content = Content.model_validate(unit.content)
             task = content.task
             entries = ledger.record(connection, task.files, content.receipts, batch_id=task.batch_id)
@@ -91,6 +125,8 @@ class Archive:
 
     def refused(self, connection: Connection, unit: StagedUnit) -> None:
         """See :meth:`marketlake.pipeline.ingest.staging.Owner.refused`."""
+        if not unit.data_change:
+            return  # the next one is made of what is there then
         task = Content.model_validate(unit.content).task
         topic = self._bus.tasks_topic
         assignments.requeue(connection, task.id, task.batch_id, topic=topic, traceparent=unit.traceparent)

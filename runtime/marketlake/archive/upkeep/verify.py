@@ -14,10 +14,9 @@ from obstore.store import ObjectStore as Bucket
 from marketlake.archive import ledger
 from marketlake.archive.collection.stores import LAKE, LANDING, Stores
 from marketlake.infrastructure.postgres import Postgres
-from marketlake.infrastructure.storage.delta import data_files
+from marketlake.infrastructure.storage.delta import DataFile, data_files
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.pipeline.ingest import staging
-from marketlake.pipeline.ingest.staging import LiveFile
 
 SHOWN = 1000
 """Differences of one kind that are kept; all are counted."""
@@ -128,25 +127,27 @@ def _entries(postgres: Postgres) -> Iterator[ledger.LedgerEntry]:
 
 def _bronze(postgres: Postgres, lake: Lake, found: Verification) -> None:
     with postgres.transaction() as connection:
-        live = staging.live_files(connection)
+        tables = staging.live_tables(connection)
         rows = ledger.rows_by_data_file(connection)
-    for table, files in live.items():
+    for table in tables:
+        with postgres.transaction() as connection:
+            files = staging.live(connection, table)
         found.data_files += len(files)
-        found.rows += sum(file.rows for file in files)
-        for file in files:
-            if rows.get(file.id, 0) != file.rows:
-                detail = f"{file.rows} rows, its source files have {rows.get(file.id, 0)}"
-                found.note(Kind.OTHER_ROWS, f"{table}/{file.path}", detail)
-        _table(lake, table, files, found)
+        found.rows += sum(file.rows for file in files.values())
+        for number, file in files.items():
+            if rows.get(number, 0) != file.rows:
+                detail = f"{file.rows} rows, its source files have {rows.get(number, 0)}"
+                found.note(Kind.OTHER_ROWS, f"{table}/{file.key}", detail)
+        _table(lake, table, list(files.values()), found)
 
 
-def _table(lake: Lake, table: str, files: Sequence[LiveFile], found: Verification) -> None:
+def _table(lake: Lake, table: str, files: Sequence[DataFile], found: Verification) -> None:
     there = dict(_sizes(lake.bucket, f"{table}/"))
     logged = _logged(lake, table)
-    staged = {file.path for file in files}
+    staged = {file.key for file in files}
     for file in files:
-        name = f"{table}/{file.path}"
-        if file.path not in logged:
+        name = f"{table}/{file.key}"
+        if file.key not in logged:
             found.note(Kind.NOT_IN_LOG, name)
         if there.get(name) != file.size:
             found.note(Kind.NOT_IN_LAKE, name, f"{there.get(name, 'no')} bytes instead of {file.size}")

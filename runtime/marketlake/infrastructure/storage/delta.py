@@ -239,20 +239,25 @@ def _removals(table: DeltaTable, scopes: Iterable[Scope]) -> list[RemoveAction]:
     return [removal(path, size) for path, size in former.iter_rows()]
 
 
-def removal(key: str, size: int) -> RemoveAction:
+def removal(key: str, size: int, *, data_change: bool = True) -> RemoveAction:
     """Return the action that takes a data file out of a table."""
     now = int(time.time() * 1000)
-    return RemoveAction(path=key, data_change=True, deletion_timestamp=now, size=size)
+    return RemoveAction(path=key, data_change=data_change, deletion_timestamp=now, size=size)
 
 
-def addition(file: DataFile) -> AddAction:
-    """Return the action that puts a data file into a table."""
+def addition(file: DataFile, *, data_change: bool = True) -> AddAction:
+    """Return the action that puts a data file into a table.
+
+    Args:
+        file: it lies in the store.
+        data_change: false if its rows were visible before, in other data files.
+    """
     return AddAction(
         path=file.key,
         size=file.size,
         partition_values={},
         modification_time=int(time.time() * 1000),
-        data_change=True,
+        data_change=data_change,
         stats=file.statistics,
     )
 

@@ -5,7 +5,7 @@ tried once, at the version behind the one that was read: deltalake would otherwi
 writer committed meanwhile, and a removal of a file that is gone would succeed (both tried with deltalake 1.6).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
@@ -60,10 +60,23 @@ class TableLog:
         wanted = set(paths)
         return wanted - set(data_files(self._read())["path"]) if wanted else set()
 
-    def commit(self, sequence: int, added: Sequence[DataFile], removed: Sequence[DataFile]) -> None:
+    def commit(
+        self,
+        sequence: int,
+        added: Sequence[DataFile],
+        removed: Sequence[DataFile],
+        *,
+        arranged: Collection[str] = (),
+    ) -> None:
         """Commit once, right behind what was read last.
 
         After any error it is unknown whether the log holds the commit: :meth:`read` tells.
+
+        Args:
+            sequence: number of the commit.
+            added: data files that lie in the store.
+            removed: data files of the table.
+            arranged: keys of those among both whose rows are only arranged anew, which readers of changes pass over.
 
         Raises:
             CommitConflictError: another writer was first.
@@ -71,7 +84,10 @@ class TableLog:
         """
         try:
             self._read().create_write_transaction(
-                [*(removal(file.key, file.size) for file in removed), *map(addition, added)],
+                [
+                    *(removal(file.key, file.size, data_change=file.key not in arranged) for file in removed),
+                    *(addition(file, data_change=file.key not in arranged) for file in added),
+                ],
                 "append",
                 self._shape.schema,
                 [],

@@ -80,6 +80,8 @@ class Intent:
     units: tuple[StagedUnit, ...]
     added: tuple[DataFile, ...]
     removed: tuple[DataFile, ...]
+    arranged: frozenset[str]
+    """Keys of those whose rows are only arranged anew."""
 
 
 def _unobserved(_: Step) -> None:
@@ -272,9 +274,12 @@ class Committer:
         ids: list[UUID] = row["units"]
         units = staging.units_of(connection, ids)
         added = connection.execute(
-            "select id from data_file where unit_id = any(%s) order by id", [ids]
+            "select id, unit_id from data_file where unit_id = any(%s) order by id", [ids]
         ).fetchall()
         removed = [number for unit in units for number in unit.replaces]
+        arranging = {unit.id for unit in units if not unit.data_change}
+        quiet = {row["id"] for row in added if row["unit_id"] in arranging}
+        quiet.update(number for unit in units if unit.id in arranging for number in unit.replaces)
         files = staging.files_of(connection, [*removed, *(row["id"] for row in added)])
         return Intent(
             table,
@@ -282,6 +287,7 @@ class Committer:
             tuple(units),
             tuple(files[row["id"]] for row in added),
             tuple(files[number] for number in removed),
+            frozenset(files[number].key for number in quiet),
         )
 
     def _write(self, opened: TableLog, intent: Intent) -> None:
@@ -294,7 +300,7 @@ class Committer:
                 "makes it anew from landing."
             )
         try:
-            opened.commit(intent.sequence, intent.added, intent.removed)
+            opened.commit(intent.sequence, intent.added, intent.removed, arranged=intent.arranged)
         except (StorageError, CommitConflictError):
             if opened.read() != intent.sequence:
                 raise

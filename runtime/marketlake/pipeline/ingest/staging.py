@@ -32,6 +32,8 @@ class StagedUnit:
     """What the owner put there."""
     traceparent: str | None = None
     """W3C trace context of what staged it."""
+    data_change: bool = True
+    """False if it only arranges rows anew that are visible already."""
 
 
 class Owner(Protocol):
@@ -71,8 +73,16 @@ def add_files(
 def stage(connection: Connection, unit: StagedUnit) -> None:
     """Hand a unit, whose files were written down, to the committer of its table within the caller's transaction."""
     connection.execute(
-        "insert into staged_unit (id, table_name, replaces, content, traceparent) values (%s, %s, %s, %s, %s)",
-        [unit.id, unit.table, list(unit.replaces), Jsonb(dict(unit.content)), unit.traceparent],
+        "insert into staged_unit (id, table_name, replaces, content, traceparent, data_change)"
+        " values (%s, %s, %s, %s, %s, %s)",
+        [
+            unit.id,
+            unit.table,
+            list(unit.replaces),
+            Jsonb(dict(unit.content)),
+            unit.traceparent,
+            unit.data_change,
+        ],
     )
     connection.execute("select pg_notify(%s, %s)", [WAKE, unit.table])
 
@@ -85,28 +95,21 @@ def files_of(connection: Connection, ids: Sequence[int]) -> dict[int, DataFile]:
     return {row["id"]: DataFile(row["path"], row["size"], row["rows"], row["statistics"]) for row in rows}
 
 
-@dataclass(frozen=True, slots=True)
-class LiveFile:
-    """A data file that is visible."""
-
-    id: int
-    path: str
-    """Below the table's folder."""
-    size: int
-    """Bytes."""
-    rows: int
-
-
-def live_files(connection: Connection) -> dict[str, list[LiveFile]]:
-    """Return the data files that are visible, by table."""
+def live_tables(connection: Connection) -> list[str]:
+    """Return the tables that have data files."""
     rows = connection.execute(
-        "select table_name, id, path, size, rows from data_file where state = 'live' order by table_name, path"
+        "select distinct table_name from data_file where state = 'live' order by table_name"
     ).fetchall()
-    files: dict[str, list[LiveFile]] = {}
-    for row in rows:
-        file = LiveFile(row["id"], row["path"], row["size"], row["rows"])
-        files.setdefault(row["table_name"], []).append(file)
-    return files
+    return [row["table_name"] for row in rows]
+
+
+def live(connection: Connection, table: str) -> dict[int, DataFile]:
+    """Return the data files of a table that are visible, by id."""
+    rows = connection.execute(
+        "select id, path, size, rows, statistics from data_file where state = 'live' and table_name = %s order by id",
+        [table],
+    ).fetchall()
+    return {row["id"]: DataFile(row["path"], row["size"], row["rows"], row["statistics"]) for row in rows}
 
 
 def forget(connection: Connection) -> None:
@@ -157,7 +160,7 @@ def delete_files(connection: Connection, ids: Sequence[int]) -> int:
 def waiting(connection: Connection, table: str, *, most: int) -> list[StagedUnit]:
     """Return units that wait for a commit to this table, the oldest first."""
     rows = connection.execute(
-        "select id, table_name, replaces, content, traceparent from staged_unit"
+        "select id, table_name, replaces, content, traceparent, data_change from staged_unit"
         " where table_name = %s and state = 'staged' order by staged_at, id limit %s",
         [table, most],
     ).fetchall()
@@ -176,7 +179,7 @@ def waiting_tables(connection: Connection) -> list[str]:
 def units_of(connection: Connection, ids: Sequence[UUID]) -> list[StagedUnit]:
     """Return units by id, the oldest first."""
     rows = connection.execute(
-        "select id, table_name, replaces, content, traceparent from staged_unit where id = any(%s)"
+        "select id, table_name, replaces, content, traceparent, data_change from staged_unit where id = any(%s)"
         " order by staged_at, id",
         [list(ids)],
     ).fetchall()
@@ -185,5 +188,10 @@ def units_of(connection: Connection, ids: Sequence[UUID]) -> list[StagedUnit]:
 
 def _unit(row: Mapping[str, Any]) -> StagedUnit:
     return StagedUnit(
-        row["id"], row["table_name"], tuple(row["replaces"]), row["content"], row["traceparent"]
+        row["id"],
+        row["table_name"],
+        tuple(row["replaces"]),
+        row["content"],
+        row["traceparent"],
+        row["data_change"],
     )

@@ -1,0 +1,183 @@
+"""Small data files of bronze → few large ones, in which the rows of a series lie together.
+
+Daily life brings some data files a day, each with one day of many series, and a query of one series' month would open
+all of them. Of each market and month the small ones are merged: some while the month goes on, all that are left
+afterwards. What was written sorted by series over many months (a backfill) stays as it is.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+from uuid import uuid4
+
+import polars as pl
+from opentelemetry import trace
+
+from marketlake.infrastructure.storage.delta import DataFile, TableShape, write_blocks
+from marketlake.infrastructure.storage.parquet import Block, Run
+from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
+from marketlake.pipeline.contracts.contract import Contract
+from marketlake.pipeline.ingest.bronze import bronze_shape
+from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
+
+SMALL = 64 * 1024 * 1024
+"""Bytes below which a data file is merged with others."""
+ROWS_OF_FILE = 5_000_000
+"""Rows of a merged data file, about 128 MiB."""
+DUE_IN_MONTH, DUE_AFTERWARDS = 32, 4
+"""How many small data files a market's month has when they are merged."""
+ROWS_AT_ONCE = 1_000_000
+"""Rows that are sorted in memory."""
+
+Series = tuple[str, ...]
+"""Values of the columns that a contract calls the series."""
+
+_tracer = trace.get_tracer("marketlake")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A data file that is visible."""
+
+    id: int
+    file: DataFile
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Data files of a market's month that are to be merged."""
+
+    market: str
+    month: str
+    """``2026-05``."""
+    files: tuple[Candidate, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all."""
+        return sum(candidate.file.size for candidate in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A data file that holds the rows of some series."""
+
+    file: DataFile
+    series: frozenset[Series]
+
+
+def due(contract: Contract, files: Iterable[Candidate], today: date) -> list[Merge]:
+    """Return which data files of a table are to be merged now."""
+    placed = sorted(
+        ((*place, candidate) for candidate in files if (place := _place(contract, candidate))),
+        key=lambda item: (item[0], item[1], item[2].id),
+    )
+    merges: list[Merge] = []
+    for (market, month), group in groupby(placed, key=lambda item: (item[0], item[1])):
+        small = tuple(candidate for *_, candidate in group)
+        enough = DUE_IN_MONTH if month >= today.strftime("%Y-%m") else DUE_AFTERWARDS
+        if len(small) >= enough:
+            merges.append(Merge(market, month, small))
+    return merges
+
+
+def merge(lake: Lake, contract: Contract, wanted: Merge) -> list[Merged]:
+    """Write the rows of some data files into new ones, which are not committed.
+
+    Memory: some :data:`ROWS_AT_ONCE` rows.
+
+    Raises:
+        StorageError, StorageFullError: the object store failed.
+    """
+    shape = bronze_shape(contract)
+    attributes: dict[str, str | int] = {
+        "marketlake.table": shape.path,
+        "marketlake.month": wanted.month,
+        "marketlake.files": len(wanted.files),
+    }
+    with _tracer.start_as_current_span("compact", attributes=attributes):
+        try:
+            source = _Source(lake, contract, shape, wanted)
+            return [_written(lake, shape, source, wanted.market, some) for some in source.files()]
+        except STORE_ERRORS as error:
+            raise storage_error(error, f"compacting {shape.path}") from error
+
+
+def _place(contract: Contract, candidate: Candidate) -> tuple[str, str] | None:
+    """Market and month of a small data file; None for one that is large, or has rows of several months."""
+    if candidate.file.size >= SMALL:
+        return None
+    statistics = json.loads(candidate.file.statistics)
+    first, last = (str(statistics[name].get(contract.time, ""))[:7] for name in ("minValues", "maxValues"))
+    if not first or first != last:
+        return None
+    return candidate.file.key.partition("/")[0], first
+
+
+class _Source:
+    """The rows of some data files, by series."""
+
+    def __init__(self, lake: Lake, contract: Contract, shape: TableShape, wanted: Merge) -> None:
+        uris = [f"{lake.uri(shape.path)}/{candidate.file.key}" for candidate in wanted.files]
+        self._rows = pl.scan_parquet(uris, storage_options=lake.options or None)
+        self._labels = shape.labels
+        self._columns = shape.columns.names
+        self._series = contract.series
+        counted = self._rows.group_by(self._series).agg(pl.len()).collect(engine="streaming")
+        self._counts: dict[Series, int] = {
+            tuple(row[:-1]): row[-1] for row in counted.sort(self._series).iter_rows()
+        }
+
+    def files(self) -> Iterator[list[list[Series]]]:
+        """Yield the series of each new data file, in portions that are sorted in memory."""
+        portions: list[list[Series]] = []
+        rows = 0
+        for portion in _portions(self._counts, ROWS_AT_ONCE):
+            size = sum(self._counts[series] for series in portion)
+            if portions and rows + size > ROWS_OF_FILE:
+                yield portions
+                portions, rows = [], 0
+            portions.append(portion)
+            rows += size
+        if portions:
+            yield portions
+
+    def blocks(self, portions: Iterable[Sequence[Series]]) -> Iterator[Block]:
+        """Yield the rows of some series, each source file's together."""
+        for portion in portions:
+            names = pl.DataFrame(list(portion), schema=list(self._series), orient="row")
+            # By these the reader passes over row groups; the join leaves what is asked for.
+            mine = [pl.col(name).is_between(names[name].min(), names[name].max()) for name in self._series]
+            rows = self._rows.filter(*mine).collect().with_columns(pl.col(self._labels).cast(pl.String()))
+            rows = rows.join(names, on=list(self._series), how="semi").sort(
+                *self._series, "source_key", ROW_NUMBER
+            )
+            for some in rows.iter_slices(ROWS_AT_ONCE // 4):
+                runs = some.select(pl.struct(self._labels).rle().struct.unnest())
+                told = tuple(Run(run["len"], run["value"]) for run in runs.iter_rows(named=True))
+                yield Block(some.select(self._columns), told)
+
+
+def _portions(counts: Mapping[Series, int], most: int) -> Iterator[list[Series]]:
+    portion: list[Series] = []
+    size = 0
+    for series, count in counts.items():
+        if portion and size + count > most:
+            yield portion
+            portion, size = [], 0
+        portion.append(series)
+        size += count
+    if portion:
+        yield portion
+
+
+def _written(
+    lake: Lake, shape: TableShape, source: _Source, market: str, portions: Sequence[Sequence[Series]]
+) -> Merged:
+    key = f"{market}/{uuid4()}.parquet"
+    file = write_blocks(lake, shape, key, source.blocks(portions))
+    if file is None:
+        raise AssertionError("each series has rows")
+    return Merged(file, frozenset(series for portion in portions for series in portion))
