@@ -266,7 +266,9 @@ def test_a_routine_repeats_and_survives_what_fails() -> None:
 
 def maintained(platform: Platform, **options: Any) -> Maintenance:
     store = platform.settings.object_store
-    return Maintainer(platform.postgres, lake_of(platform), store).maintain(wait=lambda _: True, **options)
+    return Maintainer(platform.postgres, lake_of(platform), store).maintain(
+        wait=threading.Event().wait, **options
+    )
 
 
 def data_files_of(platform: Platform) -> int:

@@ -149,7 +149,10 @@ class _Source:
         for portion in portions:
             names = pl.DataFrame(list(portion), schema=list(self._series), orient="row")
             # By these the reader passes over row groups; the join leaves what is asked for.
-            mine = [pl.col(name).is_between(names[name].min(), names[name].max()) for name in self._series]
+            mine = [
+                pl.col(name).is_between(pl.lit(names[name].min()), pl.lit(names[name].max()))
+                for name in self._series
+            ]
             rows = self._rows.filter(*mine).collect().with_columns(pl.col(self._labels).cast(pl.String()))
             rows = rows.join(names, on=list(self._series), how="semi").sort(
                 *self._series, "source_key", ROW_NUMBER
