@@ -543,7 +543,7 @@ def test_a_cancelled_batch_drops_what_was_not_begun(
         go_on.set()
         with pytest.raises(RunEndedError):
             orchestrator.wait()
-        eventually(lambda: len(bronze.ingested) == 1)
+        eventually(lambda: platform.progress(batch_id).verified == 1)
         time.sleep(1)
         with platform.postgres.transaction() as connection:
             seen = batches.progress(connection, batch_id)
