@@ -68,10 +68,10 @@ def run(environment: str | None) -> ExitCode:
                 REFINEMENT: Refiner(process, refine=partial(refine_many, lake)),
             }
 
-        unfinished = work(settings, kinds, beside=beside, stop=stop)
+        at_work = work(settings, kinds, beside=beside, stop=stop)
         telemetry.flush()
-        if unfinished:
-            # Threads that are still at work would keep the process alive; their tasks are delivered again.
+        if at_work:
+            # These threads would keep the process alive, or break its end; their work is taken on by others.
             sys.stderr.flush()
             os._exit(ExitCode.COMPLETE)
     return ExitCode.COMPLETE

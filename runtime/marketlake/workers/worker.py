@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ TASKS_AT_ONCE = 2
 """One is parsed while the other one is copied."""
 GRACE_S = 10.0
 """How long tasks in hand may take to end after SIGTERM; less than the service's stop grace of 15 s."""
+COMPANIONS_GRACE_S = 3.0
+"""How long all that runs beside the tasks may take to end after that."""
 _M_ARENA_MAX = -8
 _BACKOFF = Backoff(longest_wait_s=5.0)
 
@@ -62,7 +65,8 @@ def run(settings: Settings, kinds: Kinds, *, beside: Companions, stop: threading
         stop: ends the worker; tasks in hand have :data:`GRACE_S` seconds.
 
     Returns:
-        How many tasks are handed back unfinished. The process must end without waiting for their threads.
+        How many threads are still at work, on tasks that are handed back or beside. The process must end without
+        waiting for them.
 
     Raises:
         SchemaError: the database belongs to another release.
@@ -104,12 +108,13 @@ def run(settings: Settings, kinds: Kinds, *, beside: Companions, stop: threading
             ).run(stop, grace_s=GRACE_S)
         finally:
             ending.set()
+            deadline = time.monotonic() + COMPANIONS_GRACE_S
             for companion in companions:
-                companion.join(2)
+                companion.join(max(0.0, deadline - time.monotonic()))
             _leave(postgres, worker)
             producer.close()
     log.info("worker %s ends, %d tasks are handed back", worker, unfinished)
-    return unfinished
+    return unfinished + sum(companion.is_alive() for companion in companions)
 
 
 def limit_arenas() -> None:
