@@ -38,7 +38,7 @@ class Runs:
 
     Args:
         process: the worker.
-        catalogue: is told of all files that are discovered.
+        catalogue: writes discovered files into the catalogue.
     """
 
     def __init__(self, process: WorkerProcess, *, catalogue: Catalogued) -> None:

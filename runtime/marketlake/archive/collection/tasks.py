@@ -1,7 +1,7 @@
 """The tasks of a batch: to collect a group of files, and to refine some series; and the events that tell results."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -25,6 +25,7 @@ class GroupTask(BaseModel):
     """The task to collect some archive files of one dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = COLLECTION
 
     id: UUID
     batch_id: UUID
@@ -37,11 +38,6 @@ class GroupTask(BaseModel):
         """Return the task of some files in a batch; the same files have the same id."""
         names = "\n".join(f"{file.venue}/{file.key}" for file in files)
         return cls(id=uuid5(batch_id, names), batch_id=batch_id, files=tuple(files), endpoint=endpoint)
-
-    @property
-    def kind(self) -> str:
-        """What it is among the tasks of workers."""
-        return COLLECTION
 
     @property
     def parts(self) -> int:
@@ -118,6 +114,9 @@ class RefinementTask(BaseModel):
     """The task to refine what is not refined yet of some series of one dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = REFINEMENT
+    size: ClassVar[int] = 0
+    """Nothing is copied."""
 
     id: UUID
     batch_id: UUID
@@ -149,19 +148,9 @@ class RefinementTask(BaseModel):
         )
 
     @property
-    def kind(self) -> str:
-        """What it is among the tasks of workers."""
-        return REFINEMENT
-
-    @property
     def parts(self) -> int:
         """How many series it has."""
         return len(self.series)
-
-    @property
-    def size(self) -> int:
-        """Nothing is copied."""
-        return 0
 
     def named(self) -> dict[Series, str]:
         """Return the series with their names in messages."""
