@@ -114,6 +114,14 @@ class World:
             ).fetchone() or (0,)
         return int(count)
 
+    def database_answers(self) -> bool:
+        """Whether the database is ready for queries."""
+        try:
+            with psycopg.connect(self.platform.settings.database.dsn):
+                return True
+        except psycopg.OperationalError:
+            return False
+
     @contextmanager
     def slow_exchange(self) -> Iterator[None]:
         """A file takes some seconds."""
@@ -273,6 +281,8 @@ def test_a_database_that_is_down_is_told_at_once(world: World) -> None:
         assert "is not available" in world.platform.run("archive", "list", "--venue", "binance", expect=3)
     finally:
         world.servers["database"].start()
+        # It accepts connections before it has recovered, and refuses them then: the next command must not meet that.
+        eventually(world.database_answers, within_s=WITHIN_S)
 
 
 def test_a_worker_that_is_asked_to_end_hands_back_and_ends_in_time(world: World) -> None:

@@ -78,6 +78,17 @@ class LedgerEntry:
         )
 
     @property
+    def series(self) -> Series:
+        """The series that the rows belong to."""
+        return Series(
+            venue=self.venue,
+            market=self.market,
+            data_type=self.data_type,
+            symbol=self.symbol,
+            interval=self.interval,
+        )
+
+    @property
     def in_bronze(self) -> bool:
         """Whether bronze has what it should have of the file."""
         return self.data_file_id is not None or not self.rows
@@ -436,11 +447,7 @@ def former_days(connection: Connection, entries: Iterable[LedgerEntry]) -> list[
         " from ledger refined where refined.venue = given.venue and refined.key = given.key"
         " and refined.version < given.version and refined.refined_at is not null), 1)"
         " where former.first_day is not null and former.last_day is not null",
-        [
-            [entry.venue for entry in replaced],
-            [entry.key for entry in replaced],
-            [entry.version for entry in replaced],
-        ],
+        _lists(replaced, "venue", "key", "version"),
     ).fetchall()
     return [(row["first_day"], row["last_day"]) for row in rows]
 
@@ -451,10 +458,10 @@ def mark_refined(connection: Connection, entries: Sequence[LedgerEntry]) -> int:
         "update ledger set refined_at = now() from unnest(%s::text[], %s::text[], %s::integer[], %s::timestamptz[])"
         " as given(venue, key, version, collected_at) where ledger.venue = given.venue and ledger.key = given.key"
         " and ledger.version = given.version and ledger.collected_at = given.collected_at",
-        [
-            [entry.venue for entry in entries],
-            [entry.key for entry in entries],
-            [entry.version for entry in entries],
-            [entry.collected_at for entry in entries],
-        ],
+        _lists(entries, "venue", "key", "version", "collected_at"),
     ).rowcount
+
+
+def _lists(entries: Sequence[LedgerEntry], *names: str) -> list[list[Any]]:
+    """The values of some fields, a list for each, as ``unnest`` takes them."""
+    return [[getattr(entry, name) for entry in entries] for name in names]

@@ -209,15 +209,6 @@ def leave(connection: Connection, worker: str) -> None:
     )
 
 
-def live_workers(connection: Connection) -> int:
-    """Return how many workers have a recent heartbeat."""
-    row = connection.execute(
-        "select count(*) as live from worker where heartbeat_at > now() - make_interval(secs => %s)",
-        [LAPSED_AFTER_S],
-    ).fetchone()
-    return int(row["live"]) if row else 0
-
-
 def redispatch_lapsed(connection: Connection, batch_id: UUID, *, topic: str, traceparent: str | None) -> int:
     """Request running tasks again whose worker went silent; return how many."""
     rows = connection.execute(

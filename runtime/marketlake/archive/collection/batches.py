@@ -260,6 +260,15 @@ def count(connection: Connection, run: Run, *, found: int, skipped: int) -> bool
     )
 
 
+def is_carried(connection: Connection, run: Run) -> bool:
+    """Return whether the run is still this one's; it stays so until the end of the caller's transaction."""
+    row = connection.execute(
+        "select from batch where id = %s and lease = %s and state <> 'cancelled' for update",
+        [run.id, run.lease],
+    ).fetchone()
+    return row is not None
+
+
 def enter(connection: Connection, run: Run, state: BatchState) -> bool:
     """Enter a state; return False if the run is not this one's any more, and the batch stays as it is."""
     entered = connection.execute(

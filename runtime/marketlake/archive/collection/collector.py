@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -17,16 +17,17 @@ from marketlake.domain.archive import ArchiveFile
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus import outbox
-from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError
+from marketlake.infrastructure.postgres import Connection
 from marketlake.infrastructure.storage.delta import DataFile
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.pipeline.ingest import staging
 from marketlake.pipeline.ingest.bronze import FileRows, Ingested, LandedFile
 from marketlake.pipeline.ingest.staging import StagedUnit
-from marketlake.retry import Backoff, FailedAttempt, retry
+from marketlake.retry import FailedAttempt
 from marketlake.sync.copy import CopiedObject
 from marketlake.workers import assignments
 from marketlake.workers.assignments import Lease, PartFailure, Result
+from marketlake.workers.attempts import Attempts
 from marketlake.workers.dispatcher import code_of, text_of
 from marketlake.workers.worker import WorkerProcess
 
@@ -73,7 +74,7 @@ class Collector:
     def __init__(self, process: WorkerProcess, *, transfers: Transfers, lakehouse: Lakehouse) -> None:
         self._settings = process.settings
         self._postgres = process.postgres
-        self._stop = process.stop
+        self._attempts = Attempts(process)
         self._transfers = transfers
         self._lakehouse = lakehouse
 
@@ -137,7 +138,7 @@ class Collector:
     ) -> None:
         """Write the rows, and hand them to the committer together with the end of the task."""
         files = [file for file in task.files if file.key in collected.copied]
-        parts = self._patiently(lease, partial(self._ingested, files, collected.copied, known))
+        parts = self._attempts.retry(lease, partial(self._ingested, files, collected.copied, known))
         bad = {key: error for part in parts for key, error in part.failures.items()}
         rows = {key: of_file for part in parts for key, of_file in part.files.items()}
         failures = [
@@ -146,7 +147,7 @@ class Collector:
         ]
         taken = [file for file in files if file.key in rows]
         table = self._lakehouse.table(task.files[0])
-        moved = self._patiently(lease, partial(self._moved, table, taken, known))
+        moved = self._attempts.retry(lease, partial(self._moved, table, taken, known))
         already = [file for file in taken if collected.copied[file.key].already_there]
         result = Result(
             present=present,
@@ -259,29 +260,12 @@ class Collector:
             for number, file in moved.items()
         }
 
-    def _patiently(self, lease: Lease, action: Callable[[], Made]) -> Made:
-        """Try again while the object store is away."""
-
-        def tell(failed: FailedAttempt) -> None:
-            log.warning("%s; trying again in %.1f s", failed.error, failed.wait_s)
-            self._note(lease, code_of(failed.error), text_of(failed.error))
-
-        attempts = Backoff(attempts=self._settings.collection.attempts)
-        return retry(action, backoff=attempts, wait=self._stop.wait, tell=tell)
-
     def _note_attempt(self, lease: Lease, file: ArchiveFile, failed: FailedAttempt) -> None:
         code = code_of(failed.error)
         message = "%s: %s: %s; attempt %d in %.1f s"
         log.warning(message, file.key, code, failed.error, failed.number + 1, failed.wait_s)
         metrics.retries().add(1, {"venue": file.venue, "code": code})
-        self._note(lease, code, text_of(failed.error))
-
-    def _note(self, lease: Lease, code: str, message: str) -> None:
-        try:
-            with self._postgres.transaction() as connection:
-                assignments.attempt_failed(connection, lease, code, message)
-        except DatabaseUnavailableError as error:
-            log.warning("%s", error)
+        self._attempts.note(lease, failed.error)
 
     def _tell(self, task: GroupTask, result: Result) -> None:
         first = task.files[0]

@@ -188,7 +188,7 @@ class Orchestrator:
                 asked = batches.add(
                     connection, self._run.id, tasks, topic=self._topic, traceparent=traceparent
                 )
-                if not batches.count(connection, self._run, found=0, skipped=0):
+                if not batches.is_carried(connection, self._run):
                     raise _ended()
             return asked
 

@@ -12,12 +12,11 @@ from marketlake.archive.collection.tasks import RefinementTask
 from marketlake.archive.ledger import LedgerEntry
 from marketlake.domain.archive import Series
 from marketlake.errors import is_transient
-from marketlake.infrastructure.postgres import DatabaseUnavailableError
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.pipeline.batch.silver import Refined
-from marketlake.retry import Backoff, FailedAttempt, retry
 from marketlake.workers import assignments
 from marketlake.workers.assignments import Lease, PartFailure, Result
+from marketlake.workers.attempts import Attempts
 from marketlake.workers.dispatcher import code_of, text_of
 from marketlake.workers.worker import WorkerProcess
 
@@ -49,9 +48,8 @@ class Refiner:
     """
 
     def __init__(self, process: WorkerProcess, *, refine: Refine) -> None:
-        self._attempts = process.settings.collection.attempts
+        self._attempts = Attempts(process)
         self._postgres = process.postgres
-        self._stop = process.stop
         self._refine = refine
 
     def work(self, lease: Lease) -> None:
@@ -96,7 +94,9 @@ class Refiner:
         if not wanted:
             return 0, []
         try:
-            return self._patiently(lease, wanted), []
+            days = {series: each.days for series, each in wanted.items()}
+            refined = self._attempts.retry(lease, partial(self._refine, days))
+            return sum(one.rows for one in refined), []
         except Exception as error:
             if is_transient(error):
                 raise  # the store, the database or this process: it would befall each series likewise
@@ -111,41 +111,10 @@ class Refiner:
             failures += failed
         return rows, failures
 
-    def _patiently(self, lease: Lease, wanted: Mapping[Series, _Wanted]) -> int:
-        """Try again while the object store is away; return the rows written."""
-
-        def tell(failed: FailedAttempt) -> None:
-            log.warning("%s; trying again in %.1f s", failed.error, failed.wait_s)
-            try:
-                with self._postgres.transaction() as connection:
-                    assignments.attempt_failed(
-                        connection, lease, code_of(failed.error), text_of(failed.error)
-                    )
-            except DatabaseUnavailableError as error:
-                log.warning("%s", error)
-
-        days = {series: each.days for series, each in wanted.items()}
-        refined = retry(
-            partial(self._refine, days),
-            backoff=Backoff(attempts=self._attempts),
-            wait=self._stop.wait,
-            tell=tell,
-        )
-        return sum(one.rows for one in refined)
-
 
 def _by_series(entries: Iterable[LedgerEntry]) -> list[tuple[Series, list[LedgerEntry]]]:
-    def series(entry: LedgerEntry) -> Series:
-        return Series(
-            venue=entry.venue,
-            market=entry.market,
-            data_type=entry.data_type,
-            symbol=entry.symbol,
-            interval=entry.interval,
-        )
-
-    ordered = sorted(entries, key=lambda entry: _identity(series(entry)))
-    return [(key, list(group)) for key, group in groupby(ordered, key=series)]
+    ordered = sorted(entries, key=lambda entry: _identity(entry.series))
+    return [(key, list(group)) for key, group in groupby(ordered, key=lambda entry: entry.series)]
 
 
 def _identity(series: Series) -> tuple[str, ...]:

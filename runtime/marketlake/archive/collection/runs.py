@@ -40,7 +40,7 @@ class Runs:
     Args:
         process: the worker.
         stores: landing and the lake.
-        catalogue: is told of all files that are discovered.
+        catalogue: writes discovered files into the catalogue.
     """
 
     def __init__(self, process: WorkerProcess, *, stores: Stores, catalogue: Catalogued) -> None:

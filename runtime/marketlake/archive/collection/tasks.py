@@ -1,7 +1,7 @@
 """The tasks of a batch: to collect a group of files, and to refine some series; and the events that tell results."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -25,6 +25,7 @@ class GroupTask(BaseModel):
     """The task to collect some archive files of one dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = COLLECTION
 
     id: UUID
     batch_id: UUID
@@ -52,11 +53,6 @@ class GroupTask(BaseModel):
             endpoint=endpoint,
             from_landing=from_landing,
         )
-
-    @property
-    def kind(self) -> str:
-        """What it is among the tasks of workers."""
-        return COLLECTION
 
     @property
     def parts(self) -> int:
@@ -133,6 +129,9 @@ class RefinementTask(BaseModel):
     """The task to refine what is not refined yet of some series of one dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = REFINEMENT
+    size: ClassVar[int] = 0
+    """Nothing is copied."""
 
     id: UUID
     batch_id: UUID
@@ -164,19 +163,9 @@ class RefinementTask(BaseModel):
         )
 
     @property
-    def kind(self) -> str:
-        """What it is among the tasks of workers."""
-        return REFINEMENT
-
-    @property
     def parts(self) -> int:
         """How many series it has."""
         return len(self.series)
-
-    @property
-    def size(self) -> int:
-        """Nothing is copied."""
-        return 0
 
     def named(self) -> dict[Series, str]:
         """Return the series with their names in messages."""

@@ -18,7 +18,7 @@ def told(
         "flow_run": "http://run",
         "trace_id": None,
     }
-    collect._print(summary)
+    collect.show(summary)
     shown = capsys.readouterr()
     return shown.out, shown.err
 
