@@ -119,8 +119,8 @@ def test_a_commit_whose_answer_was_lost_is_not_made_again(
 ) -> None:
     commit = TableLog.commit
 
-    def unanswered(log: TableLog, sequence: int, *files: object) -> None:
-        commit(log, sequence, *files)  # type: ignore[arg-type]
+    def unanswered(log: TableLog, sequence: int, *files: object, **options: object) -> None:
+        commit(log, sequence, *files, **options)  # type: ignore[arg-type]
         raise StorageError("the connection was lost before the answer came")
 
     committer = world.committer()
@@ -137,10 +137,12 @@ def test_a_store_that_fails_is_tried_again_and_nothing_is_lost(
 ) -> None:
     commit = TableLog.commit
 
-    def failing(log: TableLog, sequence: int, added: Sequence[DataFile], removed: Sequence[DataFile]) -> None:
+    def failing(
+        log: TableLog, sequence: int, added: Sequence[DataFile], *others: object, **options: object
+    ) -> None:
         if added:
             raise StorageError("the store is away")
-        commit(log, sequence, added, removed)
+        commit(log, sequence, added, *others, **options)  # type: ignore[arg-type]
 
     world.stage([1])
     committer = world.committer()
