@@ -132,6 +132,25 @@ def test_one_bad_file_leaves_the_others_unharmed(store):
     assert table(store, "bronze/binance_klines").height == 2880
 
 
+def test_the_version_that_was_proven_is_read_whatever_is_copied_meanwhile(store):
+    landing, line = landing_store(store), kline(0) + "\n"
+    first = obstore.put(landing, "binance/k", zipped(line))
+    second = obstore.put(landing, "binance/k", zipped(line + line))
+    for etag, version_id, rows in [
+        (None, first["version"], 1),
+        (None, second["version"], 2),
+        (second["e_tag"], None, 2),
+    ]:
+        landed = LandedFile(
+            archive_file(KLINES), "binance/k", None, version_id=version_id, etag=etag and etag.strip('"')
+        )
+        done = Bronze(Lake.of(store), landing, LIMITS).ingest([landed], str(uuid4()))
+        assert done.files[KLINES].rows == rows
+    changed = LandedFile(archive_file(KLINES), "binance/k", None, etag=first["e_tag"].strip('"'))
+    with pytest.raises(StorageError):
+        Bronze(Lake.of(store), landing, LIMITS).ingest([changed], str(uuid4()))
+
+
 def test_sql_on_an_empty_lake_says_how_to_fill_it(store):
     with pytest.raises(SqlError, match=r"Nothing was collected yet for: silver\.candles"):
         query(settings(store), "select * from silver.candles")

@@ -200,6 +200,8 @@ class Collector:
                 file,
                 copied[file.key].key,
                 copied[file.key].data,
+                version_id=copied[file.key].version_id,
+                etag=copied[file.key].etag,
                 was_quarantined=bool((former := known.get(file.key)) and former.quarantined),
             )
             for file in files

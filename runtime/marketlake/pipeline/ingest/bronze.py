@@ -49,6 +49,10 @@ class LandedFile:
     """In the landing bucket."""
     data: bytes | None
     """Its bytes, if they are few; None: they are read from landing."""
+    version_id: str | None = None
+    """Of the object in landing; None if the bucket is not versioned."""
+    etag: str | None = None
+    """Of the object, without quotes: it must still be that one if there is no version."""
     was_quarantined: bool = False
     """Whether rows of it lie in quarantine since it was ingested before."""
 
@@ -240,7 +244,9 @@ class _Reading:
             quarantine(lake, "bronze", bad)
 
     def _source(self, each: LandedFile) -> HeldZip | StoredZip:
-        return StoredZip(self._landing, each.key) if each.data is None else HeldZip(each.data)
+        if each.data is not None:
+            return HeldZip(each.data)
+        return StoredZip(self._landing, each.key, version_id=each.version_id, etag=each.etag)
 
     def _streamed(self, each: LandedFile) -> Iterator[Block]:
         member = open_member(self._source(each), each.file.key, self._limits)
@@ -322,7 +328,7 @@ def _others(lake: Lake, shape: TableShape, former: DataFile, keys: set[str]) -> 
     held = obstore.get(lake.bucket, f"{shape.path}/{former.key}").bytes()
     with pq.ParquetFile(pa.BufferReader(held)) as parquet:
         for number in range(parquet.num_row_groups):
-            rows = pl.DataFrame(parquet.read_row_group(number)).with_columns(
+            rows = shape.completed(pl.DataFrame(parquet.read_row_group(number))).with_columns(
                 pl.col(shape.labels).cast(pl.String())
             )
             rows = rows.filter(~pl.col("source_key").is_in(list(keys)))

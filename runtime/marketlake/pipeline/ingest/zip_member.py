@@ -83,28 +83,44 @@ class Source(Protocol):
 
 
 class StoredZip:
-    """A zip in the landing bucket."""
+    """A zip in the landing bucket: the bytes that were proven, not what another copy may put there meanwhile.
 
-    def __init__(self, bucket: Bucket, key: str) -> None:
+    Args:
+        bucket: the landing bucket.
+        key: of the object.
+        version_id: which version of it; None if the bucket is not versioned.
+        etag: what it must still have if there is no version; None: whatever is there.
+    """
+
+    def __init__(
+        self, bucket: Bucket, key: str, *, version_id: str | None = None, etag: str | None = None
+    ) -> None:
         self._bucket = bucket
         self._key = key
+        self._pinned: obstore.GetOptions = {}
+        if version_id is not None:
+            self._pinned = {"version": version_id}
+        elif etag is not None:
+            self._pinned = {"if_match": f'"{etag}"'}
 
     @cached_property
     def size(self) -> int:
         """See :class:`Source`."""
-        return obstore.head(self._bucket, self._key)["size"]
+        return obstore.get(self._bucket, self._key, options={**self._pinned, "head": True}).meta["size"]
 
     def range(self, start: int, end: int) -> bytes:
         """See :class:`Source`."""
-        return bytes(obstore.get_range(self._bucket, self._key, start=start, end=end)) if start < end else b""
+        return bytes(self._get(start, end).bytes()) if start < end else b""
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
         """See :class:`Source`."""
         if start == end:
             return
-        options: obstore.GetOptions = {"range": (start, end)}
-        for chunk in obstore.get(self._bucket, self._key, options=options).stream(min_chunk_size=PIECE):
+        for chunk in self._get(start, end).stream(min_chunk_size=PIECE):
             yield from _pieces(memoryview(chunk))  # a store may send more at once
+
+    def _get(self, start: int, end: int) -> "obstore.GetResult":
+        return obstore.get(self._bucket, self._key, options={**self._pinned, "range": (start, end)})
 
 
 class HeldZip:
