@@ -18,6 +18,7 @@ from marketlake.infrastructure.storage.delta import (
     Scope,
     open_table,
     replace,
+    scan_files,
     scope_files,
     write_file,
 )
@@ -128,9 +129,8 @@ class Catalogue:
         paths = scope_files(table, scopes)["path"]
         if paths.is_empty():
             return _frame([])
-        uris = [f"{self._lake.uri(CATALOGUE.path)}/{path}" for path in paths]
         try:
-            return pl.read_parquet(uris, storage_options=self._lake.options or None)
+            return scan_files(self._lake, CATALOGUE, paths).collect()
         except STORE_ERRORS as error:
             raise storage_error(error, "reading the catalogue") from error
 

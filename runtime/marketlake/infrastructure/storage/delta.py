@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from marketlake.infrastructure.storage.errors import CommitConflictError
+from marketlake.infrastructure.storage.errors import CommitConflictError, TableSchemaError
 from marketlake.infrastructure.storage.parquet import Block, ParquetStream
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.retry import Backoff, retry
@@ -67,6 +67,19 @@ class TableShape:
         texts = (pa.field(name, pa.string()) for name in self.labels)
         fields = [*texts, *(field.with_nullable(True) for field in self.columns)]
         return pa.schema([field.with_metadata(self._metadata(field.name)) for field in fields])
+
+    @property
+    def types(self) -> dict[str, pl.DataType]:
+        """All columns, as Polars reads them."""
+        labels: dict[str, pl.DataType] = dict.fromkeys(self.labels, pl.String())
+        return labels | dict(pl.DataFrame(self.columns.empty_table()).schema)
+
+    def completed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows with the columns that they do not have yet, which are null."""
+        missing = [
+            pl.lit(None, kind).alias(name) for name, kind in self.types.items() if name not in rows.columns
+        ]
+        return rows.with_columns(missing).select(list(self.types))
 
     def _metadata(self, name: str) -> dict[str, str]:
         return {"comment": self.comments[name]} if name in self.comments else {}
@@ -120,6 +133,46 @@ def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
         return DeltaTable(uri, storage_options=lake.options)
     except STORE_ERRORS as error:
         raise storage_error(error, f"opening the table {shape.path}") from error
+
+
+def widen(table: DeltaTable, shape: TableShape) -> None:
+    """Add the columns that the shape has and the table has not, nullable, in a commit of their own.
+
+    Raises:
+        TableSchemaError: a column is of another type than the shape's.
+        CommitFailedError: another writer was first.
+        StorageError: the store failed.
+    """
+    there = {field.name: field.type for field in table.schema().fields}
+    wanted = Schema.from_arrow(shape.schema).fields
+    if other := [field for field in wanted if there.get(field.name, field.type) != field.type]:
+        name = other[0].name
+        raise TableSchemaError(
+            f"{shape.path}: the column {name} is {there[name]} in the table and {other[0].type} in its contract. Only "
+            "new columns can come to a table that is there: give the contract's table another name, or make the "
+            "lake anew with `marketlake lake rebuild`."
+        )
+    missing = [field for field in wanted if field.name not in there]
+    if not missing:
+        return
+    try:
+        table.alter.add_columns(missing, commit_properties=CommitProperties(max_commit_retries=0))
+    except CommitFailedError:
+        raise
+    except STORE_ERRORS as error:
+        raise storage_error(error, f"adding columns to {shape.path}") from error
+
+
+def scan_files(lake: Lake, shape: TableShape, paths: Iterable[str]) -> pl.LazyFrame:
+    """Return the rows of some data files of a table; older ones may lack columns, which are null then."""
+    uris = [f"{lake.uri(shape.path)}/{path}" for path in paths]
+    return pl.scan_parquet(
+        uris,
+        storage_options=lake.options or None,
+        schema=shape.types,
+        missing_columns="insert",
+        extra_columns="ignore",
+    )
 
 
 def data_files(table: DeltaTable) -> pl.DataFrame:
@@ -185,10 +238,12 @@ def replace(lake: Lake, shape: TableShape, write: Callable[[DeltaTable], Replace
 
     Raises:
         CommitConflictError: others kept replacing the same scopes.
+        TableSchemaError: the table has a column of another type.
     """
 
     def commit() -> int:
         table = open_table(lake, shape)
+        widen(table, shape)
         new = write(table)
         former = _removals(table, new.scopes)
         actions: list[AddAction | RemoveAction] = [*former, *map(addition, new.files)]

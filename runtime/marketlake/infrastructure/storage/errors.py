@@ -22,3 +22,9 @@ class CommitConflictError(MarketlakeError):
 
     code = "commit-conflict"
     transient = True
+
+
+class TableSchemaError(MarketlakeError):
+    """A table cannot take the columns that its contract has."""
+
+    code = "table-schema"

@@ -17,6 +17,7 @@ from marketlake.infrastructure.storage.delta import (
     data_files,
     open_table,
     removal,
+    widen,
 )
 from marketlake.infrastructure.storage.errors import CommitConflictError
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
@@ -116,6 +117,22 @@ class TableLog:
         self.commit(last, [], [])
         self.read()
         return last
+
+    def widen(self) -> None:
+        """Add columns that the shape has and the table has not, in a commit of their own.
+
+        Raises:
+            TableSchemaError: a column of the table is of another type than the shape's.
+            CommitConflictError: another writer was first: try again.
+            StorageError: the store failed.
+        """
+        try:
+            widen(self._read(), self._shape)
+        except CommitFailedError as error:
+            raise CommitConflictError(
+                f"{self._shape.path}: another writer committed first: {error}"
+            ) from error
+        self.read()
 
     def _read(self) -> DeltaTable:
         if self._table is None:

@@ -27,6 +27,7 @@ from marketlake.infrastructure.storage.delta import (
     in_scopes,
     open_table,
     replace,
+    scan_files,
     write_file,
 )
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
@@ -187,8 +188,9 @@ class _BronzeFiles:
     def __init__(self, lake: Lake, declared: TableType) -> None:
         self._lake = lake
         self._bronze = declared.bronze
+        self._shape = bronze_shape(declared.bronze)
         self._whole_days = declared.gaps.whole_days
-        self._files = data_files(open_table(lake, bronze_shape(declared.bronze)))
+        self._files = data_files(open_table(lake, self._shape))
 
     def windows(self, series: Series, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
         """Cut the time between two moments so that no part has many more than :data:`ROWS_AT_ONCE` rows."""
@@ -238,11 +240,10 @@ class _BronzeFiles:
         return self._files.filter(*own, near)
 
     def _scan(self, files: pl.DataFrame, series: Series, start: datetime, end: datetime) -> pl.LazyFrame:
-        uris = [f"{self._lake.uri(self._bronze.path)}/{path}" for path in files["path"]]
         labels = series_values(self._bronze.series, series)
         mine = [pl.col(name) == value for name, value in labels.items()]
         within = pl.col(self._bronze.time).is_between(start, end, closed="left")
-        return pl.scan_parquet(uris, storage_options=self._lake.options or None).filter(*mine, within)
+        return scan_files(self._lake, self._shape, files["path"]).filter(*mine, within)
 
     @staticmethod
     def _fit(files: pl.DataFrame, series: Series, time: timedelta) -> bool:

@@ -20,7 +20,12 @@ from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.postgres import Connection, DatabaseUnavailableError, Postgres
 from marketlake.infrastructure.postgres.locks import LockHeldError, hold
 from marketlake.infrastructure.storage.delta import DataFile, TableShape
-from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError, StorageFullError
+from marketlake.infrastructure.storage.errors import (
+    CommitConflictError,
+    StorageError,
+    StorageFullError,
+    TableSchemaError,
+)
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.infrastructure.storage.table_log import TableLog
 from marketlake.pipeline.contracts.table_type import UnsupportedDatasetError
@@ -65,6 +70,7 @@ _TROUBLE = (
     StorageFullError,
     CommitConflictError,
     LogDivergedError,
+    TableSchemaError,
     UnsupportedDatasetError,
 )
 """What may befall one table."""
@@ -123,7 +129,7 @@ class Committer:
                 retry(
                     partial(self._lead, stop),
                     backoff=_BACKOFF,
-                    on=(DatabaseUnavailableError, *_TROUBLE),
+                    on=_PASSING,
                     wait=stop.wait,
                 )
             except (RetryStoppedError, LockHeldError):
@@ -196,6 +202,7 @@ class Committer:
         """The table's log, fenced, and with the end of a commit that a former leader left open."""
         opened = TableLog(self._lake, self._shape_of(table))
         last = opened.fence()
+        opened.widen()
         self._reached(Step.FENCED)
         with self._transaction() as connection:
             row = connection.execute(

@@ -15,7 +15,7 @@ from uuid import uuid4
 import polars as pl
 from opentelemetry import trace
 
-from marketlake.infrastructure.storage.delta import DataFile, TableShape, write_blocks
+from marketlake.infrastructure.storage.delta import DataFile, TableShape, scan_files, write_blocks
 from marketlake.infrastructure.storage.parquet import Block, Run
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.pipeline.contracts.contract import Contract
@@ -120,8 +120,7 @@ class _Source:
     """The rows of some data files, by series."""
 
     def __init__(self, lake: Lake, contract: Contract, shape: TableShape, wanted: Merge) -> None:
-        uris = [f"{lake.uri(shape.path)}/{candidate.file.key}" for candidate in wanted.files]
-        self._rows = pl.scan_parquet(uris, storage_options=lake.options or None)
+        self._rows = scan_files(lake, shape, [candidate.file.key for candidate in wanted.files])
         self._labels = shape.labels
         self._columns = shape.columns.names
         self._series = contract.series

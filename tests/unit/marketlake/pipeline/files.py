@@ -95,6 +95,7 @@ def commit(lake: Lake, table: str, added: DataFile | None, *, replacing: str | N
     """Put a data file into a table's log, in the place of those that hold the rows of one source file only."""
     log = TableLog(lake, shape_of(table))
     last = log.read()
+    log.widen()
     live = data_files(open_table(lake, shape_of(table)))
     if live.is_empty():
         former = live

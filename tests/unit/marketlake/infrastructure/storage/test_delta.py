@@ -1,3 +1,4 @@
+import dataclasses
 from threading import Barrier, Thread
 
 import polars as pl
@@ -50,6 +51,17 @@ def test_a_scope_is_replaced_as_a_whole_and_others_stay(lake):
     put(lake, "b", 3)
     assert put(lake, "a", 4) == 3
     assert contents(lake) == [("a", 4), ("b", 3)]
+
+
+def test_a_new_column_comes_to_a_table_that_is_there(lake):
+    put(lake, "a", 1)
+    wider = dataclasses.replace(SHAPE, columns=SHAPE.columns.append(pa.field("w", pa.int64())))
+    rows = frame(2).with_columns(pl.lit(3, pl.Int64).alias("w"))
+    file = write_file(lake, wider, scope("b"), [rows])
+    replace(lake, wider, lambda _: Replacement([scope("b")], [file]))
+    put(lake, "c", 4)
+    found = pl.read_delta(lake.uri("t")).select("who", "x", "w").rows()
+    assert sorted(found) == [("a", 1, None), ("b", 2, 3), ("c", 4, None)]
 
 
 def test_a_scope_without_rows_is_emptied(lake):

@@ -1,11 +1,24 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from marketlake.infrastructure.storage.delta import DataFile, TableShape, data_files, open_table, write_blocks
-from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError, StorageFullError
+from marketlake.infrastructure.storage.delta import (
+    DataFile,
+    TableShape,
+    data_files,
+    open_table,
+    scan_files,
+    write_blocks,
+)
+from marketlake.infrastructure.storage.errors import (
+    CommitConflictError,
+    StorageError,
+    StorageFullError,
+    TableSchemaError,
+)
 from marketlake.infrastructure.storage.parquet import Block
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.infrastructure.storage.table_log import TableLog
@@ -43,6 +56,53 @@ def test_a_commit_adds_and_removes_at_once(lake: Lake, log: TableLog) -> None:
     log.commit(2, [c], [a])
     assert log.read() == 2
     assert contents(lake) == [("b", 1), ("b", 2), ("c", 1), ("c", 2)]
+
+
+WIDER = replace(SHAPE, columns=SHAPE.columns.append(pa.field("y", pa.int64())))
+
+
+def test_a_new_column_comes_to_a_table_that_is_there_in_a_commit_of_its_own(
+    lake: Lake, log: TableLog
+) -> None:
+    log.read()
+    log.commit(1, [data_file(lake, "a", 1)], [])
+    before = log.read()
+    wider = TableLog(lake, WIDER)
+    wider.widen()
+    assert wider.read() == before == 1, "it is no commit under a number"
+    rows = pl.DataFrame({"x": [2], "y": [3]})
+    written = write_blocks(lake, WIDER, "b.parquet", [Block.of(rows, {"who": "b"})])
+    assert written is not None
+    wider.commit(2, [written], [])
+    wider.widen()
+    table = DeltaTable(lake.uri("t"))
+    assert sorted(pl.read_delta(table).select("who", "x", "y").rows()) == [("a", 1, None), ("b", 2, 3)]
+    paths = data_files(table).sort("path")["path"]
+    for order in (paths, paths.reverse()):
+        found = scan_files(lake, WIDER, order).select("who", "x", "y").collect()
+        assert sorted(found.rows()) == [("a", 1, None), ("b", 2, 3)]
+    narrow = scan_files(lake, SHAPE, paths).collect()
+    assert sorted(narrow.rows()) == [("a", 1), ("b", 2)], "another release may have added a column"
+
+
+def test_a_column_of_another_type_is_refused_and_nothing_is_committed(lake: Lake, log: TableLog) -> None:
+    log.read()
+    other = replace(SHAPE, columns=pa.schema([("x", pa.string()), ("y", pa.int64())]))
+    with pytest.raises(
+        TableSchemaError, match=r"column x is .*long.* in the table and .*string.* in its contract"
+    ):
+        TableLog(lake, other).widen()
+    assert DeltaTable(lake.uri("t")).version() == 0
+
+
+def test_of_two_that_add_a_column_the_second_is_told(lake: Lake, log: TableLog) -> None:
+    log.read()
+    first, second = TableLog(lake, WIDER), TableLog(lake, WIDER)
+    first.read()
+    second.read()
+    first.widen()
+    with pytest.raises(CommitConflictError, match="committed first"):
+        second.widen()
 
 
 def test_the_number_survives_whoever_wrote_it(lake: Lake, log: TableLog) -> None:

@@ -28,8 +28,20 @@ from marketlake.pipeline.contracts.tables import (
     read_contracts,
     table_type,
 )
+from marketlake.pipeline.ingest.bronze import Bronze
+from obstore.store import MemoryStore
 
-from tests.unit.marketlake.pipeline.files import KLINES, TRADES, archive_file, bring_in, kline, lines
+from tests.unit.marketlake.pipeline.files import (
+    KLINES,
+    LIMITS,
+    TRADES,
+    archive_file,
+    bring_in,
+    kline,
+    lines,
+    zipped,
+)
+from tests.unit.marketlake.pipeline.files import written as written_to
 
 STANDARD = json.loads(files("open_data_contract_standard").joinpath("schema.json").read_text())
 FOLDER = Path(tables.__file__).parent
@@ -160,6 +172,30 @@ def test_a_column_added_to_a_contract_alone_appears_everywhere(widened, lake):
     page = datasets_page(widened, Binance().datasets())
     assert page.count("| `vwap` | double | USD | Mean price. |") == 2
     assert "| the mean price is not positive | `vwap <= 0` |" in page
+
+
+def test_a_new_column_comes_to_a_lake_that_is_there(documents, tmp_path, install, lake):
+    narrow = written_to(lake, {KLINES: zipped(lines(kline(0)))}).data_file
+    bring_in(lake, KLINES, lines(kline(0)))
+    refine_series(lake, BARS, [date(2020, 1, 1)])
+    for name, position in (("bronze.binance_klines", None), ("silver.candles", -2)):
+        properties = documents[name]["schema"][0]["properties"]
+        properties[position or len(properties) : position or len(properties)] = [VWAP]
+    written(tmp_path / "marketlake_wider", documents)
+    install("marketlake_wider")
+
+    later = KLINES.replace("01-01", "01-02")
+    bring_in(lake, later, lines(kline(0, day=1_577_923_200_000).removesuffix(",0") + ",2.5,0"))
+    bronze = pl.read_delta(lake.uri("bronze/binance_klines"))
+    assert dict(bronze.select("source_key", "vwap").rows()) == {KLINES: None, later: 2.5}
+    refine_series(lake, BARS, [date(2020, 1, 2)])
+    silver = pl.read_delta(lake.uri("silver/candles"))
+    assert silver.sort("open_time")["vwap"].to_list() == [None, 2.5]
+
+    rewritten = Bronze(lake, MemoryStore(), LIMITS).without(
+        "bronze/binance_klines", narrow, {"other"}, "rewritten"
+    )
+    assert pl.read_parquet(lake.uri(f"bronze/binance_klines/{rewritten.key}"))["vwap"].to_list() == [None]
 
 
 def test_what_was_read_at_once_is_put_as_what_was_read_with_care(widened, lake):
