@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from marketlake.cli.exit_codes import ExitCode
+from marketlake.cli.exit_codes import ExitCode, say
 from marketlake.infrastructure import telemetry
 from marketlake.settings import Settings
 
@@ -49,6 +49,7 @@ def run(environment: str | None) -> ExitCode:
     from marketlake.pipeline.ingest.committer import Committer
     from marketlake.pipeline.ingest.zip_member import InflationLimits
     from marketlake.sync.copy import copy_file
+    from marketlake.workers.worker import CompanionEndedError
     from marketlake.workers.worker import run as work
     from marketlake.workflows.mirror import Mirror
 
@@ -81,10 +82,15 @@ def run(environment: str | None) -> ExitCode:
                 REFINEMENT: Refiner(process, refine=partial(refine_many, lake)),
             }
 
-        at_work = work(settings, kinds, beside=beside, stop=stop)
+        code = ExitCode.COMPLETE
+        try:
+            at_work = work(settings, kinds, beside=beside, stop=stop)
+        except CompanionEndedError as error:
+            say(f"error: {error}")
+            code, at_work = ExitCode.INCOMPLETE, 1
         telemetry.flush()
         if at_work:
             # These threads would keep the process alive, or break its end; their work is taken on by others.
             sys.stderr.flush()
-            os._exit(ExitCode.COMPLETE)
-    return ExitCode.COMPLETE
+            os._exit(code)
+    return code

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
+from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.bus.consumer import Consumer, Delivery
 from marketlake.infrastructure.bus.dead_letters import DeadLetters
 from marketlake.infrastructure.bus.outbox import Relay
@@ -48,6 +49,12 @@ class WorkerProcess:
     """Set when the process is to end: waiting ends then."""
 
 
+class CompanionEndedError(MarketlakeError):
+    """What runs beside the tasks came to an unforeseen end; the process has to be started anew."""
+
+    code = "companion-ended"
+
+
 Kinds = Callable[[WorkerProcess], Mapping[str, TaskKind]]
 """Returns what works on tasks, by the name of their kind."""
 Companion = Callable[[threading.Event], None]
@@ -71,6 +78,7 @@ def run(settings: Settings, kinds: Kinds, *, beside: Companions, stop: threading
     Raises:
         SchemaError: the database belongs to another release.
         EventBusRefusedError: the event bus refuses this client.
+        CompanionEndedError: a companion ended before the worker was told to. What was in hand is handed back.
     """
     limit_arenas()
     worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
@@ -89,11 +97,10 @@ def run(settings: Settings, kinds: Kinds, *, beside: Companions, stop: threading
             letters.put(delivery, error)
 
         _beat(postgres, worker)  # before anything is claimed: a claim is held by who is alive
-        ending = threading.Event()
-        acts: list[Companion] = [partial(_heartbeat, postgres, worker), process.relay.run, *beside(process)]
-        companions = [threading.Thread(target=act, args=(ending,), daemon=True) for act in acts]
-        for companion in companions:
-            companion.start()
+        companions = _Companions(
+            [partial(_heartbeat, postgres, worker), process.relay.run, *beside(process)], stop
+        )
+        companions.start()
         log.info("worker %s takes %s, %d tasks at once", worker, bus.tasks_topic, TASKS_AT_ONCE)
         try:
             unfinished = Consumer(
@@ -107,14 +114,65 @@ def run(settings: Settings, kinds: Kinds, *, beside: Companions, stop: threading
                 alive=liveness.beat,
             ).run(stop, grace_s=GRACE_S)
         finally:
-            ending.set()
-            deadline = time.monotonic() + COMPANIONS_GRACE_S
-            for companion in companions:
-                companion.join(max(0.0, deadline - time.monotonic()))
+            at_work = companions.end()
             _leave(postgres, worker)
             producer.close()
     log.info("worker %s ends, %d tasks are handed back", worker, unfinished)
-    return unfinished + sum(companion.is_alive() for companion in companions)
+    companions.require_ended_in_time()
+    return unfinished + at_work
+
+
+class _Companions:
+    """What runs beside the tasks, in a thread each. One that ends too early ends the worker with it.
+
+    Without its committer or its heartbeat a worker would go on for ever, and nothing would come of its work.
+    """
+
+    def __init__(self, acts: Sequence[Companion], stop: threading.Event) -> None:
+        self._stop = stop
+        self._ending = threading.Event()
+        self._failure: tuple[Companion, Exception | None] | None = None
+        self._threads = [threading.Thread(target=self._run, args=(act,), daemon=True) for act in acts]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> int:
+        """End them, and return how many are still at work after the grace."""
+        self._ending.set()
+        deadline = time.monotonic() + COMPANIONS_GRACE_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def require_ended_in_time(self) -> None:
+        """Raise CompanionEndedError if one ended before it was told to."""
+        if self._failure is not None:
+            act, error = self._failure
+            raise CompanionEndedError(
+                f"{_name_of(act)} ended while the worker was at work: the process is to be started anew"
+            ) from error
+
+    def _run(self, act: Companion) -> None:
+        try:
+            act(self._ending)
+        except Exception as error:
+            log.exception("%s failed", _name_of(act))
+            self._ended(act, error)
+        else:
+            self._ended(act, None)
+
+    def _ended(self, act: Companion, error: Exception | None) -> None:
+        if not self._ending.is_set():
+            log.error("%s ended too early, and this worker with it", _name_of(act))
+            self._failure = (act, error)
+            self._stop.set()
+
+
+def _name_of(act: Companion) -> str:
+    whole = act.func if isinstance(act, partial) else act
+    return getattr(whole, "__qualname__", repr(whole))
 
 
 def limit_arenas() -> None:

@@ -11,7 +11,6 @@ from functools import partial
 
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Unshown
-from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
 from marketlake.infrastructure.postgres.locks import LockHeldError, hold
 from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry
@@ -62,11 +61,9 @@ class Mirror:
     def run(self, stop: threading.Event) -> None:
         """Show whatever changes until `stop` is set; outages are waited out."""
         try:
-            retry(partial(self._lead, stop), backoff=_BACKOFF, on=_OUTAGES, wait=stop.wait, tell=self._tell)
+            retry(partial(self._lead, stop), backoff=_BACKOFF, on=_stays, wait=stop.wait, tell=self._tell)
         except (RetryStoppedError, LockHeldError):
             return
-        except MarketlakeError:
-            log.exception("batches are not shown in the workflow engine any more")
 
     def _lead(self, stop: threading.Event) -> None:
         with (
@@ -130,4 +127,14 @@ class Mirror:
             batches.shown(connection, batch, flow_run)
 
     def _tell(self, failed: FailedAttempt) -> None:
-        log.warning("batches are not shown for now: %s; trying again in %.0f s", failed.error, failed.wait_s)
+        log.warning(
+            "batches are not shown for now: %s; trying again in %.0f s",
+            failed.error,
+            failed.wait_s,
+            exc_info=None if isinstance(failed.error, _OUTAGES) else failed.error,
+        )
+
+
+def _stays(error: Exception) -> bool:
+    """Whatever goes wrong, collecting must not stop for it: a mirror stays, but for the end of its process."""
+    return not isinstance(error, LockHeldError)

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.postgres.locks import LockHeldError
 from marketlake.retry import Backoff, RetryStoppedError, retry
 
@@ -46,7 +45,7 @@ class Routine:
                 done = retry(partial(self._act, stop.wait), backoff=_BACKOFF, wait=stop.wait)
             except (RetryStoppedError, LockHeldError):
                 return
-            except MarketlakeError:
+            except Exception:
                 log.exception("%s: not done this time", self._name)
             else:
                 log.info("%s: %s", self._name, done)
