@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -521,9 +522,37 @@ def test_tasks_that_the_event_bus_lost_are_asked_for_again(
         orchestrator.dispatch(platform.files(), see=lambda _: None)
         renewed = own_topics(platform.settings.event_bus)
         emptied = replace(platform, settings=platform.settings.model_copy(update={"event_bus": renewed}))
-        monkeypatch.setattr(orchestrator, "_topic", renewed.tasks_topic)
+        monkeypatch.setattr(orchestrator, "_bus", renewed)
         with emptied.working(Watched()):
             assert orchestrator.wait().verified == 3
+
+
+def test_a_batch_that_waits_behind_another_one_sends_nothing_again(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOST_AFTER_S", 0.5)
+    monkeypatch.setattr("marketlake.archive.collection.orchestrator._LOOK_AFTER_S", 0.2)
+    monkeypatch.setattr(worker, "TASKS_AT_ONCE", 1)
+    began, go_on = threading.Event(), threading.Event()
+
+    def fault(_: ArchiveFile) -> None:
+        began.set()
+        go_on.wait(30)
+
+    bus = platform.settings.event_bus
+    with platform.batch() as (_, first), platform.batch() as (behind, second):
+        first.dispatch(platform.files(), see=lambda _: None)
+        with platform.working(Watched(fault=fault)), ThreadPoolExecutor() as pool:
+            assert began.wait(20)
+            second.dispatch(platform.files(), see=lambda _: None)
+            waiting = [pool.submit(first.wait), pool.submit(second.wait)]
+            with pytest.raises(TimeoutError):  # it looks for lost tasks a dozen times meanwhile
+                waiting[1].result(timeout=4)
+            assert platform.progress(behind).queued == 3
+            assert len(messages(bus, bus.tasks_topic, at_least=2)) == 2
+            go_on.set()
+            assert [each.result(timeout=60).open_tasks for each in waiting] == [0, 0]
+        assert len(messages(bus, bus.tasks_topic, at_least=2)) == 2
 
 
 def test_a_cancelled_batch_drops_what_was_not_begun(

@@ -7,6 +7,7 @@ again for the same batch, or for a new one over the same files, goes on from the
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -23,8 +24,9 @@ from marketlake.archive.collection.tasks import GroupTask, RefinementTask
 from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
-from marketlake.infrastructure.bus.connection import EventBusUnavailableError
+from marketlake.infrastructure.bus.connection import EventBusRefusedError, EventBusUnavailableError
 from marketlake.infrastructure.bus.outbox import Relay
+from marketlake.infrastructure.bus.reading import Reading
 from marketlake.infrastructure.postgres import DatabaseUnavailableError, Postgres
 from marketlake.retry import Backoff, RetryStoppedError, Wait, retry
 from marketlake.settings import EventBus, VenueEndpoint
@@ -42,6 +44,7 @@ _POLL_S = 0.2
 _LONGEST_POLL_S = 5.0
 _LOOK_AFTER_S = 2.0
 _LOST_AFTER_S = 30.0
+"""Of a batch in which nothing happens for that long, tasks may be lost, or wait behind those of another one."""
 
 Outcome = TypeVar("Outcome")
 
@@ -58,6 +61,16 @@ class RunEndedError(MarketlakeError):
     """The batch was cancelled, or another worker carries it on: nothing of it is to be written any more."""
 
     code = "run-ended"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """All that was sent to workers up to a moment."""
+
+    at: float
+    """Of the monotonic clock."""
+    end: dict[int, int]
+    """The topic's end, by partition."""
 
 
 class Orchestrator:
@@ -88,13 +101,14 @@ class Orchestrator:
     ) -> None:
         self._postgres = postgres
         self._relay = relay
-        self._topic = bus.tasks_topic
+        self._bus = bus
         self._run = run
         self._endpoint = endpoint
         self._group_files = group_files
         self._timeout_s = timeout_s
         self._wait = wait
         self._troubled_since: float | None = None
+        self._sent: _Sent | None = None
         self._planned: set[str] = set()
         self._redone: set[str] = set()
 
@@ -186,7 +200,7 @@ class Orchestrator:
                 ]
                 traceparent = telemetry.current_traceparent()
                 asked = batches.add(
-                    connection, self._run.id, tasks, topic=self._topic, traceparent=traceparent
+                    connection, self._run.id, tasks, topic=self._bus.tasks_topic, traceparent=traceparent
                 )
                 if not batches.is_carried(connection, self._run):
                     raise _ended()
@@ -236,7 +250,7 @@ class Orchestrator:
                 connection,
                 self._run.id,
                 tasks,
-                topic=self._topic,
+                topic=self._bus.tasks_topic,
                 traceparent=telemetry.current_traceparent(),
             )
             if not batches.count(connection, self._run, found=len(chunk), skipped=len(planned.present)):
@@ -264,7 +278,9 @@ class Orchestrator:
                 if group
             ]
             traceparent = telemetry.current_traceparent()
-            asked = batches.add(connection, self._run.id, tasks, topic=self._topic, traceparent=traceparent)
+            asked = batches.add(
+                connection, self._run.id, tasks, topic=self._bus.tasks_topic, traceparent=traceparent
+            )
             if not batches.count(connection, self._run, found=sum(map(len, cut)), skipped=0):
                 raise _ended()
         self._redone.update(file.key for group in cut for file in group)
@@ -295,15 +311,47 @@ class Orchestrator:
 
     def _look_after(self, idle_s: float, running: int) -> None:
         """Request again what a dead worker held or the event bus lost."""
-        batch, topic, traceparent = self._run.id, self._topic, telemetry.current_traceparent()
+        topic, traceparent = self._bus.tasks_topic, telemetry.current_traceparent()
         with self._postgres.transaction() as connection:
-            lapsed = assignments.redispatch_lapsed(connection, batch, topic=topic, traceparent=traceparent)
-            if lapsed:
-                log.warning("%d tasks were in the hands of a worker that went silent: asked again", lapsed)
-            if idle_s >= _LOST_AFTER_S and not running:
-                assignments.redispatch_queued(
-                    connection, batch, topic=topic, traceparent=traceparent, older_than_s=_LOST_AFTER_S
+            lapsed = assignments.redispatch_lapsed(
+                connection, self._run.id, topic=topic, traceparent=traceparent
+            )
+        if lapsed:
+            log.warning("%d tasks were in the hands of a worker that went silent: asked again", lapsed)
+        if idle_s < _LOST_AFTER_S or running:
+            self._sent = None
+        elif (sent := self._read_past()) is not None:
+            with self._postgres.transaction() as connection:
+                lost = assignments.redispatch_queued(
+                    connection,
+                    self._run.id,
+                    topic=topic,
+                    traceparent=traceparent,
+                    older_than_s=time.monotonic() - sent.at + _LOST_AFTER_S,
                 )
+            log.warning("%d tasks were lost by the event bus: asked again", lost)
+
+    def _read_past(self) -> _Sent | None:
+        """What was sent when nothing had happened for long, once workers have read past it; None before that.
+
+        A batch may wait behind another one for hours. What is not read yet is not sent once more.
+        """
+        reading = Reading(
+            self._bus,
+            topic=self._bus.tasks_topic,
+            group=self._bus.workers_group,
+            client_id=f"batch-{self._run.id}",
+        )
+        try:
+            if self._sent is None:
+                self._sent = _Sent(time.monotonic(), reading.end())
+            if not reading.is_past(self._sent.end):
+                return None
+        except (EventBusUnavailableError, EventBusRefusedError) as error:
+            log.warning("%s", error)
+            return None
+        sent, self._sent = self._sent, None
+        return sent
 
     def _patiently(self, action: Callable[[], Outcome]) -> Outcome:
         try:
