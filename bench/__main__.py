@@ -2,10 +2,11 @@
 
 import sys
 
-from bench import cluster, collection, plans, platform, zip_to_bronze
+from bench import cluster, collection, history, plans, platform, zip_to_bronze
 
 BENCHES = {
     "collection": collection.run,
+    "history": history.run,
     "plans": plans.run,
     "zip-to-bronze": zip_to_bronze.run,
     "platform": platform.run,
