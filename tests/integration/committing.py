@@ -11,6 +11,7 @@ from marketlake.archive import ledger
 from marketlake.archive.collection.admission import Archive, Content
 from marketlake.archive.collection.tasks import GroupTask
 from marketlake.archive.ledger import Receipt
+from marketlake.archive.upkeep import Maintainer
 from marketlake.domain.archive import ArchiveFile
 from marketlake.infrastructure.postgres import Postgres
 from marketlake.infrastructure.storage.delta import DataFile, write_blocks
@@ -21,8 +22,9 @@ from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.ingest import staging
 from marketlake.pipeline.ingest.bronze import Bronze, bronze_shape, shape_of
 from marketlake.pipeline.ingest.committer import Committer, Step
+from marketlake.pipeline.ingest.compaction import Candidate, Merge
 from marketlake.pipeline.ingest.staging import StagedUnit
-from marketlake.settings import EventBus, VenueEndpoint
+from marketlake.settings import EventBus, ObjectStore, VenueEndpoint
 from obstore.store import LocalStore, MemoryStore
 
 from tests.unit.marketlake.archive.samples import archive_file
@@ -31,6 +33,8 @@ from tests.unit.marketlake.pipeline.files import LIMITS
 BATCH = UUID(int=3)
 ENDPOINT = VenueEndpoint(endpoint="http://127.0.0.1:1", bucket="b")
 BUS = EventBus(bootstrap_servers="127.0.0.1:1")
+STORE = ObjectStore(endpoint="http://127.0.0.1:1", access_key_id="nobody", secret_access_key="none")
+"""There is none: the lake is a folder."""
 
 
 class CrashError(Exception):
@@ -111,6 +115,14 @@ class World:
             )
             staging.stage(connection, StagedUnit(unit, self.table, tuple(successors), content.to_json()))
         return unit
+
+    def compact(self) -> None:
+        """Stage that all data files are merged into one."""
+        with self.postgres.transaction() as connection:
+            live = [Candidate(*each) for each in staging.live(connection, self.table).items()]
+        if live:
+            maintainer = Maintainer(self.postgres, self.lake, STORE)
+            maintainer._merge(self.declared.bronze, Merge("spot", "2020-01", tuple(live)))
 
     def write(self, files: Sequence[ArchiveFile], versions: Mapping[str, int], rows: int) -> DataFile:
         shape = bronze_shape(self.declared.bronze)

@@ -1,13 +1,13 @@
-"""Any schedule of stagings, crashes and leaders that overtake each other leaves each row visible once."""
+"""Any schedule of stagings, compactions, crashes and leaders that overtake each other leaves each row visible once."""
 
 import contextlib
-import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -18,12 +18,16 @@ from hypothesis.stateful import (
 )
 from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.infrastructure.storage.errors import CommitConflictError
-from marketlake.pipeline.ingest.committer import Committer, LeadershipLostError, Step
+from marketlake.infrastructure.storage.table_log import TableLog
+from marketlake.pipeline.ingest.committer import Committer, Intent, LeadershipLostError, Step
 
 from tests import servers
 from tests.integration.committing import CrashError, World
 
-SCHEDULES = int(os.environ.get("MARKETLAKE_SCHEDULES", "200"))
+PARTS = 2
+"""Into which the schedules are cut, for a machine with two cores."""
+CAUGHT_WITHIN = 50
+"""Schedules within which a defect in the protocol is noticed."""
 DEPOSED = (LeadershipLostError, CommitConflictError)
 """What a leader meets when another one has taken over."""
 FILES = st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True).map(sorted)
@@ -52,6 +56,10 @@ class Schedules(RuleBasedStateMachine):
     @rule(files=FILES)
     def stage(self, files: list[int]) -> None:
         self.world.stage(files, rows=1)
+
+    @rule()
+    def compact(self) -> None:
+        self.world.compact()
 
     @rule()
     def commit(self) -> None:
@@ -96,21 +104,82 @@ class Schedules(RuleBasedStateMachine):
         self.world.assert_consistent(rows=1)
 
 
-@pytest.mark.timeout(1800)
-def test_no_schedule_loses_or_doubles_a_row(postgres_server: servers.Postgres, tmp_path: Path) -> None:
-    with Postgres(
-        postgres_server.create_database(f"schedules{uuid4().hex[:8]}"), application="test"
-    ) as postgres:
+def run(count: int, first: int, *phases: Phase) -> None:
+    """Try so many schedules, drawn from a seed."""
+    run_state_machine_as_test(
+        seed(first)(Schedules),
+        settings=settings(
+            max_examples=count,
+            stateful_step_count=8,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=phases or tuple(Phase),
+            print_blob=True,
+        ),
+    )
+
+
+@pytest.fixture
+def schedules(postgres_server: servers.Postgres, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    database = postgres_server.create_database(f"schedules{uuid4().hex[:8]}")
+    with Postgres(database, application="test") as postgres:
         migrate(postgres)
         Schedules.postgres, Schedules.folder = postgres, tmp_path
-        run_state_machine_as_test(
-            Schedules,
-            settings=settings(
-                max_examples=SCHEDULES,
-                stateful_step_count=8,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                print_blob=True,
-            ),
-        )
+        yield run
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_schedule_loses_or_doubles_a_row(
+    schedules: Callable[..., None], part: int, request: pytest.FixtureRequest
+) -> None:
+    option = request.config.getoption
+    Schedules.reached = set()
+    schedules(option("--chaos-schedules") // PARTS, option("--chaos-seed") * PARTS + part)
     assert Schedules.reached == set(Step)
+
+
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    """Who was deposed goes on in PostgreSQL and in the log."""
+    patch.setattr(TableLog, "fence", TableLog.read)
+    patch.setattr(Committer, "_transaction", lambda self: self._postgres.transaction())
+
+
+def no_number_in_the_log(patch: pytest.MonkeyPatch) -> None:
+    """A commit does not carry its number, so that nobody can tell whether it was made."""
+    patch.setattr("marketlake.infrastructure.storage.table_log.Transaction", _unnumbered)
+
+
+def _unnumbered(*_: object) -> Any:
+    from deltalake import Transaction
+
+    return Transaction("nobody", 1)
+
+
+def ledger_first(patch: pytest.MonkeyPatch) -> None:
+    """The ledger tells of rows that the log does not have yet."""
+    write, record = Committer._write, Committer._record
+    opened: dict[Committer, TableLog] = {}
+
+    def recorded(self: Committer, log: TableLog, intent: Intent) -> None:
+        opened[self] = log
+        record(self, intent)
+
+    def written(self: Committer, intent: Intent) -> None:
+        write(self, opened[self], intent)
+
+    patch.setattr(Committer, "_write", recorded)
+    patch.setattr(Committer, "_record", written)
+
+
+@pytest.mark.parametrize("defect", [no_fence, no_number_in_the_log, ledger_first])
+def test_a_defect_in_the_protocol_is_noticed(
+    schedules: Callable[..., None],
+    defect: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    defect(monkeypatch)
+    with pytest.raises(Exception, match=r".") as noticed:
+        schedules(CAUGHT_WITHIN, 1, Phase.generate)
+    assert not isinstance(noticed.value, (NameError, AttributeError, TypeError)), "of the defect itself"
