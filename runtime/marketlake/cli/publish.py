@@ -89,7 +89,7 @@ def read_tree(folder: Path, venue: Venue) -> Tree:
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
     archive = {key for key in paths if venue.parse_key(key)}
-    sidecars = {venue.sidecar_key(key) for key in archive} & set(paths)
+    sidecars = {sidecar for key in archive if (sidecar := venue.sidecar_key(key)) in paths}
     if not archive:
         below = next((key for key in paths if any(venue.parse_key(rest) for rest in _shortened(key))), None)
         hint = (

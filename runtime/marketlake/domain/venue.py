@@ -45,6 +45,28 @@ class Availability(StrEnum):
     """Often listed by others, never seen. Discovery reports it absent."""
 
 
+class Listing(StrEnum):
+    """How it is found out which files there are."""
+
+    BUCKET = "bucket"
+    """Folders of an S3 bucket are listed (ListObjects version 1)."""
+    KEYS = "keys"
+    """Nothing can be listed: a file of each selected series and day is asked for by its key."""
+
+
+class Integrity(StrEnum):
+    """How it is proven that a copy has the bytes that the venue published."""
+
+    SIDECAR = "sidecar"
+    """By a file beside each, which has its sha256."""
+    ETAG = "etag"
+    """By the ETag of the listing, which is the MD5 of the bytes. One of an object that came in parts (with a dash)
+    proves nothing: such a file is taken as with :attr:`FIRST_SIGHT`."""
+    FIRST_SIGHT = "first-sight"
+    """By nothing but its length: the venue publishes no digest. Our own of the first copy is kept, and a later copy
+    with another one is a new version."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContractMapping:
     """How the files of a data type become rows of a dataset that all venues share."""
@@ -125,13 +147,15 @@ class Venue(Protocol):
     """Lower case, as in selections and object keys of the landing bucket."""
     default_endpoint: "VenueEndpoint"
     """The public archive."""
+    listing: Listing
+    integrity: Integrity
 
     def datasets(self) -> tuple[Dataset, ...]:
         """Return all datasets that are known, those never published included."""
         ...
 
     def patterns(self, selection: Selection) -> tuple[PrefixPattern, ...]:
-        """Return where the selected files may lie.
+        """Return where the selected files may lie; nothing is asked of a venue whose keys are built.
 
         Raises:
             SelectionError: the selection names a market, data type, interval or frequency that is not there.
@@ -152,11 +176,11 @@ class Venue(Protocol):
         ...
 
     def build_key(self, fields: KeyFields) -> str:
-        """Return the regular key of such a file: where to look for one that a listing does not show yet."""
+        """Return the regular key of such a file: where to look for one that no listing shows."""
         ...
 
-    def sidecar_key(self, key: str) -> str:
-        """Return the key of the checksum file that belongs to an archive file's key."""
+    def sidecar_key(self, key: str) -> str | None:
+        """Return the key of the checksum file that belongs to an archive file's key; None if there are none."""
         ...
 
 

@@ -1,13 +1,13 @@
 """Copy one archive file from the venue straight into the landing bucket.
 
-The bytes stream through memory in pieces and touch no disk. Their sha256 is taken as they pass, and the
-upload is only completed once it equals the one of the venue's checksum file: what is visible in landing is
-proven.
+The bytes stream through memory in pieces and touch no disk. Their digest is taken as they pass, and the upload is only
+completed once it is what the venue says: what is visible in landing is proven, as far as the venue allows it.
 """
 
 import asyncio
 import contextlib
 import hashlib
+import re
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -17,6 +17,7 @@ from obstore.store import ObjectStore as Bucket
 from opentelemetry import trace
 
 from marketlake.domain.archive import ArchiveFile
+from marketlake.domain.venue import Integrity
 from marketlake.infrastructure.storage.stores import PART, PARTS_IN_FLIGHT, storage_error
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
@@ -37,17 +38,20 @@ from marketlake.sync.transport import (
     stream_async,
     venue_client,
 )
-from marketlake.sync.verification import Progress, VerifiedStream
+from marketlake.sync.verification import Digest, Progress, VerifiedStream
 
 CHUNK = 256 * 1024
 """Bytes read from the venue at once."""
 HELD = 2 * 1024 * 1024
 """Bytes up to which a copied file is also handed to the caller, who need not read it again."""
 SHA256_ATTRIBUTE = "sha256"
-"""Name of the object metadata that holds the proven checksum."""
+"""Name of the object metadata that holds the proven checksum, where it was known before the last byte came."""
+ETAG_ATTRIBUTE = "source-etag"
+"""Name of the object metadata that holds the ETag that the venue listed."""
 
 _COLLECT_AGAIN = "collect it again, so that it is copied from the venue."
 
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _tracer = trace.get_tracer("marketlake")
 
 
@@ -60,7 +64,7 @@ class CopiedObject:
     size: int
     """Bytes."""
     sha256: str
-    """Hexadecimal, lower case; proven against the venue's checksum file."""
+    """Hexadecimal, lower case; of bytes that were proven as the venue allows it."""
     etag: str
     """Of the landing object, without quotes."""
     version_id: str | None
@@ -85,6 +89,7 @@ async def copy_file(
     endpoint: VenueEndpoint,
     landing: Bucket,
     *,
+    integrity: Integrity = Integrity.SIDECAR,
     look: bool = True,
     progress: Progress | None = None,
     timeouts: Timeouts | None = None,
@@ -96,6 +101,7 @@ async def copy_file(
         file: as discovered. Its checksum file is looked for under the listed key, else beside it.
         endpoint: where the venue is read.
         landing: the landing bucket.
+        integrity: how the bytes are proven.
         look: look into landing first. For a small file that is most likely not there, a copy costs no more.
         progress: see :data:`marketlake.sync.verification.Progress`.
         timeouts: how long the venue is waited for; the defaults if None.
@@ -118,6 +124,7 @@ async def copy_file(
                 file=file,
                 endpoint=endpoint,
                 landing=landing,
+                integrity=integrity,
                 client=client,
                 timeouts=timeouts,
                 look=look,
@@ -148,7 +155,8 @@ async def recall_file(key: str, landing: Bucket, *, sha256: str, version_id: str
     options: obstore.GetOptions = {"version": version_id} if version_id else {}
     try:
         found = await obstore.get_async(landing, key, options=options)
-        proven = found.attributes.get(SHA256_ATTRIBUTE) == sha256
+        # A version never changes; one without the checksum came from a venue that does not tell it beforehand.
+        proven = found.attributes.get(SHA256_ATTRIBUTE, sha256 if version_id else None) == sha256
         data: bytes | None = None
         if found.meta["size"] <= HELD:
             data = bytes(await found.bytes_async())
@@ -179,6 +187,7 @@ class _Copy:
     file: ArchiveFile
     endpoint: VenueEndpoint
     landing: Bucket
+    integrity: Integrity
     client: aiohttp.ClientSession
     timeouts: Timeouts
     look: bool
@@ -189,14 +198,24 @@ class _Copy:
         return landing_key(self.file.venue, self.file.key)
 
     async def run(self) -> CopiedObject:
-        sha256 = await self._sidecar()
-        if self.look and (found := await self._find(sha256)):
+        expected = await self._expected()
+        if self.look and (found := await self._find(expected)):
             return found
         try:
-            return await self._transfer(sha256)
+            return await self._transfer(expected)
         except ChecksumMismatchError:
+            if self.integrity is not Integrity.SIDECAR:
+                raise
             # The venue replaces files in place: the checksum file may be older than the bytes, or newer.
-            return await self._transfer(await self._sidecar())
+            return await self._transfer(await self._expected())
+
+    async def _expected(self) -> Digest | None:
+        """What the venue says of the bytes."""
+        if self.integrity is Integrity.SIDECAR:
+            return Digest("sha256", await self._sidecar(), "the venue's checksum file")
+        if self.integrity is Integrity.ETAG and _MD5.fullmatch(self.file.etag):
+            return Digest("md5", self.file.etag, "the ETag of the venue's listing")
+        return None
 
     async def _sidecar(self) -> str:
         key = self.file.sidecar_key or f"{self.file.key}.CHECKSUM"
@@ -216,14 +235,23 @@ class _Copy:
             ) from error
         return parse_sidecar(body, self.file.key)
 
-    async def _find(self, sha256: str) -> CopiedObject | None:
+    async def _find(self, expected: Digest | None) -> CopiedObject | None:
         try:
             found = await obstore.get_async(self.landing, self.key, options={"head": True})
         except FileNotFoundError:
             return None
         except BaseError as error:
             raise storage_error(error, f"looking for {self.key} in landing") from error
-        if found.attributes.get(SHA256_ATTRIBUTE) != sha256:
+        sha256 = found.attributes.get(SHA256_ATTRIBUTE)
+        if expected is not None and expected.algorithm == "sha256":
+            same = sha256 == expected.value
+        else:
+            # Copied from the very object that is listed, and its bytes were proven then.
+            same = (
+                found.attributes.get(ETAG_ATTRIBUTE) == self.file.etag
+                and found.meta["size"] == self.file.size
+            )
+        if sha256 is None or not same:
             return None
         return CopiedObject(
             key=self.key,
@@ -234,9 +262,9 @@ class _Copy:
             already_there=True,
         )
 
-    async def _transfer(self, sha256: str) -> CopiedObject:
+    async def _transfer(self, expected: Digest | None) -> CopiedObject:
         url = object_url(self.endpoint, self.file.key)
-        passed = VerifiedStream(file=self.file, sha256=sha256, progress=self.progress)
+        passed = VerifiedStream(file=self.file, expected=expected, progress=self.progress)
         try:
             async with stream_async(self.client, url) as response:
                 accept(response.status, response.headers, url)
@@ -262,16 +290,18 @@ class _Copy:
         passed.announced = int(length) if length else self.file.size
         body = passed.proven(response.content.iter_chunked(CHUNK))
         whole = b"".join([chunk async for chunk in body]) if length and int(length) <= PART else None
+        attributes = {"Content-Type": "application/zip", ETAG_ATTRIBUTE: self.file.etag}
+        # Written before the bytes have passed: of a large file only what the venue says is known then.
+        if sha256 := passed.sha256 or (
+            passed.expected.value if passed.expected and not passed.by_md5 else ""
+        ):
+            attributes[SHA256_ATTRIBUTE] = sha256
         upload = asyncio.ensure_future(
             obstore.put_async(
                 self.landing,
                 self.key,
                 body if whole is None else whole,
-                attributes={
-                    "Content-Type": "application/zip",
-                    SHA256_ATTRIBUTE: passed.sha256,
-                    "source-etag": self.file.etag,
-                },
+                attributes=attributes,
                 use_multipart=whole is None,
                 chunk_size=PART,
                 max_concurrency=PARTS_IN_FLIGHT,

@@ -14,6 +14,7 @@ from marketlake.archive.collection.tasks import GroupTask
 from marketlake.archive.collection.transfers import FailedTransfer, Transfers
 from marketlake.archive.ledger import LedgerEntry, Receipt
 from marketlake.domain.archive import ArchiveFile
+from marketlake.domain.venue import load_venue
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure import telemetry
 from marketlake.infrastructure.bus import outbox
@@ -101,7 +102,11 @@ class Collector:
         verified: list[tuple[ArchiveFile, LedgerEntry]] = []
         failures: list[PartFailure] = []
         results = self._transfers.bring(
-            wanted, task.endpoint, known=frozenset(known), tell=partial(self._note_attempt, lease)
+            wanted,
+            task.endpoint,
+            integrity=load_venue(task.files[0].venue).integrity,
+            known=frozenset(known),
+            tell=partial(self._note_attempt, lease),
         )
         for file in wanted:
             result, former = results[file.key], known.get(file.key)

@@ -15,6 +15,7 @@ from obstore.store import ObjectStore as Bucket
 
 from marketlake.archive.ledger import LedgerEntry
 from marketlake.domain.archive import ArchiveFile
+from marketlake.domain.venue import Integrity
 from marketlake.errors import MarketlakeError
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.retry import Backoff, FailedAttempt, RetryStoppedError, retry_async
@@ -37,6 +38,7 @@ class Copy(Protocol):
         landing: Bucket,
         /,
         *,
+        integrity: Integrity,
         look: bool,
         client: aiohttp.ClientSession,
     ) -> CopiedObject:
@@ -93,6 +95,7 @@ class Transfers:
         files: Sequence[ArchiveFile],
         endpoint: VenueEndpoint,
         *,
+        integrity: Integrity,
         known: frozenset[str],
         tell: Callable[[ArchiveFile, FailedAttempt], None],
     ) -> Mapping[str, CopiedObject | FailedTransfer]:
@@ -101,13 +104,16 @@ class Transfers:
         Args:
             files: as discovered.
             endpoint: where the venue is read.
+            integrity: how the venue lets bytes be proven.
             known: keys of those that landing may have already.
             tell: called with each attempt that will be repeated.
 
         Raises:
             RetryStoppedError: the process ends; what is in landing stays there.
         """
-        actions = {file: partial(self._copied, file, endpoint, file.key in known) for file in files}
+        actions = {
+            file: partial(self._copied, file, endpoint, integrity, known=file.key in known) for file in files
+        }
         bringing = self._gathered(actions, tell)
         return asyncio.run_coroutine_threadsafe(bringing, self._loop).result()
 
@@ -167,13 +173,20 @@ class Transfers:
         except Exception as error:  # noqa: BLE001 - one bad file must not stop the others
             return FailedTransfer(error, attempts)
 
-    async def _copied(self, file: ArchiveFile, endpoint: VenueEndpoint, known: bool) -> CopiedObject:
+    async def _copied(
+        self, file: ArchiveFile, endpoint: VenueEndpoint, integrity: Integrity, *, known: bool
+    ) -> CopiedObject:
         host = urlsplit(endpoint.endpoint).netloc
         if await self._wait(self._limiter.reserve(host)):
             raise RetryStoppedError("handed back: this worker ends")
         try:
             found = await self._copy(
-                file, endpoint, self._landing, look=known or file.size > HELD, client=self._client
+                file,
+                endpoint,
+                self._landing,
+                integrity=integrity,
+                look=known or file.size > HELD,
+                client=self._client,
             )
         except VenueError as error:
             if error.retry_after:

@@ -6,14 +6,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import Self, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
+from marketlake.archive.discovery.by_key import possible_files
 from marketlake.archive.discovery.listing import BucketListing, ListedObject
 from marketlake.domain.archive import ArchiveFile, Frequency, Selection
-from marketlake.domain.venue import Availability, Dataset, KeyFields, PrefixPattern, Venue, matching_datasets
+from marketlake.domain.venue import (
+    Availability,
+    Dataset,
+    KeyFields,
+    Listing,
+    PrefixPattern,
+    Venue,
+    matching_datasets,
+)
 from marketlake.retry import Backoff
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import AccessDeniedError, VenueError
@@ -42,7 +52,7 @@ def discover(
     timeouts: Timeouts | None = None,
     today: date | None = None,
 ) -> Iterator[ArchiveFile]:
-    """Yield the selected files that the bucket holds, each once, folder by folder and in key order.
+    """Yield the selected files that the venue has, each once: folder by folder and in key order where it is listed.
 
     A file whose checksum file was not listed comes with `sidecar_key` None. Files that overlap the selected
     days count as selected, so a monthly file comes for any of its days.
@@ -50,7 +60,8 @@ def discover(
     Args:
         venue: the plug-in.
         endpoint: where to list.
-        selection: None and empty tuples mean all; symbols and intervals are then asked of the bucket.
+        selection: None and empty tuples mean all; symbols and intervals are then asked of the bucket. A venue that
+            cannot be listed wants symbols and a first day.
         backoff: how often a request that may still succeed is made again.
         timeouts: how long the venue is waited for; the defaults if None.
         today: for tests; the current UTC day if None.
@@ -59,12 +70,17 @@ def discover(
         SelectionError: the selection names what the venue does not have.
         VenueError: the venue refused, or failed more often than `backoff` allows.
     """
-    patterns = [pattern for part in _in_venue_words(venue, selection) for pattern in venue.patterns(part)]
-    widened = replace(selection, start=selection.start and selection.start - LIVE_WITHIN)
+    parts = _in_venue_words(venue, selection)
     today = today or datetime.now(UTC).date()
+    if venue.listing is Listing.KEYS:
+        possible, patterns = possible_files(venue, parts, today), []
+    else:
+        possible, patterns = [], [pattern for part in parts for pattern in venue.patterns(part)]
+    widened = replace(selection, start=selection.start and selection.start - LIVE_WITHIN)
     # Not made the current span: while the caller looks at a file, its own spans would become this one's.
     span = _tracer.start_span("discover", attributes=_attributes(endpoint, selection))
     seen: set[str] = set()
+    denied: list[AccessDeniedError] = []
     try:
         with BucketListing(endpoint, backoff, timeouts or Timeouts()) as listing, _Ahead() as ahead:
 
@@ -75,11 +91,27 @@ def discover(
                 until = min(today, (selection.end or today) + _DAY)
                 return [*files, *_unlisted(venue, listing, files, until)]
 
-            for files in ahead.map(of_folder, _prefixes(listing, ahead, patterns)):
+            def of_key(fields: KeyFields) -> list[ArchiveFile]:
+                key = venue.build_key(fields)
+                try:
+                    found = listing.find(key)
+                except AccessDeniedError as error:
+                    denied.append(error)  # how some stores say to the anonymous that a key does not exist
+                    return []
+                return (
+                    [replace(_file(venue, found, fields), sidecar_key=venue.sidecar_key(key))]
+                    if found
+                    else []
+                )
+
+            folders = ahead.map(of_folder, _prefixes(listing, ahead, patterns))
+            for files in chain(folders, ahead.map(of_key, possible)):
                 for file in files:
                     if file.key not in seen and _selected(file, selection):
                         seen.add(file.key)
                         yield file
+            if denied and not seen:
+                raise denied[0]
     except VenueError as error:
         span.record_exception(error)
         span.set_status(Status(StatusCode.ERROR, error.code))
@@ -182,9 +214,13 @@ def _files(venue: Venue, listed: Iterable[ListedObject]) -> Iterator[ArchiveFile
     waiting: dict[str, ArchiveFile] = {}
     for item in listed:
         if fields := venue.parse_key(item.key):
-            waiting[venue.sidecar_key(item.key)] = _file(venue, item, fields)
-        elif file := waiting.pop(item.key, None):
-            yield replace(file, sidecar_key=item.key)
+            file, sidecar = _file(venue, item, fields), venue.sidecar_key(item.key)
+            if sidecar is None:
+                yield file
+            else:
+                waiting[sidecar] = file
+        elif listed_before := waiting.pop(item.key, None):
+            yield replace(listed_before, sidecar_key=item.key)
     yield from waiting.values()
 
 
@@ -227,7 +263,7 @@ def _unlisted(
         key = venue.build_key(fields)
         sidecar = venue.sidecar_key(key)
         try:
-            if listing.find(sidecar) and (found := listing.find(key)):
+            if (sidecar is None or listing.find(sidecar)) and (found := listing.find(key)):
                 yield replace(_file(venue, found, fields), sidecar_key=sidecar)
         except AccessDeniedError:
             return  # how some stores say to the anonymous that a key does not exist

@@ -6,7 +6,8 @@ import httpx
 import obstore
 import pytest
 from marketlake.domain.archive import ArchiveFile, Frequency
-from marketlake.sync.copy import HELD, copy_file, landing_key
+from marketlake.domain.venue import Integrity
+from marketlake.sync.copy import HELD, copy_file, landing_key, recall_file
 from marketlake.sync.errors import (
     AccessDeniedError,
     ChecksumMismatchError,
@@ -96,6 +97,59 @@ def test_what_is_there_is_not_copied_again(exchange, landing):
         first.key, first.sha256, first.size, first.etag,
     )  # fmt: skip
     assert exchange.gets(KEY) == 1
+
+
+WITHOUT_SIDECARS = [Integrity.ETAG, Integrity.FIRST_SIGHT]
+
+
+@pytest.mark.parametrize("integrity", WITHOUT_SIDECARS)
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["one request", "several parts"])
+def test_a_file_of_a_venue_without_checksum_files_comes_in(exchange, landing, integrity, body):
+    sha256 = exchange.publish(KEY, body, sidecar=False)
+    copied = copy(exchange, landing, listed(exchange, sidecar=False), integrity=integrity)
+    assert (copied.sha256, copied.size, copied.already_there) == (sha256, len(body), False)
+    assert exchange.requests == [("GET", KEY)], "nothing else is asked of the venue"
+    if body is SMALL:
+        recalled = asyncio.run(recall_file(copied.key, landing, sha256=sha256, version_id=None))
+        assert recalled.data == body
+        again = copy(exchange, landing, listed(exchange, sidecar=False), integrity=integrity)
+        assert (again.already_there, again.sha256, exchange.gets(KEY)) == (True, sha256, 1)
+
+
+@pytest.mark.parametrize("integrity", WITHOUT_SIDECARS)
+def test_another_listing_is_copied_anew_whatever_landing_has(exchange, landing, integrity):
+    exchange.publish(KEY, SMALL, sidecar=False)
+    copy(exchange, landing, listed(exchange, sidecar=False), integrity=integrity)
+    sha256 = exchange.publish(KEY, SMALL + b"more", sidecar=False)
+    copied = copy(exchange, landing, listed(exchange, sidecar=False), integrity=integrity)
+    assert (copied.already_there, copied.sha256) == (False, sha256)
+
+
+def test_bytes_that_the_etag_does_not_name_are_refused(exchange, landing):
+    exchange.publish(KEY, SMALL, sidecar=False)
+    file = listed(exchange, sidecar=False)
+    exchange.publish(KEY, SMALL[:-1] + b"!", sidecar=False)
+    with pytest.raises(
+        ChecksumMismatchError, match=r"the bytes' md5 is .* the ETag of the venue's listing says"
+    ):
+        copy(exchange, landing, file, integrity=Integrity.ETAG)
+    assert landed(landing) == []
+    assert exchange.gets(KEY) == 1, "the listing is as old as it was: asking again proves nothing"
+
+
+def test_an_etag_of_parts_proves_nothing_but_the_length_does(exchange, landing):
+    sha256 = exchange.publish(KEY, SMALL, sidecar=False)
+    in_parts = listed(exchange, sidecar=False, etag="0123456789abcdef0123456789abcdef-2")
+    assert copy(exchange, landing, in_parts, integrity=Integrity.ETAG).sha256 == sha256
+
+
+def test_bytes_of_another_length_than_was_listed_are_tried_again(exchange, landing):
+    exchange.publish(KEY, SMALL, sidecar=False)
+    file = listed(exchange, sidecar=False)
+    exchange.publish(KEY, SMALL + b"more", sidecar=False)
+    with pytest.raises(TruncatedError, match="25606 bytes came, 25602 were listed"):
+        copy(exchange, landing, file, integrity=Integrity.FIRST_SIGHT)
+    assert landed(landing) == []
 
 
 def test_who_knows_that_landing_does_not_have_a_file_need_not_look(exchange, landing):

@@ -15,8 +15,10 @@ from marketlake.domain.venue import (
     Availability,
     ContractMapping,
     Dataset,
+    Integrity,
     KeyFields,
     KeyRange,
+    Listing,
     PrefixPattern,
     SelectionError,
 )
@@ -31,6 +33,8 @@ class Binance:
         endpoint="https://s3.ap-northeast-1.amazonaws.com",  # path-style: the bucket's name has dots
         bucket="data.binance.vision",
     )
+    listing = Listing.BUCKET
+    integrity = Integrity.SIDECAR
 
     def datasets(self) -> tuple[Dataset, ...]:
         """Return the 29 pairs of `datasets.json`."""

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from marketlake.archive.collection.transfers import FailedTransfer, Transfers
 from marketlake.domain.archive import ArchiveFile
+from marketlake.domain.venue import Integrity
 from marketlake.retry import FailedAttempt, RetryStoppedError
 from marketlake.settings import Collection, VenueEndpoint
 from marketlake.sync.copy import HELD, CopiedObject
@@ -47,9 +48,11 @@ class Copies:
         landing: ObjectStore,
         /,
         *,
+        integrity: Integrity,
         look: bool,
         client: aiohttp.ClientSession,
     ) -> CopiedObject:
+        assert integrity is Integrity.ETAG
         self.asked.append((file.key, look))
         self.began.append(time.monotonic())
         self.on_ask()
@@ -106,7 +109,7 @@ def untold(file: ArchiveFile, failed: FailedAttempt) -> None:
 def test_many_files_come_in_and_each_result_has_its_files_key(transfers: Opening) -> None:
     copies = Copies()
     with transfers(copies) as bringing:
-        brought = bringing.bring(FILES, VENUE, known=frozenset(), tell=untold)
+        brought = bringing.bring(FILES, VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
     assert brought == {file.key: copied(file) for file in FILES}
 
 
@@ -116,7 +119,9 @@ def test_landing_is_looked_into_for_what_it_may_have_and_for_what_costs_more_to_
     known, large, other = FILES[0], replace(FILES[1], size=HELD + 1), replace(FILES[2], size=HELD)
     copies = Copies()
     with transfers(copies) as bringing:
-        bringing.bring([known, large, other], VENUE, known=frozenset({known.key}), tell=untold)
+        bringing.bring(
+            [known, large, other], VENUE, integrity=Integrity.ETAG, known=frozenset({known.key}), tell=untold
+        )
     assert sorted(copies.asked) == sorted([(known.key, True), (large.key, True), (other.key, False)])
 
 
@@ -125,7 +130,7 @@ def test_no_more_files_are_in_flight_than_are_allowed_whoever_brings_them(transf
     with transfers(copies, FAST.model_copy(update={"concurrency": 3})) as bringing:
 
         def bring(files: list[ArchiveFile]) -> None:
-            bringing.bring(files, VENUE, known=frozenset(), tell=untold)
+            bringing.bring(files, VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
 
         threads = [threading.Thread(target=bring, args=(FILES[start::2],)) for start in range(2)]
         for thread in threads:
@@ -140,7 +145,7 @@ def test_all_files_share_one_client_on_one_loop(transfers: Opening) -> None:
     copies = Copies()
     with transfers(copies) as bringing:
         for _ in range(3):
-            bringing.bring(FILES[:3], VENUE, known=frozenset(), tell=untold)
+            bringing.bring(FILES[:3], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
     assert (len(copies.clients), len(copies.loops)) == (1, 1)
 
 
@@ -153,6 +158,7 @@ def test_what_may_pass_is_tried_again_and_told(transfers: Opening) -> None:
         brought = bringing.bring(
             FILES[:3],
             VENUE,
+            integrity=Integrity.ETAG,
             known=frozenset(),
             tell=lambda file, failed: told.append((file.key, failed.number)),
         )
@@ -167,7 +173,9 @@ def test_a_file_that_keeps_failing_is_given_up_after_its_attempts_and_the_others
     bad = FILES[1]
     copies = Copies({bad.key: [PASSING] * 9})
     with transfers(copies) as bringing:
-        brought = bringing.bring(FILES[:3], VENUE, known=frozenset(), tell=lambda *_: None)
+        brought = bringing.bring(
+            FILES[:3], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=lambda *_: None
+        )
     assert brought[bad.key] == FailedTransfer(PASSING, 3)
     assert [brought[file.key] for file in (FILES[0], FILES[2])] == [copied(FILES[0]), copied(FILES[2])]
 
@@ -176,7 +184,7 @@ def test_what_does_not_pass_is_tried_once(transfers: Opening) -> None:
     lasting = NotAZipError("no zip")
     copies = Copies({FILES[0].key: [lasting]})
     with transfers(copies) as bringing:
-        brought = bringing.bring(FILES[:1], VENUE, known=frozenset(), tell=untold)
+        brought = bringing.bring(FILES[:1], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
     assert brought == {FILES[0].key: FailedTransfer(lasting, 1)}
     assert len(copies.asked) == 1
 
@@ -184,7 +192,7 @@ def test_what_does_not_pass_is_tried_once(transfers: Opening) -> None:
 def test_a_file_that_waits_for_its_next_attempt_keeps_no_other_from_coming_in(transfers: Opening) -> None:
     copies = Copies({FILES[0].key: [PASSING]})
     with transfers(copies, FAST.model_copy(update={"concurrency": 1})) as bringing:
-        bringing.bring(FILES[:5], VENUE, known=frozenset(), tell=lambda *_: None)
+        bringing.bring(FILES[:5], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=lambda *_: None)
     order = [key for key, _ in copies.asked]
     assert order == [*(file.key for file in FILES[:5]), FILES[0].key]
 
@@ -200,12 +208,12 @@ def test_a_venue_that_asks_for_a_pause_is_left_alone_by_all_files_and_others_are
         first = threading.Thread(
             target=bringing.bring,
             args=(FILES[:1], VENUE),
-            kwargs={"known": frozenset(), "tell": lambda *_: paused.set()},
+            kwargs={"integrity": Integrity.ETAG, "known": frozenset(), "tell": lambda *_: paused.set()},
         )
         first.start()
         assert paused.wait(5)
-        bringing.bring(FILES[1:2], OTHER, known=frozenset(), tell=untold)
-        bringing.bring(FILES[2:4], VENUE, known=frozenset(), tell=untold)
+        bringing.bring(FILES[1:2], OTHER, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
+        bringing.bring(FILES[2:4], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
         first.join()
     since = {key: began - copies.began[0] for (key, _), began in zip(copies.asked, copies.began, strict=True)}
     assert since.pop(FILES[1].key) < asked_s
@@ -215,7 +223,7 @@ def test_a_venue_that_asks_for_a_pause_is_left_alone_by_all_files_and_others_are
 def test_files_of_a_host_follow_each_other_no_faster_than_is_allowed(transfers: Opening) -> None:
     copies = Copies()
     with transfers(copies, FAST.model_copy(update={"requests_per_second": 20.0})) as bringing:
-        bringing.bring(FILES[:6], VENUE, known=frozenset(), tell=untold)
+        bringing.bring(FILES[:6], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
     assert copies.began[5] - copies.began[0] > 5 / 20 * 0.9
 
 
@@ -225,7 +233,9 @@ def test_a_process_that_ends_waits_for_no_further_attempt(transfers: Opening, st
         transfers(copies) as bringing,
         pytest.raises(RetryStoppedError, match="not tried again: slow down"),
     ):
-        bringing.bring(FILES[:1], VENUE, known=frozenset(), tell=lambda *_: stop.set())
+        bringing.bring(
+            FILES[:1], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=lambda *_: stop.set()
+        )
     assert len(copies.asked) == 1
 
 
@@ -234,12 +244,12 @@ def test_a_process_that_ends_begins_no_further_file(transfers: Opening, stop: th
     with transfers(copies, FAST.model_copy(update={"requests_per_second": 0.01})) as bringing:
         for _ in range(2):
             with pytest.raises(RetryStoppedError, match="this worker ends"):
-                bringing.bring(FILES, VENUE, known=frozenset(), tell=untold)
+                bringing.bring(FILES, VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
     assert len(copies.asked) == 1
 
 
 def test_a_file_in_flight_is_brought_to_its_end(transfers: Opening, stop: threading.Event) -> None:
     copies = Copies(takes_s=0.1, on_ask=stop.set)
     with transfers(copies) as bringing:
-        brought = bringing.bring(FILES[:1], VENUE, known=frozenset(), tell=untold)
+        brought = bringing.bring(FILES[:1], VENUE, integrity=Integrity.ETAG, known=frozenset(), tell=untold)
     assert brought == {FILES[0].key: copied(FILES[0])}

@@ -8,7 +8,7 @@ from marketlake.archive.discovery.discover import absent_datasets, discover
 from marketlake.archive.discovery.listing import PAGE, BucketListing, ListingError, parse_page
 from marketlake.archive.venues.binance import Binance
 from marketlake.domain.archive import Frequency, Selection
-from marketlake.domain.venue import SelectionError
+from marketlake.domain.venue import Integrity, Listing, SelectionError
 from marketlake.retry import Backoff
 from marketlake.settings import VenueEndpoint
 from marketlake.sync.errors import (
@@ -65,6 +65,91 @@ def test_a_file_whose_sidecar_is_missing_is_found_and_says_so(exchange):
     exchange.publish(KLINES.format(day="2020-01-01"), b"PK", sidecar=False)
     (file,) = found(exchange, klines(interval="1m", symbols=("BTCUSDT",)))
     assert file.sidecar_key is None
+
+
+class Unlistable(Binance):
+    """A venue whose files can only be asked for by their keys."""
+
+    listing = Listing.KEYS
+    integrity = Integrity.ETAG
+
+    def sidecar_key(self, key):
+        return None
+
+
+def asked(exchange, selection):
+    return list(
+        discover(
+            Unlistable(),
+            exchange.endpoint,
+            selection,
+            backoff=QUICK,
+            timeouts=TIMEOUTS,
+            today=date(2020, 1, 4),
+        )
+    )
+
+
+def test_a_venue_that_cannot_be_listed_is_asked_for_each_file(exchange):
+    for day in ("2020-01-01", "2020-01-03"):
+        exchange.publish(KLINES.format(day=day), b"PK" * 50, sidecar=False)
+    monthly = "data/spot/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2019-12.zip"
+    exchange.publish(monthly, b"PK", sidecar=False)
+    wanted = klines(interval="1m", symbols=("BTCUSDT", "ETHUSDT"), start=date(2019, 12, 31))
+    files = asked(exchange, wanted)
+    assert [file.key for file in files] == [
+        KLINES.format(day="2020-01-01"),
+        KLINES.format(day="2020-01-03"),
+        monthly,
+    ]
+    assert [(file.start, file.end) for file in files][-1] == (date(2019, 12, 1), date(2019, 12, 31))
+    assert files[0].etag == exchange.objects[files[0].key].etag
+    assert (files[0].size, files[0].sidecar_key) == (100, None)
+    # four days and two months of two symbols; none of a day that has not ended
+    assert len(exchange.requests) == 2 * (4 + 2)
+    assert {method for method, _ in exchange.requests} == {"HEAD"}
+
+
+@pytest.mark.parametrize("missing", [{"symbols": ()}, {"start": None}], ids=str)
+def test_who_asks_for_all_of_a_venue_that_cannot_be_listed_is_told_what_to_name(exchange, missing):
+    wanted = {"interval": "1m", "symbols": ("BTCUSDT",), "start": date(2020, 1, 1), **missing}
+    with pytest.raises(SelectionError, match=r"binance cannot be listed: name the symbols and the first day"):
+        asked(exchange, klines(**wanted))
+    assert exchange.requests == []
+
+
+def test_a_venue_that_denies_what_is_not_there_is_believed_but_not_one_that_denies_all(exchange):
+    wanted = klines(
+        interval="1m",
+        symbols=("BTCUSDT",),
+        frequency=Frequency.DAILY,
+        start=date(2020, 1, 2),
+        end=date(2020, 1, 3),
+    )
+    there, missing = (KLINES.format(day=day) for day in ("2020-01-02", "2020-01-03"))
+    exchange.publish(there, b"PK", sidecar=False)
+    exchange.fail(missing, Failure.FORBIDDEN)
+    assert [file.key for file in asked(exchange, wanted)] == [there]
+    exchange.fail(there, Failure.FORBIDDEN)
+    with pytest.raises(AccessDeniedError):
+        asked(exchange, wanted)
+
+
+def test_a_bucket_without_checksum_files_is_listed_as_it_is(exchange):
+    class Plain(Unlistable):
+        listing = Listing.BUCKET
+
+    days = [f"2020-01-0{day}" for day in (1, 2)]
+    for day in days:
+        exchange.publish(KLINES.format(day=day), b"PK", sidecar=False)
+    exchange.publish(KLINES.format(day="2020-01-03"), b"PK", sidecar=False)
+    exchange.hidden.add(KLINES.format(day="2020-01-03"))
+    wanted = klines(interval="1m", symbols=("BTCUSDT",))
+    files = list(
+        discover(Plain(), exchange.endpoint, wanted, backoff=QUICK, timeouts=TIMEOUTS, today=date(2020, 1, 4))
+    )
+    assert [file.key for file in files] == [KLINES.format(day=day) for day in (*days, "2020-01-03")]
+    assert not any(file.sidecar_key for file in files)
 
 
 def test_symbols_and_intervals_are_asked_of_the_bucket_delisted_ones_too(exchange):
