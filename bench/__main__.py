@@ -6,6 +6,7 @@ from bench import cluster, collection, history, plans, platform, zip_to_bronze
 
 BENCHES = {
     "collection": collection.run,
+    "many-files": collection.run_many,
     "history": history.run,
     "plans": plans.run,
     "zip-to-bronze": zip_to_bronze.run,

@@ -5,7 +5,9 @@ import io
 import random
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 FIRST_DAY = date(2024, 3, 1)
 _MINUTES = 1440
@@ -14,21 +16,27 @@ _SEED = 11
 
 def archive(symbols: int, days: int, *, prefix: str) -> Iterator[tuple[str, bytes]]:
     """Yield keys and bodies of so many files, each followed by its checksum file."""
-    generator = random.Random(_SEED)  # noqa: S311 - prices, no secrets
-    for number in range(symbols):
-        symbol = f"{prefix}{number:04}USDT"
-        price = generator.uniform(1, 1000)
-        for offset in range(days):
-            day = FIRST_DAY + timedelta(days=offset)
-            text, price = _bars(generator, day, price)
-            name = f"{symbol}-1m-{day.isoformat()}"
-            body = io.BytesIO()
-            with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as packed:
-                packed.writestr(f"{name}.csv", text)
-            key = f"data/spot/daily/klines/{symbol}/1m/{name}.zip"
-            yield key, body.getvalue()
-            digest = hashlib.sha256(body.getvalue()).hexdigest()
-            yield f"{key}.CHECKSUM", f"{digest}  {name}.zip\n".encode()
+    with ProcessPoolExecutor() as pool:
+        names = [f"{prefix}{number:04}USDT" for number in range(symbols)]
+        for files in pool.map(partial(_symbol, days=days), names):
+            yield from files
+
+
+def _symbol(symbol: str, *, days: int) -> list[tuple[str, bytes]]:
+    generator = random.Random(f"{_SEED} {symbol}")  # noqa: S311 - prices, no secrets
+    price = generator.uniform(1, 1000)
+    found: list[tuple[str, bytes]] = []
+    for offset in range(days):
+        day = FIRST_DAY + timedelta(days=offset)
+        text, price = _bars(generator, day, price)
+        name = f"{symbol}-1m-{day.isoformat()}"
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr(f"{name}.csv", text)
+        key = f"data/spot/daily/klines/{symbol}/1m/{name}.zip"
+        digest = hashlib.sha256(body.getvalue()).hexdigest()
+        found += [(key, body.getvalue()), (f"{key}.CHECKSUM", f"{digest}  {name}.zip\n".encode())]
+    return found
 
 
 def _bars(generator: random.Random, day: date, price: float) -> tuple[str, float]:

@@ -1,25 +1,33 @@
 """What collecting many small files costs, beside the script that one would write by hand."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
 
 import obstore
 import psutil
+import psycopg
 from marketlake.infrastructure.storage.stores import bucket_store
-from marketlake.settings import Settings
+from marketlake.settings import ObjectStore, Settings
 
 from bench.archive import archive
+from bench.requests import answered
 from tests import servers
 from tests.deployed import Deployed, deployed
 
 SYMBOLS, DAYS = 40, 25
+MANY_SYMBOLS, MANY_DAYS = 200, 100
 AT_ONCE = 32
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Platform:
 
     deployed: Deployed
     servers: dict[str, servers.Server]
+    root: ObjectStore
+    """The object store, as who may ask it for its metrics."""
 
     @property
     def venue_bucket(self) -> str:
@@ -45,9 +55,11 @@ class Platform:
                 async with turns:
                     await obstore.put_async(bucket, key, body, use_multipart=False)
 
-            tasks = [asyncio.ensure_future(put(*item)) for item in archive(symbols, days, prefix=prefix)]
-            await asyncio.gather(*tasks)
-            return len(tasks) // 2
+            files = 0
+            for some in batched(archive(symbols, days, prefix=prefix), 1000):
+                await asyncio.gather(*(put(*item) for item in some))
+                files += len(some) // 2
+            return files
 
         return asyncio.run(put_all())
 
@@ -70,15 +82,15 @@ class Platform:
 
     def collect(self, symbols: list[str]) -> dict[str, float]:
         """Run `marketlake collect` to its end."""
-        before = self.processor_seconds()
+        before, asked = self.processor_seconds(), answered(self.root)
         began = time.monotonic()
         arguments = ["collect", "--venue", "binance", "--market", "spot", "--type", "klines"]
         process = self.deployed.start(*arguments, *(f"--symbol={symbol}" for symbol in symbols), "--json")
         own = psutil.Process(process.pid)
-        used = 0.0
+        used = resident = 0.0
         while process.poll() is None:
-            with own.oneshot():
-                used = _used(own)
+            with contextlib.suppress(psutil.NoSuchProcess), own.oneshot():
+                used, resident = _used(own), max(resident, own.memory_info().rss / 2**20)
             time.sleep(0.05)
         wall = time.monotonic() - began
         out, err = process.communicate()
@@ -87,7 +99,14 @@ class Platform:
         summary = json.loads(out)
         after = self.processor_seconds()
         spent = {name: after[name] - before[name] for name in after}
+        requests = answered(self.root) - asked
+        first, last = self._tenths(summary["batch_id"])
         return {
+            "first_tenth_s": first,
+            "last_tenth_s": last,
+            "command_mib": resident,
+            "worker_mib": max(map(_peak_mib, _family(self.deployed.worker))),
+            **{f"requests {name}": count for name, count in requests.items()},
             "files": summary["copied"],
             "rows": summary["rows_written"],
             "wall_s": wall,
@@ -95,9 +114,42 @@ class Platform:
             **{f"cpu_s of {name}": seconds for name, seconds in {"command": used, **spent}.items()},
         }
 
+    def _tenths(self, batch: str) -> tuple[float, float]:
+        """How long the first and the last tenth of the files took to come into bronze."""
+        with psycopg.connect(self.deployed.settings.database.dsn) as connection:
+            rows = connection.execute(
+                "select extract(epoch from collected_at) from ledger where batch_id = %s order by collected_at",
+                [batch],
+            ).fetchall()
+            began = connection.execute(
+                "select extract(epoch from min(dispatched_at)) from task where batch_id = %s", [batch]
+            ).fetchone()
+        moments = [float(moment) for (moment,) in rows]
+        tenth = len(moments) // 10
+        if not tenth or began is None:
+            return 0.0, 0.0
+        return moments[tenth - 1] - float(began[0]), moments[-1] - moments[-1 - tenth]
+
     def processor_seconds(self) -> dict[str, float]:
         """What each server, with all that it started, has used so far."""
         return {name: _used(psutil.Process(server.process.pid)) for name, server in self.servers.items()}
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Cut items into lists of that size."""
+    iterator = iter(items)
+    while some := list(islice(iterator, size)):
+        yield some
+
+
+def _family(server: servers.Server) -> list[psutil.Process]:
+    own = psutil.Process(server.process.pid)
+    return [own, *own.children(recursive=True)]
+
+
+def _peak_mib(process: psutil.Process) -> float:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def _used(process: psutil.Process) -> float:
@@ -138,23 +190,35 @@ def platform() -> Iterator[Platform]:
                 "workflow-engine": engine,
                 "collection-worker": there.worker,
             },
+            store_settings,
         )
 
 
 def run() -> None:
     """Collect a thousand files both ways, and print what each costs."""
+    _compared(SYMBOLS, DAYS)
+
+
+def run_many() -> None:
+    """Collect twenty thousand files both ways, and print what each costs."""
+    _compared(MANY_SYMBOLS, MANY_DAYS)
+
+
+def _compared(symbols: int, days: int) -> None:
     with platform() as there:
-        files = there.publish(SYMBOLS, DAYS, prefix="T")
+        files = there.publish(symbols, days, prefix="T")
         there.publish(1, 1, prefix="WARM")
         there.collect(["WARM0000USDT"])
         peer = there.by_hand("T")
-        symbols = [f"T{number:04}USDT" for number in range(SYMBOLS)]
-        ours = there.collect(symbols)
+        names = [f"T{number:04}USDT" for number in range(symbols)]
+        ours = there.collect(names)
         if not ours["files"] == peer["files"] == files or ours["rows"] != peer["rows"]:
             raise SystemExit(f"not all came in: {ours}, {peer}")
         print(f"{files} daily files of 1m bars, {ours['rows']:,} rows, from the venue to silver")
         _line("by hand (up to Parquet), wall", peer["wall_s"], "s")
         _line("marketlake collect (up to silver), wall", ours["wall_s"], "s", peer["wall_s"])
+        _line("  the first tenth of the files, up to bronze", ours["first_tenth_s"], "s")
+        _line("  the last tenth", ours["last_tenth_s"], "s")
         _line("by hand, processor time a file", 1000 * peer["cpu_s"] / files, "ms")
         _line(
             "marketlake, processor time a file",
@@ -165,7 +229,13 @@ def run() -> None:
         for name, seconds in ours.items():
             if name.startswith("cpu_s of "):
                 _line(f"  {name.removeprefix('cpu_s of ')}", seconds, "s")
-        again = there.collect(symbols)
+        print("requests a file, to the venue and to our own store, which are one server here")
+        for name, count in sorted(ours.items()):
+            if name.startswith("requests ") and count >= files / 1000:
+                _line(f"  {name.removeprefix('requests ')}", count / files, "")
+        _line("peak resident, worker", ours["worker_mib"], "MiB")
+        _line("peak resident, command", ours["command_mib"], "MiB")
+        again = there.collect(names)
         _line("collected again, nothing new, wall", again["wall_s"], "s")
 
 

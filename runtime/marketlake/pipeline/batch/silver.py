@@ -2,13 +2,14 @@
 
 What is rewritten as a whole is a period of a series (a day of trades, a month of bars, a year of fundings).
 It is read from all the source files in bronze that have rows in it, so daily and monthly files are
-reconciled, and the result depends on nothing else. However many rows it has, some :data:`ROWS_AT_ONCE` are in memory.
+reconciled, and the result depends on nothing else. However many rows it has, some
+:data:`~marketlake.pipeline.batch.bronze_rows.ROWS_AT_ONCE` are in memory.
 A table of gaps is written along: those within a period, and that between a period and the one before it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import pairwise
 
 import polars as pl
@@ -25,24 +26,19 @@ from marketlake.infrastructure.storage.delta import (
     TableShape,
     data_files,
     in_scopes,
-    open_table,
     replace,
-    scan_files,
     write_file,
 )
-from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
+from marketlake.infrastructure.storage.stores import Lake
+from marketlake.pipeline.batch import bronze_rows
+from marketlake.pipeline.batch.bronze_rows import OVERLAP, BronzeRows
 from marketlake.pipeline.batch.silver_rules import REJECTS, Refinement, refine_rows, series_values
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
-from marketlake.pipeline.ingest.bronze import bronze_shape
 from marketlake.pipeline.quality.gaps import GAP_SCHEMA, Edge, GapFinder
 from marketlake.pipeline.quality.quarantine import BadRows, quarantine
 from marketlake.settings import Settings
 
-OVERLAP = timedelta(hours=1)
-"""How far beyond a period its rows are looked for: venues put rows of a boundary into either of two files."""
-ROWS_AT_ONCE = 250_000
-"""Rows of one row group, and about as many are refined at once."""
 REJECTED_AT_ONCE = 100_000
 """Rejected rows that are kept of one period; a period with more is as good as none. All are counted."""
 GAPS = TableShape(
@@ -60,16 +56,6 @@ GAPS = TableShape(
     ),
     labels=("table_name", "venue", "market", "symbol", "period"),
 )
-
-_STEPS = {
-    **{f"{minutes}m": timedelta(minutes=minutes) for minutes in (1, 3, 5, 15, 30)},
-    **{f"{hours}h": timedelta(hours=hours) for hours in (1, 2, 4, 6, 8, 12)},
-    "1s": timedelta(seconds=1),
-    "1d": timedelta(days=1),
-    "3d": timedelta(days=3),
-    "1w": timedelta(weeks=1),
-}
-"""How far bars are apart."""
 
 _tracer = trace.get_tracer("marketlake")
 
@@ -147,7 +133,8 @@ def refine_series(lake: Lake, series: Series, days: Iterable[date]) -> Refined:
 def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Refined]:
     """:func:`refine_series` for many series of one dataset of a market, in one commit to each table.
 
-    Memory: some :data:`ROWS_AT_ONCE` rows, and what the tables' logs say of all data files.
+    Memory: some :data:`~marketlake.pipeline.batch.bronze_rows.ROWS_AT_ONCE` rows, and what the tables' logs say of all
+    data files.
     """
     first = next(iter(wanted))
     declared = table_type(first.venue, first.market, first.data_type)
@@ -159,8 +146,8 @@ def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Ref
     with _tracer.start_as_current_span("silver commit", attributes=attributes) as span:
 
         def write(table: DeltaTable) -> Replacement:
-            bronze = _BronzeFiles(lake, declared)
-            files = [file for rewriting in rewritings for file in rewriting.write(bronze)]
+            bronze = BronzeRows(lake, declared)
+            files = [file for some in _together(rewritings, bronze) for file in _written(some, bronze)]
             scopes = [scope for rewriting in rewritings for scope in rewriting.scopes()]
             others = data_files(table).filter(~in_scopes(scopes))
             for rewriting in rewritings:
@@ -182,76 +169,31 @@ def _note_gaps(lake: Lake, rewritings: Sequence["_Rewriting"]) -> None:
     replace(lake, GAPS, lambda _: Replacement([scope for scope, _ in found], files))
 
 
-class _BronzeFiles:
-    """The data files of a bronze table at one version."""
+def _together(rewritings: Sequence["_Rewriting"], bronze: BronzeRows) -> Iterator[list["_Rewriting"]]:
+    """Cut series into those whose rows are read at once: daily life has few rows of many series in each data file."""
+    some: list[_Rewriting] = []
+    rows = 0
+    for rewriting in rewritings:
+        more = sum(bronze.most_rows(rewriting.series, *time) for time in rewriting.times)
+        if some and rows + more > bronze_rows.ROWS_AT_ONCE:
+            yield some
+            some, rows = [], 0
+        some.append(rewriting)
+        rows += more
+    if some:
+        yield some
 
-    def __init__(self, lake: Lake, declared: TableType) -> None:
-        self._lake = lake
-        self._bronze = declared.bronze
-        self._shape = bronze_shape(declared.bronze)
-        self._whole_days = declared.gaps.whole_days
-        self._files = data_files(open_table(lake, self._shape))
 
-    def windows(self, series: Series, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-        """Cut the time between two moments so that no part has many more than :data:`ROWS_AT_ONCE` rows."""
-        files = self._near(series, start, end)
-        if files.is_empty() or self._fit(files, series, end - start):
-            return [(start, end)]
-        unit = "1d" if self._whole_days else "1m"
-        rows = self._scan(files, series, start, end)
-        counted = rows.group_by(pl.col(self._bronze.time).dt.truncate(unit).alias("at")).agg(pl.len())
-        try:
-            counts = counted.collect(engine="streaming").sort("at")
-        except STORE_ERRORS as error:
-            raise storage_error(error, f"reading {self._bronze.path}") from error
-        cuts, size = [start], 0
-        for at, count in counts.iter_rows():
-            if size and size + count > ROWS_AT_ONCE:
-                cuts.append(at)
-                size = 0
-            size += count
-        return list(pairwise([*cuts, end]))
-
-    def read(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
-        """Return the rows of a series between two moments: all columns but those that are the series."""
-        files = self._near(series, start, end)
-        types = {
-            column.name: column.polars
-            for column in self._bronze.columns
-            if column.name not in self._bronze.series
-        }
-        if files.is_empty():
-            return pl.DataFrame(schema=types)
-        try:
-            return self._scan(files, series, start, end).select(list(types)).collect()
-        except STORE_ERRORS as error:
-            raise storage_error(error, f"reading {self._bronze.path}") from error
-
-    def _near(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
-        """The data files that may have rows of a series between two moments."""
-        if self._files.is_empty():
-            return self._files
-        time = self._bronze.time
-        own = [
-            (pl.col(f"min.{name}") <= value) & (pl.col(f"max.{name}") >= value)
-            for name, value in series_values(self._bronze.series, series).items()
-        ]
-        near = (pl.col(f"max.{time}") >= start) & (pl.col(f"min.{time}") < end)
-        return self._files.filter(*own, near)
-
-    def _scan(self, files: pl.DataFrame, series: Series, start: datetime, end: datetime) -> pl.LazyFrame:
-        labels = series_values(self._bronze.series, series)
-        mine = [pl.col(name) == value for name, value in labels.items()]
-        within = pl.col(self._bronze.time).is_between(start, end, closed="left")
-        return scan_files(self._lake, self._shape, files["path"]).filter(*mine, within)
-
-    @staticmethod
-    def _fit(files: pl.DataFrame, series: Series, time: timedelta) -> bool:
-        """Whether the rows are few for sure, so that they need not be counted."""
-        most = int(files["num_records"].sum())
-        if step := _STEPS.get(series.interval or ""):
-            most = min(most, 2 * (time // step))  # from a daily and a monthly file
-        return most <= ROWS_AT_ONCE
+def _written(rewritings: Sequence["_Rewriting"], bronze: BronzeRows) -> Iterator[DataFile]:
+    if len(rewritings) > 1:
+        wanted: dict[tuple[datetime, datetime], list[Series]] = {}
+        for rewriting in rewritings:
+            for time in rewriting.times:
+                wanted.setdefault(time, []).append(rewriting.series)
+        for (start, end), series in wanted.items():
+            bronze.hold(series, start - OVERLAP, end + OVERLAP)
+    for rewriting in rewritings:
+        yield from rewriting.write(bronze)
 
 
 class _Period:
@@ -305,7 +247,17 @@ class _Rewriting:
         self._periods: dict[str, _Period] = {}
         self._borders: dict[str, pl.DataFrame] = {}
 
-    def write(self, bronze: _BronzeFiles) -> list[DataFile]:
+    @property
+    def series(self) -> Series:
+        """Whose periods they are."""
+        return self._series
+
+    @property
+    def times(self) -> list[tuple[datetime, datetime]]:
+        """First moments of the periods, and of those behind them."""
+        return [period_bounds(period) for period in sorted(self._asked)]
+
+    def write(self, bronze: BronzeRows) -> list[DataFile]:
         """Write the periods' rows; further periods follow that have a row which is kept in another one now."""
         files: list[DataFile] = []
         self._periods = {}
@@ -365,7 +317,7 @@ class _Rewriting:
         for name, gaps in self._borders.items():
             yield self._gap_scope(name, " before"), self._with_series(gaps)
 
-    def _write_period(self, bronze: _BronzeFiles, name: str) -> DataFile | None:
+    def _write_period(self, bronze: BronzeRows, name: str) -> DataFile | None:
         start, end = period_bounds(name)
         period = self._periods[name] = _Period(self._declared.gaps, self._series.interval)
 
@@ -379,7 +331,7 @@ class _Rewriting:
                     until,
                 )
                 period.add(found)
-                yield from found.rows.iter_slices(ROWS_AT_ONCE)
+                yield from found.rows.iter_slices(bronze_rows.ROWS_AT_ONCE)
 
         scope = Scope(self._name(name), self._labels())
         return write_file(self._lake, silver_shape(self._declared), scope, frames())

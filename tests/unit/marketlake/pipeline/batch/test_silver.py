@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 from marketlake.domain.archive import Frequency, Series
-from marketlake.pipeline.batch import silver
+from marketlake.infrastructure.storage.delta import scan_files
+from marketlake.pipeline.batch import bronze_rows, silver
+from marketlake.pipeline.batch.bronze_rows import BronzeRows
 from marketlake.pipeline.batch.silver import refine_many, refine_series
 
 from tests.unit.marketlake.pipeline.files import (
@@ -171,6 +173,30 @@ def test_many_series_become_in_one_commit_what_they_become_one_by_one(lake):
     assert table(lake, "gaps").sort("symbol", "first").equals(gaps.sort("symbol", "first"))
     told = ["symbol", "source_key", "row_number", "reason"]
     assert quarantine(lake).select(told).sort(told).equals(rejected.select(told).sort(told))
+
+
+@pytest.mark.parametrize(("at_once", "scans"), [(1000, 1), (12, 2)])
+def test_series_whose_rows_are_few_are_read_together(lake, monkeypatch, at_once, scans):
+    """A data file of daily life has some rows each of many series, and would be opened for each of them."""
+    symbols = [f"COIN{number}USDT" for number in range(4)]
+    for day in (KLINES, JANUARY_2):
+        for symbol in symbols:
+            hours = [kline(minute, day=1_577_836_800_000 + DAY_MS * (day == JANUARY_2)) for minute in (0, 60)]
+            bring_in(lake, day.replace("BTCUSDT", symbol).replace("1m", "1h"), lines(*hours))
+    asked = []
+
+    def counted(lake, shape, paths):
+        asked.append(len(list(paths)))
+        return scan_files(lake, shape, paths)
+
+    monkeypatch.setattr(bronze_rows, "scan_files", counted)
+    monkeypatch.setattr(bronze_rows, "ROWS_AT_ONCE", at_once)
+    wanted = [replace(BARS, symbol=symbol, interval="1h") for symbol in symbols]
+    monkeypatch.setattr(BronzeRows, "most_rows", lambda *_: 6)
+    done = refine_many(lake, dict.fromkeys(wanted, JANUARY))
+    assert [refined.rows for refined in done] == [4, 4, 4, 4]
+    assert set(table(lake, "silver/candles")["symbol"]) == set(symbols)
+    assert len(asked) == scans
 
 
 def test_rows_out_of_order_are_put_in_order(lake):
@@ -418,10 +444,10 @@ def test_windows_change_nothing(lake, monkeypatch, at_once):
     bring_in(lake, TRADES, lines(*day))
     monthly = TRADES.replace("/daily/", "/monthly/").replace("2026-05-08", "2026-05")
     bring_in(lake, monthly, lines(*other))
-    monkeypatch.setattr(silver, "ROWS_AT_ONCE", 1_000_000)
+    monkeypatch.setattr(bronze_rows, "ROWS_AT_ONCE", 1_000_000)
     whole = refine_series(lake, SWAPS, MAY_8)
     rows, rejected = table(lake, "silver/agg_trades"), quarantine(lake).drop("quarantined_at")
-    monkeypatch.setattr(silver, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(bronze_rows, "ROWS_AT_ONCE", at_once)
     windowed = refine_series(lake, SWAPS, MAY_8)
     assert replace(windowed, version=0) == replace(whole, version=0)
     assert table(lake, "silver/agg_trades").equals(rows)
@@ -458,7 +484,7 @@ def test_a_period_without_rows_is_empty_and_no_error(lake):
 
 def test_whoever_commits_later_has_read_bronze_later(lake, monkeypatch):
     bring_in(lake, KLINES, lines(kline(0)))
-    read = silver._BronzeFiles.read
+    read = BronzeRows.read
     overtaken = []
 
     def overtaken_once(self, *where):
@@ -469,13 +495,13 @@ def test_whoever_commits_later_has_read_bronze_later(lake, monkeypatch):
             assert refine_series(lake, BARS, JANUARY).rows == 2
         return rows
 
-    monkeypatch.setattr(silver._BronzeFiles, "read", overtaken_once)
+    monkeypatch.setattr(BronzeRows, "read", overtaken_once)
     assert refine_series(lake, BARS, JANUARY).rows == 2
     assert table(lake, "silver/candles").height == 2
 
 
 def test_a_large_period_is_written_in_row_groups(lake, monkeypatch):
-    monkeypatch.setattr(silver, "ROWS_AT_ONCE", 500)
+    monkeypatch.setattr(bronze_rows, "ROWS_AT_ONCE", 500)
     bring_in(lake, KLINES)
     assert refine_series(lake, BARS, JANUARY).rows == 1440
     assert table(lake, "silver/candles").height == 1440
