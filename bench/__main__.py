@@ -2,11 +2,12 @@
 
 import sys
 
-from bench import cluster, collection, history, plans, platform, zip_to_bronze
+from bench import cluster, collection, daily, history, plans, platform, zip_to_bronze
 
 BENCHES = {
     "collection": collection.run,
     "many-files": collection.run_many,
+    "daily": daily.run,
     "history": history.run,
     "plans": plans.run,
     "zip-to-bronze": zip_to_bronze.run,
