@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from itertools import pairwise
 from hashlib import sha256
+from itertools import pairwise
 from typing import cast
 from uuid import uuid4
 
