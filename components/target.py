@@ -58,6 +58,9 @@ class KubernetesTargetArgs(TypedDict):
     """Optional: images to use instead of ours, by program."""
     operators: NotRequired[list[str]]
     """Optional: networks, e.g. ``10.1.0.0/16``, that may reach every service beside the pods that call it."""
+    rollout_allowance_seconds: NotRequired[int]
+    """Optional: what scheduling and fetching an image may take, beyond the service's own time to start; 120 when
+    omitted."""
     closed_networks: NotRequired[list[str]]
     """Optional: networks of the cluster that no external server is in, beside all that are not public."""
     external_networks: NotRequired[list[str]]

@@ -37,8 +37,8 @@ from policies.rules import require
 from policies.rules.marks import API_ACCESS, OPEN_EGRESS
 from toolchain.images.catalogue import RUNTIME
 
-_ROLLOUT_SPARE_S = 120
-"""What scheduling and fetching an image may take, beyond the service's own time to start."""
+_ROLLOUT_ALLOWANCE_S = 120
+"""What scheduling and fetching an image may take beyond the service's own time to start, unless it is said."""
 _CPU_UTILISATION = 80
 """Per cent of the requested CPU beyond which a replica is added."""
 _LOG_READER_MIB = 128
@@ -55,6 +55,7 @@ class KubernetesTarget:
         self._namespace = pulumi.Output.from_input(args["namespace"])
         self._stack = args["stack"]
         self._storage_class = args.get("storage_class")
+        self._allowance_s = args.get("rollout_allowance_seconds", _ROLLOUT_ALLOWANCE_S)
         self._images = Images(registry=args.get("image_registry"), vendor=args.get("vendor_images"))
         self._networks = Networks(
             operators=args.get("operators", []),
@@ -271,7 +272,7 @@ class KubernetesTarget:
             pulumi.ResourceOptions(
                 depends_on=list(before),
                 delete_before_replace=True,
-                custom_timeouts=pulumi.CustomTimeouts(*(f"{_deadline_s(service) + 30}s",) * 2),
+                custom_timeouts=pulumi.CustomTimeouts(*(f"{self._deadline_s(service) + 30}s",) * 2),
             ),
         )
         kind = StatefulSet if workload.lasts else Deployment
@@ -287,6 +288,10 @@ class KubernetesTarget:
         require(f"kubernetes:apps/v1:{kind.__name__}", {"metadata": metadata, "spec": spec}, name=name)
         return kind(f"{name}-workload", metadata=metadata, spec=spec, opts=opts)
 
+    def _deadline_s(self, service: Service) -> int:
+        """How long a rollout may make no progress."""
+        return int(service.health.timeout_s) + self._allowance_s
+
     def _stateful_spec(self, service: Service, template: Known) -> dict[str, Any]:
         return {
             "serviceName": service.name,
@@ -301,7 +306,7 @@ class KubernetesTarget:
         return {
             "template": template,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "progressDeadlineSeconds": _deadline_s(service),
+            "progressDeadlineSeconds": self._deadline_s(service),
             "revisionHistoryLimit": 3,
         }
 
@@ -396,7 +401,3 @@ class KubernetesTarget:
 
 def _addresses(service: Service, ip: str) -> dict[str, str]:
     return {name: f"{ip}:{port.preferred}" for name, port in service.ports.items() if not port.private}
-
-
-def _deadline_s(service: Service) -> int:
-    return int(service.health.timeout_s) + _ROLLOUT_SPARE_S

@@ -65,7 +65,11 @@ def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: Li
     platform.configure(
         images={
             "vendor": {image: _without_program(image, image) for image in ("marketlake", "victoria-logs")}
-        }
+        },
+        kubernetes={
+            **platform.own_settings["kubernetes"],
+            "rolloutAllowanceSeconds": 15,
+        },  # no image is fetched
     )
     failed = platform.make("up", "--no-collect", check=False)
     output = failed.stdout + failed.stderr

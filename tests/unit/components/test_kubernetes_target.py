@@ -239,6 +239,14 @@ def workers(*servers: ExternalServerArgs, **networks: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(("given", "deadline_s"), [({}, 180), ({"rollout_allowance_seconds": 15}, 75)])
+def test_a_rollout_is_given_up_after_the_services_start_and_what_is_allowed_beyond(
+    cluster: Cluster, given: dict[str, int], deadline_s: int
+) -> None:
+    declare(lambda: workers(**given))
+    assert {spec["spec"]["progressDeadlineSeconds"] for spec in cluster.of_kind("Deployment")} == {deadline_s}
+
+
 def test_who_reads_a_venue_reaches_nothing_but_services_where_no_server_is_external(cluster: Cluster) -> None:
     declare(workers)
     assert egress(cluster, "collection-worker") == []
