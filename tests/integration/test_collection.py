@@ -552,7 +552,6 @@ def test_a_batch_that_waits_behind_another_one_sends_nothing_again(
             assert len(messages(bus, bus.tasks_topic, at_least=2)) == 2
             go_on.set()
             assert [each.result(timeout=60).open_tasks for each in waiting] == [0, 0]
-        assert len(messages(bus, bus.tasks_topic, at_least=2)) == 2
 
 
 def test_a_cancelled_batch_drops_what_was_not_begun(
