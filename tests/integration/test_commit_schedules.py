@@ -1,11 +1,14 @@
 """Any schedule of stagings, compactions, crashes and leaders that overtake each other leaves each row visible once."""
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
@@ -123,10 +126,21 @@ def run(count: int, first: int, *phases: Phase) -> None:
 @pytest.fixture
 def schedules(postgres_server: servers.Postgres, tmp_path: Path) -> Iterator[Callable[..., None]]:
     database = postgres_server.create_database(f"schedules{uuid4().hex[:8]}")
-    with Postgres(database, application="test") as postgres:
+    with psycopg.connect(database.dsn) as connection:
+        # The server itself is not killed here: no schedule has to wait for its disk.
+        connection.execute("alter role current_user set synchronous_commit = off")
+    with Postgres(database, application="test") as postgres, _in_memory(tmp_path) as folder:
         migrate(postgres)
-        Schedules.postgres, Schedules.folder = postgres, tmp_path
+        Schedules.postgres, Schedules.folder = postgres, folder
         yield run
+
+
+@contextlib.contextmanager
+def _in_memory(otherwise: Path) -> Iterator[Path]:
+    """A folder in memory where the system has such."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else otherwise) as folder:
+        yield Path(folder)
 
 
 @pytest.mark.timeout(1800)
