@@ -1,12 +1,13 @@
 """A table, its ledger and its committer on a real PostgreSQL and a real Delta log, with processes that end halfway."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import polars as pl
+from deltalake import DeltaTable
 from marketlake.archive import ledger
 from marketlake.archive.collection.admission import Archive, Content
 from marketlake.archive.collection.tasks import GroupTask
@@ -14,7 +15,7 @@ from marketlake.archive.ledger import Receipt
 from marketlake.archive.upkeep import Maintainer
 from marketlake.domain.archive import ArchiveFile
 from marketlake.infrastructure.postgres import Postgres
-from marketlake.infrastructure.storage.delta import DataFile, write_blocks
+from marketlake.infrastructure.storage.delta import DataFile, data_files, write_blocks
 from marketlake.infrastructure.storage.parquet import Block
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.pipeline.contracts.table_type import TableType
@@ -47,6 +48,8 @@ class World:
 
     postgres: Postgres
     folder: Path
+    read: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """What data files hold, by path."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -149,12 +152,22 @@ class World:
 
     def visible(self) -> dict[str, list[int]]:
         """The versions of the rows that readers see, by file."""
-        try:
-            rows = pl.read_delta(self.lake.uri(self.table))
-        except Exception:  # noqa: BLE001 - there is no table yet
+        uri = self.lake.uri(self.table)
+        if not DeltaTable.is_deltatable(uri):
             return {}
-        versions = rows.group_by("source_key").agg(pl.col("close").cast(pl.Int64).sort())
-        return dict(versions.iter_rows())
+        seen: dict[str, list[int]] = {}
+        for path in data_files(DeltaTable(uri))["path"]:
+            for key, versions in self._rows_of(path).items():
+                seen.setdefault(key, []).extend(versions)
+        return {key: sorted(versions) for key, versions in seen.items()}
+
+    def _rows_of(self, path: str) -> dict[str, list[int]]:
+        """What a data file holds; one never changes."""
+        if path not in self.read:
+            rows = pl.read_parquet(self.lake.uri(f"{self.table}/{path}"), columns=["source_key", "close"])
+            versions = rows.group_by("source_key").agg(pl.col("close").cast(pl.Int64))
+            self.read[path] = dict(versions.iter_rows())
+        return self.read[path]
 
     def recorded(self) -> dict[str, int]:
         """The versions that the ledger has, by file."""
@@ -170,7 +183,7 @@ class World:
 
     def another(self, folder: Path) -> "World":
         """The same database, and another lake."""
-        return replace(self, folder=folder)
+        return replace(self, folder=folder, read={})
 
 
 def key_of(number: int) -> str:

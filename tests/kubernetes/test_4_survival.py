@@ -1,5 +1,7 @@
 """Whatever breaks, the platform comes back by itself or by the next `up`, and nothing that was committed is lost."""
 
+from uuid import uuid4
+
 import pytest
 import yaml
 
@@ -44,10 +46,22 @@ def test_daemons_of_the_node_are_restarted(platform: LiveCluster, daemons: tuple
     restart_daemons(daemons)
     eventually(lambda: platform.kubectl("get", "--raw=/readyz", check=False).strip() == "ok", within_s=120)
     eventually(lambda: "True" in _node_ready(platform), within_s=120)
+    _wait_for_controllers(platform)
     platform.wait_for_pods()
     platform.wait_until_healthy()
     assert {pod["metadata"]["uid"] for pod in platform.pods()} >= running, "pods were replaced for no reason"
     assert before.missing_in(Committed.of(platform)) == {}
+
+
+def _wait_for_controllers(platform: LiveCluster) -> None:
+    """Wait until what is asked for is acted upon: before that a workload looks as ready as it was, whatever changes."""
+    probe = f"probe-{uuid4().hex[:8]}"
+    platform.kubectl("create", "namespace", probe)
+    try:
+        account = ("get", "serviceaccount", "default", f"--namespace={probe}", "--output=name")
+        eventually(lambda: platform.kubectl(*account, check=False).strip(), within_s=120)
+    finally:
+        platform.kubectl("delete", "namespace", probe, "--timeout=60s")
 
 
 def _node_ready(platform: LiveCluster) -> str:
@@ -57,7 +71,8 @@ def _node_ready(platform: LiveCluster) -> str:
 
 def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: LiveCluster) -> None:
     """Two images lack a program: the collection workers', whose pods overlap with the next ones, and a store's, whose
-    one pod has to go before the next comes. `up` says what the pods say, and who works goes on working.
+    one pod has to go before the next comes. `up` says what the pods say, and who works goes on working. No image has to
+    be fetched: it need not be waited for.
     """
     before = Committed.of(platform)
     serving = _serving(platform)
@@ -66,10 +81,7 @@ def test_a_bad_image_stops_the_rollout_and_is_mended_by_the_next_up(platform: Li
         images={
             "vendor": {image: _without_program(image, image) for image in ("marketlake", "victoria-logs")}
         },
-        kubernetes={
-            **platform.own_settings["kubernetes"],
-            "rolloutAllowanceSeconds": 15,
-        },  # no image is fetched
+        kubernetes={**platform.own_settings["kubernetes"], "rolloutAllowanceSeconds": 15},
     )
     failed = platform.make("up", "--no-collect", check=False)
     output = failed.stdout + failed.stderr
