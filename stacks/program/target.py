@@ -78,11 +78,13 @@ def _namespace(environment: str, settings: EnvironmentSettings) -> DeclaredTarge
         },
         opts,
     )
-    args: KubernetesTargetArgs = {"namespace": space.namespace, "stack": environment}
+    args: KubernetesTargetArgs = {
+        "namespace": space.namespace,
+        "stack": environment,
+        "rollout_allowance_seconds": kubernetes.rollout_allowance_seconds,
+    }
     if kubernetes.storage_class is not None:
         args["storage_class"] = kubernetes.storage_class
-    if kubernetes.rollout_allowance_seconds is not None:
-        args["rollout_allowance_seconds"] = kubernetes.rollout_allowance_seconds
     if settings.images.registry is not None:
         args["image_registry"] = settings.images.registry
     if settings.images.vendor:

@@ -134,9 +134,9 @@ class KubernetesSettings(Section):
     storage_class: ObjectName | None = None
     """Storage class of the volumes of every section that names none; by default the cluster's default one."""
 
-    rollout_allowance_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
+    rollout_allowance_seconds: int = Field(default=120, ge=1, le=3600)
     """What scheduling a pod and fetching its image may take, beyond the service's own time to start, before `up` gives
-    a rollout up; by default 120."""
+    a rollout up."""
 
     operators: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)
     """Networks that Pulumi and the command line come from, e.g. `10.1.0.0/16`: they may reach every service. A
