@@ -85,7 +85,7 @@ def run() -> None:
         ratio = f"  {value / peer:.2f} x a plain append" if "a commit" in name else ""
         print(f"{name:<70} {value:>8.1f} {unit:<4}{ratio}")
     print(f"{'a plain append to one of them, loaded, processor time':<70} {peer:>8.1f} ms")
-    print(f"{'peak resident of the process that appends to one':<70} {told['append']['peak']:>8.1f} MiB")
+    print(f"{'peak resident of the process that appends to one':<70} {measured['append']['peak']:>8.1f} MiB")
 
 
 def _revealed(fields: dict[str, object], secret: str) -> dict[str, object]:
