@@ -105,7 +105,7 @@ class Platform:
             "first_tenth_s": first,
             "last_tenth_s": last,
             "command_mib": resident,
-            "worker_mib": max(map(_peak_mib, _family(self.deployed.worker))),
+            "worker_mib": max(map(_peak_mib, self.deployed.worker.family())),
             **{f"requests {name}": count for name, count in requests.items()},
             "files": summary["copied"],
             "rows": summary["rows_written"],
@@ -140,11 +140,6 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while some := list(islice(iterator, size)):
         yield some
-
-
-def _family(server: servers.Server) -> list[psutil.Process]:
-    own = psutil.Process(server.process.pid)
-    return [own, *own.children(recursive=True)]
 
 
 def _peak_mib(process: psutil.Process) -> float:

@@ -53,12 +53,17 @@ class Server:
     def log(self) -> Path:
         return self.program.stack.log(self.program.name)
 
+    def family(self) -> list[psutil.Process]:
+        """Its process, and then all that this one has started."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
     def kill(self) -> None:
         """End it as a crash does, with all that it started."""
-        family = [*psutil.Process(self.process.pid).children(recursive=True), self.process]
+        family = self.family()
         self.process.kill()
         self.process.wait()
-        psutil.wait_procs([member for member in family if isinstance(member, psutil.Process)], timeout=10)
+        psutil.wait_procs(family[1:], timeout=10)
 
     def start(self) -> None:
         """Start it (again) on its ports and its data, and wait until it answers."""

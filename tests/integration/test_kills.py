@@ -13,7 +13,6 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import polars as pl
-import psutil
 import pytest
 from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress
@@ -170,7 +169,7 @@ class World:
     def strike(self, blow: Blow) -> None:
         server = self.servers[blow.victim]
         if blow.way == "pause":
-            family = _family(server)
+            family = server.family()
             for process in family:
                 process.send_signal(signal.SIGSTOP)
             time.sleep(blow.seconds)
@@ -229,11 +228,6 @@ class World:
     def _rows(self, table: str) -> pl.DataFrame:
         lake = Lake.of(self.platform.settings.object_store)
         return pl.read_delta(lake.uri(table), storage_options=lake.options)
-
-
-def _family(server: servers.Server) -> list[psutil.Process]:
-    own = psutil.Process(server.process.pid)
-    return [own, *own.children(recursive=True)]
 
 
 @pytest.fixture

@@ -163,6 +163,26 @@ def keys_in(connection: Connection, data_file_id: int) -> set[str]:
     return {row["key"] for row in rows}
 
 
+_SELECTED = (
+    "venue = %(venue)s"
+    " and (%(market)s::text is null or market = %(market)s)"
+    " and (%(data_type)s::text is null or data_type = %(data_type)s)"
+    " and (%(interval)s::text is null or interval = %(interval)s)"
+    " and (%(symbols)s::text[] is null or symbol = any(%(symbols)s))"
+)
+"""SQL: whether an entry's series is selected; :func:`_selected` gives the values."""
+
+
+def _selected(selection: Selection) -> dict[str, Any]:
+    return {
+        "venue": selection.venue,
+        "market": selection.market,
+        "data_type": selection.data_type,
+        "interval": selection.interval,
+        "symbols": list(selection.symbols) or None,
+    }
+
+
 def selected(connection: Connection, selection: Selection, *, after: str, most: int) -> list[LedgerEntry]:
     """Return the newest entries of the selected files, some at a time in the order of their keys.
 
@@ -173,20 +193,12 @@ def selected(connection: Connection, selection: Selection, *, after: str, most: 
         most: how many.
     """
     rows = connection.execute(
-        f"select {_COLUMNS} from ledger where superseded_at is null and venue = %(venue)s and key > %(after)s"  # noqa: S608
-        " and (%(market)s::text is null or market = %(market)s)"
-        " and (%(data_type)s::text is null or data_type = %(data_type)s)"
-        " and (%(interval)s::text is null or interval = %(interval)s)"
-        " and (%(symbols)s::text[] is null or symbol = any(%(symbols)s))"
+        f"select {_COLUMNS} from ledger where superseded_at is null and key > %(after)s and {_SELECTED}"  # noqa: S608 - names of our own
         " and (%(frequency)s::text is null or frequency = %(frequency)s)"
         " and (%(start)s::date is null or file_end >= %(start)s)"
         " and (%(end)s::date is null or file_start <= %(end)s) order by key limit %(most)s",
         {
-            "venue": selection.venue,
-            "market": selection.market,
-            "data_type": selection.data_type,
-            "interval": selection.interval,
-            "symbols": list(selection.symbols) or None,
+            **_selected(selection),
             "frequency": selection.frequency,
             "start": selection.start,
             "end": selection.end,
@@ -403,20 +415,10 @@ def conflicts(connection: Connection, venue: str, *, keys: Sequence[str] | None 
 def unrefined_series(connection: Connection, selection: Selection) -> list[Series]:
     """Return the selected series that have entries which are not refined, of whatever days, in order."""
     rows = connection.execute(
-        "select distinct venue, market, data_type, symbol, interval from ledger"
-        " where refined_at is null and superseded_at is null and venue = %(venue)s"
-        " and (%(market)s::text is null or market = %(market)s)"
-        " and (%(data_type)s::text is null or data_type = %(data_type)s)"
-        " and (%(interval)s::text is null or interval = %(interval)s)"
-        " and (%(symbols)s::text[] is null or symbol = any(%(symbols)s))"
+        "select distinct venue, market, data_type, symbol, interval from ledger"  # noqa: S608 - as above
+        f" where refined_at is null and superseded_at is null and {_SELECTED}"
         " order by venue, market, data_type, symbol, interval",
-        {
-            "venue": selection.venue,
-            "market": selection.market,
-            "data_type": selection.data_type,
-            "interval": selection.interval,
-            "symbols": list(selection.symbols) or None,
-        },
+        _selected(selection),
     ).fetchall()
     return [Series(**row) for row in rows]
 

@@ -118,7 +118,7 @@ def run(settings: Settings, kinds: Kinds, *, beside: Companions, stop: threading
             _leave(postgres, worker)
             producer.close()
     log.info("worker %s ends, %d tasks are handed back", worker, unfinished)
-    companions.require_ended_in_time()
+    companions.raise_if_one_ended_early()
     return unfinished + at_work
 
 
@@ -146,8 +146,8 @@ class _Companions:
             thread.join(max(0.0, deadline - time.monotonic()))
         return sum(thread.is_alive() for thread in self._threads)
 
-    def require_ended_in_time(self) -> None:
-        """Raise CompanionEndedError if one ended before it was told to."""
+    def raise_if_one_ended_early(self) -> None:
+        """Raise CompanionEndedError if one ended while the worker was at work."""
         if self._failure is not None:
             act, error = self._failure
             raise CompanionEndedError(

@@ -70,6 +70,13 @@ class Block:
         """Return rows that have the same labels, all of them."""
         return cls(rows, (Run(rows.height, labels),))
 
+    @classmethod
+    def by_labels(cls, rows: pl.DataFrame, labels: Sequence[str]) -> "Block":
+        """Return rows that have their labels in columns, as text."""
+        runs = rows.select(pl.struct(labels).rle().struct.unnest())
+        told = tuple(Run(run["len"], run["value"]) for run in runs.iter_rows(named=True))
+        return cls(rows.drop(labels), told)
+
 
 class ParquetStream:
     """Encodes blocks of rows to a Parquet file."""

@@ -45,7 +45,7 @@ class BronzeRows:
             return [(start, end)]
         files = self._near(series, start, end)
         unit = "1d" if self._whole_days else "1m"
-        rows = self._scan(files, series, start, end)
+        rows = self._scan(files, [series], start, end)
         counted = rows.group_by(pl.col(self._bronze.time).dt.truncate(unit).alias("at")).agg(pl.len())
         try:
             counts = counted.collect(engine="streaming").sort("at")
@@ -79,18 +79,10 @@ class BronzeRows:
         if near.is_empty():
             return
         named = self._bronze.series
-        labels = {one: series_values(named, one) for one in series}
-        mine = [
-            pl.col(name).is_in({values[name] for values in labels.values()})
-            for name in series_values(named, series[0])
-        ]
-        within = pl.col(self._bronze.time).is_between(start, end, closed="left")
-        try:
-            rows = scan_files(self._lake, self._shape, near["path"]).filter(*mine, within).collect()
-        except STORE_ERRORS as error:
-            raise storage_error(error, f"reading {self._bronze.path}") from error
+        rows = self._collected(near, series, start, end)
         parts = rows.partition_by(named, as_dict=True)
-        for one, values in labels.items():
+        for one in series:
+            values = series_values(named, one)
             part = parts.get(tuple(values[name] for name in named), rows.clear())
             self._held[one, start, end] = part.select(list(self._types))
 
@@ -102,10 +94,7 @@ class BronzeRows:
         files = self._near(series, start, end)
         if files.is_empty():
             return pl.DataFrame(schema=self._types)
-        try:
-            return self._scan(files, series, start, end).select(list(self._types)).collect()
-        except STORE_ERRORS as error:
-            raise storage_error(error, f"reading {self._bronze.path}") from error
+        return self._collected(files, [series], start, end).select(list(self._types))
 
     @property
     def _types(self) -> dict[str, pl.DataType]:
@@ -128,8 +117,19 @@ class BronzeRows:
         near = (pl.col(f"max.{time}") >= start) & (pl.col(f"min.{time}") < end)
         return self._files.filter(*own, near)
 
-    def _scan(self, files: pl.DataFrame, series: Series, start: datetime, end: datetime) -> pl.LazyFrame:
-        labels = series_values(self._bronze.series, series)
-        mine = [pl.col(name) == value for name, value in labels.items()]
+    def _collected(
+        self, files: pl.DataFrame, series: Sequence[Series], start: datetime, end: datetime
+    ) -> pl.DataFrame:
+        try:
+            return self._scan(files, series, start, end).collect()
+        except STORE_ERRORS as error:
+            raise storage_error(error, f"reading {self._bronze.path}") from error
+
+    def _scan(
+        self, files: pl.DataFrame, series: Sequence[Series], start: datetime, end: datetime
+    ) -> pl.LazyFrame:
+        """The rows between two moments that have the values of some series, each column for itself."""
+        wanted = [series_values(self._bronze.series, one) for one in series]
+        mine = [pl.col(name).is_in({values[name] for values in wanted}) for name in self._bronze.series]
         within = pl.col(self._bronze.time).is_between(start, end, closed="left")
         return scan_files(self._lake, self._shape, files["path"]).filter(*mine, within)

@@ -332,9 +332,7 @@ def _others(lake: Lake, shape: TableShape, former: DataFile, keys: set[str]) -> 
                 pl.col(shape.labels).cast(pl.String())
             )
             rows = rows.filter(~pl.col("source_key").is_in(list(keys)))
-            runs = rows.select(pl.struct(shape.labels).rle().struct.unnest())
-            labels = tuple(Run(run["len"], run["value"]) for run in runs.iter_rows(named=True))
-            yield Block(rows.drop(shape.labels), labels)
+            yield Block.by_labels(rows, shape.labels)
 
 
 def _type_of(file: ArchiveFile) -> TableType:

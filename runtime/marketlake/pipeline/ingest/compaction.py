@@ -16,7 +16,7 @@ import polars as pl
 from opentelemetry import trace
 
 from marketlake.infrastructure.storage.delta import DataFile, TableShape, scan_files, write_blocks
-from marketlake.infrastructure.storage.parquet import Block, Run
+from marketlake.infrastructure.storage.parquet import Block
 from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage_error
 from marketlake.pipeline.contracts.contract import Contract
 from marketlake.pipeline.ingest.bronze import bronze_shape
@@ -31,7 +31,7 @@ DUE_IN_MONTH, DUE_AFTERWARDS = 32, 4
 ROWS_AT_ONCE = 1_000_000
 """Rows that are sorted in memory."""
 
-Series = tuple[str, ...]
+SeriesValues = tuple[str, ...]
 """Values of the columns that a contract calls the series."""
 
 _tracer = trace.get_tracer("marketlake")
@@ -65,7 +65,7 @@ class Merged:
     """A data file that holds the rows of some series."""
 
     file: DataFile
-    series: frozenset[Series]
+    series: frozenset[SeriesValues]
 
 
 def due(contract: Contract, files: Iterable[Candidate], today: date) -> list[Merge]:
@@ -122,16 +122,15 @@ class _Source:
     def __init__(self, lake: Lake, contract: Contract, shape: TableShape, wanted: Merge) -> None:
         self._rows = scan_files(lake, shape, [candidate.file.key for candidate in wanted.files])
         self._labels = shape.labels
-        self._columns = shape.columns.names
         self._series = contract.series
         counted = self._rows.group_by(self._series).agg(pl.len()).collect(engine="streaming")
-        self._counts: dict[Series, int] = {
+        self._counts: dict[SeriesValues, int] = {
             tuple(row[:-1]): row[-1] for row in counted.sort(self._series).iter_rows()
         }
 
-    def files(self) -> Iterator[list[list[Series]]]:
+    def files(self) -> Iterator[list[list[SeriesValues]]]:
         """Yield the series of each new data file, in portions that are sorted in memory."""
-        portions: list[list[Series]] = []
+        portions: list[list[SeriesValues]] = []
         rows = 0
         for portion in _portions(self._counts, ROWS_AT_ONCE):
             size = sum(self._counts[series] for series in portion)
@@ -143,7 +142,7 @@ class _Source:
         if portions:
             yield portions
 
-    def blocks(self, portions: Iterable[Sequence[Series]]) -> Iterator[Block]:
+    def blocks(self, portions: Iterable[Sequence[SeriesValues]]) -> Iterator[Block]:
         """Yield the rows of some series, each source file's together."""
         for portion in portions:
             names = pl.DataFrame(list(portion), schema=list(self._series), orient="row")
@@ -152,18 +151,18 @@ class _Source:
                 pl.col(name).is_between(pl.lit(names[name].min()), pl.lit(names[name].max()))
                 for name in self._series
             ]
-            rows = self._rows.filter(*mine).collect().with_columns(pl.col(self._labels).cast(pl.String()))
-            rows = rows.join(names, on=list(self._series), how="semi").sort(
-                *self._series, "source_key", ROW_NUMBER
+            rows = (
+                self._rows.filter(*mine)
+                .collect()
+                .join(names, on=list(self._series), how="semi")
+                .sort(*self._series, "source_key", ROW_NUMBER)
             )
             for some in rows.iter_slices(ROWS_AT_ONCE // 4):
-                runs = some.select(pl.struct(self._labels).rle().struct.unnest())
-                told = tuple(Run(run["len"], run["value"]) for run in runs.iter_rows(named=True))
-                yield Block(some.select(self._columns), told)
+                yield Block.by_labels(some, self._labels)
 
 
-def _portions(counts: Mapping[Series, int], most: int) -> Iterator[list[Series]]:
-    portion: list[Series] = []
+def _portions(counts: Mapping[SeriesValues, int], most: int) -> Iterator[list[SeriesValues]]:
+    portion: list[SeriesValues] = []
     size = 0
     for series, count in counts.items():
         if portion and size + count > most:
@@ -176,7 +175,7 @@ def _portions(counts: Mapping[Series, int], most: int) -> Iterator[list[Series]]
 
 
 def _written(
-    lake: Lake, shape: TableShape, source: _Source, market: str, portions: Sequence[Sequence[Series]]
+    lake: Lake, shape: TableShape, source: _Source, market: str, portions: Sequence[Sequence[SeriesValues]]
 ) -> Merged:
     key = f"{market}/{uuid4()}.parquet"
     file = write_blocks(lake, shape, key, source.blocks(portions))

@@ -61,7 +61,7 @@ def test_a_companion_that_ends_too_early_ends_the_worker(companion: Companion) -
     assert companions.end() == 0
     name = "failing" if companion is not returning else "returning"
     with pytest.raises(CompanionEndedError, match=name) as raised:
-        companions.require_ended_in_time()
+        companions.raise_if_one_ended_early()
     assert isinstance(raised.value.__cause__, ZeroDivisionError) is (companion is not returning)
 
 
@@ -76,6 +76,6 @@ def test_companions_that_end_when_they_are_told_are_no_failure(monkeypatch: pyte
     companions = worker._Companions([until_told, failing_at_the_end, partial(never, done=done)], stop)
     companions.start()
     assert companions.end() == 1
-    companions.require_ended_in_time()
+    companions.raise_if_one_ended_early()
     assert not stop.is_set()
     done.set()
