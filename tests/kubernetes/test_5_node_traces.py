@@ -1,4 +1,7 @@
-"""A node's traces in a real kernel: made once, gone afterwards. In a network namespace of its own."""
+"""A node's traces in a real kernel: made once, gone afterwards. In a network namespace of its own.
+
+They lie here for the sake of nft and iptables, which go away with the node.
+"""
 
 import json
 import os
@@ -7,8 +10,6 @@ import subprocess
 import sys
 
 import pytest
-
-pytestmark = pytest.mark.integration
 
 NODE = """
 import json, subprocess, sys
