@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
+from string import ascii_uppercase
 from typing import cast
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from marketlake.archive.collection import batches
 from marketlake.archive.collection.admission import Archive
 from marketlake.archive.collection.collector import Collector
 from marketlake.archive.collection.groups import groups
-from marketlake.archive.collection.refiner import SERIES_AT_ONCE, Refiner
+from marketlake.archive.collection.refiner import Refiner, cut
 from marketlake.archive.collection.tasks import GroupTask, RefinementTask
 from marketlake.archive.collection.transfers import Transfers
 from marketlake.archive.upkeep import Maintainer
@@ -55,6 +56,11 @@ ENDPOINT = VenueEndpoint(endpoint="http://127.0.0.1:1", bucket="b")
 _SEED = 11
 
 
+def symbol_of(number: int) -> str:
+    """Return a symbol; they begin with all letters."""
+    return f"{ascii_uppercase[number % 26]}{number:04}USDT"
+
+
 @dataclass
 class Published:
     """What the venue shows: the newest version of each file."""
@@ -67,7 +73,7 @@ class Published:
         """The files that are new or renewed on a day."""
         day = FIRST_DAY + timedelta(days=number)
         again = self.drawn.sample(self.files, min(len(self.files), int(SYMBOLS * REISSUED)))
-        new = [_file(f"S{symbol:04}USDT", day) for symbol in range(SYMBOLS)]
+        new = [_file(symbol_of(symbol), day) for symbol in range(SYMBOLS)]
         self.files += new
         for file in [*new, *again]:
             self.versions[file.key] = self.versions.get(file.key, 0) + 1
@@ -148,8 +154,8 @@ class Life:
         moments.append(time.monotonic())
         with self._postgres.transaction() as connection:
             series = ledger.unrefined_series(connection, KLINES)
-        for begin in range(0, len(series), SERIES_AT_ONCE):
-            self._work(self._refiner, RefinementTask.of(series[begin : begin + SERIES_AT_ONCE], batch))
+        for some in cut(series):
+            self._work(self._refiner, RefinementTask.of(some, batch))
         moments.append(time.monotonic())
         day = FIRST_DAY + timedelta(days=number)
         now = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
@@ -209,7 +215,7 @@ def _told(lake: Lake, table: str) -> None:
     files = data_files(DeltaTable(lake.uri(table), storage_options=lake.options))
     opened = []
     for number in range(0, SYMBOLS, 25):
-        symbol = f"S{number:04}USDT"
+        symbol = symbol_of(number)
         for month in range(DAYS // 31 + 1):
             first = datetime(FIRST_DAY.year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
             last = first + timedelta(days=28)

@@ -19,7 +19,7 @@ from marketlake.archive.collection import batches
 from marketlake.archive.collection.batches import BatchState, Progress, Run
 from marketlake.archive.collection.groups import groups
 from marketlake.archive.collection.plan import plan
-from marketlake.archive.collection.refiner import SERIES_AT_ONCE
+from marketlake.archive.collection.refiner import cut
 from marketlake.archive.collection.tasks import GroupTask, RefinementTask
 from marketlake.domain.archive import ArchiveFile, Selection
 from marketlake.errors import MarketlakeError
@@ -194,10 +194,7 @@ class Orchestrator:
         def attempt() -> int:
             with self._postgres.transaction() as connection:
                 series = ledger.unrefined_series(connection, selection)
-                tasks = [
-                    RefinementTask.of(series[begin : begin + SERIES_AT_ONCE], self._run.id)
-                    for begin in range(0, len(series), SERIES_AT_ONCE)
-                ]
+                tasks = [RefinementTask.of(some, self._run.id) for some in cut(series)]
                 traceparent = telemetry.current_traceparent()
                 asked = batches.add(
                     connection, self._run.id, tasks, topic=self._bus.tasks_topic, traceparent=traceparent

@@ -1,7 +1,7 @@
 """Refine series of silver with the files that were collected, whichever batch collected them."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -14,6 +14,8 @@ from marketlake.domain.archive import Series
 from marketlake.errors import is_transient
 from marketlake.infrastructure.telemetry import metrics
 from marketlake.pipeline.batch.silver import Refined
+from marketlake.pipeline.batch.silver_files import initials
+from marketlake.pipeline.contracts.tables import table_type
 from marketlake.workers import assignments
 from marketlake.workers.assignments import Lease, PartFailure, Result
 from marketlake.workers.attempts import Attempts
@@ -22,10 +24,29 @@ from marketlake.workers.worker import WorkerProcess
 
 log = logging.getLogger(__name__)
 
-SERIES_AT_ONCE = 25
-"""Series of one task: they are rewritten in one commit."""
+SERIES_AT_ONCE = 100
+"""Series of one task, or a few more: they are rewritten in one commit."""
 Refine = Callable[[Mapping[Series, Iterable[date]]], Sequence[Refined]]
 """Rewrites days of some series of one dataset."""
+
+
+def cut(series: Iterable[Series]) -> Iterator[list[Series]]:
+    """Cut series of one dataset of a market into those of one task.
+
+    Those that share data files stay together: two tasks would hinder each other.
+    """
+    shared: dict[tuple[str | None, str], list[Series]] = {}
+    for one in series:
+        silver = table_type(one.venue, one.market, one.data_type).silver
+        shared.setdefault((one.interval, initials(silver, one)), []).append(one)
+    task: list[Series] = []
+    for some in shared.values():
+        if task and len(task) + len(some) > SERIES_AT_ONCE:
+            yield task
+            task = []
+        task += some
+    if task:
+        yield task
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from marketlake.pipeline.batch.silver import (
     refine,
     refine_many,
     refine_series,
-    silver_shape,
 )
+from marketlake.pipeline.batch.silver_files import silver_shape
 
 __all__ = [
     "GAPS",

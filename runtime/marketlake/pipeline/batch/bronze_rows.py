@@ -1,5 +1,6 @@
-"""The rows of bronze, as silver is made from them: of one series, between two moments."""
+"""The rows of bronze, as silver is made from them: of some series, between two moments."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -17,7 +18,7 @@ OVERLAP = timedelta(hours=1)
 """How far beyond a period its rows are looked for: venues put rows of a boundary into either of two files."""
 ROWS_AT_ONCE = 250_000
 """Rows of one row group, and about as many are refined at once."""
-_STEPS = {
+STEPS = {
     **{f"{minutes}m": timedelta(minutes=minutes) for minutes in (1, 3, 5, 15, 30)},
     **{f"{hours}h": timedelta(hours=hours) for hours in (1, 2, 4, 6, 8, 12)},
     "1s": timedelta(seconds=1),
@@ -32,20 +33,19 @@ class BronzeRows:
     """The rows of a bronze table at one version."""
 
     def __init__(self, lake: Lake, declared: TableType) -> None:
-        self._held: dict[tuple[Series, datetime, datetime], pl.DataFrame] = {}
         self._lake = lake
         self._bronze = declared.bronze
         self._shape = bronze_shape(declared.bronze)
         self._whole_days = declared.gaps.whole_days
         self._files = data_files(open_table(lake, self._shape))
+        self._alike: dict[tuple[str | None, datetime, datetime], pl.DataFrame] = {}
 
     def windows(self, series: Series, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
         """Cut the time between two moments so that no part has many more than :data:`ROWS_AT_ONCE` rows."""
         if self.most_rows(series, start, end) <= ROWS_AT_ONCE:
             return [(start, end)]
-        files = self._near(series, start, end)
         unit = "1d" if self._whole_days else "1m"
-        rows = self._scan(files, [series], start, end)
+        rows = self._scan(self._near([series], start, end), [series], start, end)
         counted = rows.group_by(pl.col(self._bronze.time).dt.truncate(unit).alias("at")).agg(pl.len())
         try:
             counts = counted.collect(engine="streaming").sort("at")
@@ -61,11 +61,11 @@ class BronzeRows:
 
     def most_rows(self, series: Series, start: datetime, end: datetime) -> int:
         """Return how many rows of a series there are between two moments at most, as far as the table's log tells."""
-        files = self._near(series, start, end)
+        files = self._near([series], start, end)
         if files.is_empty():
             return 0
         most = int(files["num_records"].sum())
-        if step := _STEPS.get(series.interval or ""):
+        if step := STEPS.get(series.interval or ""):
             time = self._bronze.time
             first, last = files[f"min.{time}"].min(), files[f"max.{time}"].max()
             if isinstance(first, datetime) and isinstance(last, datetime):
@@ -73,62 +73,59 @@ class BronzeRows:
                 most = min(most, 2 * bars)  # from a daily and a monthly file
         return most
 
-    def hold(self, series: Sequence[Series], start: datetime, end: datetime) -> None:
-        """Read the rows of some series between two moments at once, for :meth:`read` to return."""
-        near = pl.concat([self._near(one, start, end) for one in series]).unique("path", maintain_order=True)
-        if near.is_empty():
-            return
-        named = self._bronze.series
-        rows = self._collected(near, series, start, end)
-        parts = rows.partition_by(named, as_dict=True)
-        for one in series:
-            values = series_values(named, one)
-            part = parts.get(tuple(values[name] for name in named), rows.clear())
-            self._held[one, start, end] = part.select(list(self._types))
+    def read(self, series: Sequence[Series], start: datetime, end: datetime) -> pl.DataFrame:
+        """Return the rows of some series between two moments.
 
-    def read(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
-        """Return the rows of a series between two moments: all columns but those that are the series."""
-        held = self._held.pop((series, start, end), None)
-        if held is not None:
-            return held
-        files = self._near(series, start, end)
-        if files.is_empty():
-            return pl.DataFrame(schema=self._types)
-        return self._collected(files, [series], start, end).select(list(self._types))
+        Args:
+            series: of one dataset; they differ in the symbol alone.
+            start: the rows' time begins here, and
+            end: ends before this.
 
-    @property
-    def _types(self) -> dict[str, pl.DataType]:
-        """The columns that are not the series."""
-        return {
+        Returns:
+            `symbol`, and all columns but those that are the series.
+        """
+        types = {
             column.name: column.polars
             for column in self._bronze.columns
-            if column.name not in self._bronze.series
+            if column.name == "symbol" or column.name not in self._bronze.series
         }
-
-    def _near(self, series: Series, start: datetime, end: datetime) -> pl.DataFrame:
-        """The data files that may have rows of a series between two moments."""
-        if self._files.is_empty():
-            return self._files
-        time = self._bronze.time
-        own = [
-            (pl.col(f"min.{name}") <= value) & (pl.col(f"max.{name}") >= value)
-            for name, value in series_values(self._bronze.series, series).items()
-        ]
-        near = (pl.col(f"max.{time}") >= start) & (pl.col(f"min.{time}") < end)
-        return self._files.filter(*own, near)
-
-    def _collected(
-        self, files: pl.DataFrame, series: Sequence[Series], start: datetime, end: datetime
-    ) -> pl.DataFrame:
+        files = self._near(series, start, end)
+        if files.is_empty():
+            return pl.DataFrame(schema=types)
         try:
-            return self._scan(files, series, start, end).collect()
+            return self._scan(files, series, start, end).select(list(types)).collect()
         except STORE_ERRORS as error:
             raise storage_error(error, f"reading {self._bronze.path}") from error
+
+    def _near(self, series: Sequence[Series], start: datetime, end: datetime) -> pl.DataFrame:
+        """The data files that may have rows of one of the series between two moments."""
+        if self._files.is_empty():
+            return self._files
+        known = (series[0].interval, start, end)
+        if known not in self._alike:  # asked for every symbol: the table's log is searched once
+            self._alike[known] = self._files.filter(
+                *(
+                    (pl.col(f"min.{name}") <= value) & (pl.col(f"max.{name}") >= value)
+                    for name, value in series_values(self._bronze.series, series[0]).items()
+                    if name != "symbol"
+                ),
+                pl.col(f"max.{self._bronze.time}") >= start,
+                pl.col(f"min.{self._bronze.time}") < end,
+            )
+        alike = self._alike[known]
+        symbols = sorted(one.symbol for one in series)
+        ranges = alike.select("min.symbol", "max.symbol").iter_rows()
+        near = [
+            place
+            for place, (first, last) in enumerate(ranges)
+            if bisect_left(symbols, first) < bisect_right(symbols, last)
+        ]
+        return alike[near]
 
     def _scan(
         self, files: pl.DataFrame, series: Sequence[Series], start: datetime, end: datetime
     ) -> pl.LazyFrame:
-        """The rows between two moments that have the values of some series, each column for itself."""
+        """The rows between two moments of some series, which differ in the symbol alone."""
         wanted = [series_values(self._bronze.series, one) for one in series]
         mine = [pl.col(name).is_in({values[name] for values in wanted}) for name in self._bronze.series]
         within = pl.col(self._bronze.time).is_between(start, end, closed="left")

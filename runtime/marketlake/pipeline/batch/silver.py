@@ -4,13 +4,17 @@ What is rewritten as a whole is a period of a series (a day of trades, a month o
 It is read from all the source files in bronze that have rows in it, so daily and monthly files are
 reconciled, and the result depends on nothing else. However many rows it has, some
 :data:`~marketlake.pipeline.batch.bronze_rows.ROWS_AT_ONCE` are in memory.
+Series of few rows share a data file (:mod:`marketlake.pipeline.batch.silver_files`): the rows of those that are not
+rewritten are carried over.
 A table of gaps is written along: those within a period, and that between a period and the one before it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import pairwise
+from itertools import groupby
 
 import polars as pl
 import pyarrow as pa
@@ -24,14 +28,16 @@ from marketlake.infrastructure.storage.delta import (
     Replacement,
     Scope,
     TableShape,
-    data_files,
-    in_scopes,
     replace,
+    replace_few,
+    write_blocks,
     write_file,
 )
+from marketlake.infrastructure.storage.parquet import Block, Run
 from marketlake.infrastructure.storage.stores import Lake
 from marketlake.pipeline.batch import bronze_rows
 from marketlake.pipeline.batch.bronze_rows import OVERLAP, BronzeRows
+from marketlake.pipeline.batch.silver_files import Part, SilverFiles, initials, silver_shape
 from marketlake.pipeline.batch.silver_rules import REJECTS, Refinement, refine_rows, series_values
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
@@ -87,11 +93,6 @@ class Refined:
     gaps: tuple[Gap, ...]
 
 
-def silver_shape(declared: TableType) -> TableShape:
-    """The silver table of a data type: one series in each data file."""
-    return declared.silver.shape(declared.silver.series)
-
-
 def refine(
     settings: Settings,
     *,
@@ -138,25 +139,32 @@ def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Ref
     """
     first = next(iter(wanted))
     declared = table_type(first.venue, first.market, first.data_type)
-    rewritings = [_Rewriting(lake, declared, series, days) for series, days in wanted.items()]
+    rewritings = [_Rewriting(declared, series, days) for series, days in wanted.items()]
     attributes: dict[str, str | int] = {
         "marketlake.table": declared.silver.path,
         "marketlake.series": len(rewritings),
     }
+    tried = False
     with _tracer.start_as_current_span("silver commit", attributes=attributes) as span:
 
         def write(table: DeltaTable) -> Replacement:
-            bronze = BronzeRows(lake, declared)
-            files = [file for some in _together(rewritings, bronze) for file in _written(some, bronze)]
-            scopes = [scope for rewriting in rewritings for scope in rewriting.scopes()]
-            others = data_files(table).filter(~in_scopes(scopes))
+            nonlocal tried
+            files = SilverFiles(lake, declared, table, wanted)
+            written = _Writing(lake, declared, files, rewritings).write()
             for rewriting in rewritings:
-                rewriting.look_around(others)
-            return Replacement(scopes, files)
+                rewriting.look_around(files, everywhere=tried)
+            tried = True
+            # Before the rows are visible: whoever dies in between is followed by one who finds the former rows, and
+            # looks again.
+            quarantine(lake, "silver", {name: bad for each in rewritings for name, bad in each.rejected()})
+            _note_gaps(lake, rewritings)
+            return Replacement(
+                [_scope(declared, first, part) for part in written],
+                [file for file in written.values() if file],
+                merged=[path for part in written for path in files.paths(part)],
+            )
 
         version = replace(lake, silver_shape(declared), write)
-        quarantine(lake, "silver", {name: bad for each in rewritings for name, bad in each.rejected()})
-        _note_gaps(lake, rewritings)
         refined = [rewriting.refined(version) for rewriting in rewritings]
         span.set_attribute("marketlake.rows", sum(each.rows for each in refined))
         span.set_attribute("marketlake.rejected", sum(each.rejected for each in refined))
@@ -164,36 +172,137 @@ def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Ref
 
 
 def _note_gaps(lake: Lake, rewritings: Sequence["_Rewriting"]) -> None:
-    found = [gaps for rewriting in rewritings for gaps in rewriting.gaps()]
-    files = [file for scope, rows in found if (file := write_file(lake, GAPS, scope, [rows]))]
-    replace(lake, GAPS, lambda _: Replacement([scope for scope, _ in found], files))
+    found = {scope: rows for rewriting in rewritings for scope, rows in rewriting.gaps()}
+    files: dict[Scope, DataFile] = {}
+    for scope, rows in found.items():
+        if not rows.is_empty() and (file := write_file(lake, GAPS, scope, [rows])):
+            files[scope] = file
+    replace_few(lake, GAPS, found, files)
 
 
-def _together(rewritings: Sequence["_Rewriting"], bronze: BronzeRows) -> Iterator[list["_Rewriting"]]:
-    """Cut series into those whose rows are read at once: daily life has few rows of many series in each data file."""
-    some: list[_Rewriting] = []
-    rows = 0
-    for rewriting in rewritings:
-        more = sum(bronze.most_rows(rewriting.series, *time) for time in rewriting.times)
-        if some and rows + more > bronze_rows.ROWS_AT_ONCE:
-            yield some
-            some, rows = [], 0
-        some.append(rewriting)
-        rows += more
-    if some:
-        yield some
+def _scope(declared: TableType, alike: Series, part: Part) -> Scope:
+    shared = dataclasses.replace(alike, symbol=part.initials, interval=part.interval)
+    labels = series_values(declared.silver.series, shared, declared.fixed)
+    return Scope("/".join([*labels.values(), part.period]))
 
 
-def _written(rewritings: Sequence["_Rewriting"], bronze: BronzeRows) -> Iterator[DataFile]:
-    if len(rewritings) > 1:
-        wanted: dict[tuple[datetime, datetime], list[Series]] = {}
-        for rewriting in rewritings:
-            for time in rewriting.times:
-                wanted.setdefault(time, []).append(rewriting.series)
-        for (start, end), series in wanted.items():
-            bronze.hold(series, start - OVERLAP, end + OVERLAP)
-    for rewriting in rewritings:
-        yield from rewriting.write(bronze)
+class _Writing:
+    """The rows of some series on their way into the data files of silver."""
+
+    def __init__(
+        self, lake: Lake, declared: TableType, files: SilverFiles, rewritings: Sequence["_Rewriting"]
+    ) -> None:
+        self._lake = lake
+        self._declared = declared
+        self._files = files
+        self._rewritings = sorted(rewritings, key=lambda each: each.series.symbol)
+        self._bronze = BronzeRows(lake, declared)
+
+    def write(self) -> dict[Part, DataFile | None]:
+        """Write all that is asked for; further periods follow that have a row which is kept in another one now.
+
+        Returns:
+            The parts with their new data files; None where no rows are left.
+        """
+        written: dict[Part, DataFile | None] = {}
+        left: dict[tuple[str | None, str], list[_Rewriting]] = {}
+        for rewriting in self._rewritings:
+            for period in rewriting.begin():
+                left.setdefault((rewriting.series.interval, period), []).append(rewriting)
+        while left:
+            interval, period = where = min(left, key=lambda key: key[1])
+            asked = left.pop(where)
+            shared = {rewriting.initials for rewriting in asked}
+            some = [  # who follows later into a part that was written has it written once more
+                each
+                for each in self._rewritings
+                if each.series.interval == interval
+                and each.initials in shared
+                and (each in asked or each.has(period))
+            ]
+            for shares, each in groupby(self._refined(some, period), key=lambda pair: pair[0].initials):
+                part = Part(shares, interval, period)
+                symbols = {one.series.symbol for one in some if one.initials == shares}
+                written[part] = self._file(part, symbols, each)
+            for rewriting in some:
+                for touched in rewriting.touching(period):
+                    left.setdefault((interval, touched), []).append(rewriting)
+        return written
+
+    def _refined(
+        self, some: Sequence["_Rewriting"], period: str
+    ) -> Iterator[tuple["_Rewriting", Iterable[pl.DataFrame]]]:
+        """The rows of a period, series by series in their order; few of them are read at once."""
+        start, end = period_bounds(period)
+        for together in self._together(some, start, end):
+            if len(together) == 1:
+                yield together[0], self._windows(together[0], period)
+                continue
+            series = [rewriting.series for rewriting in together]
+            rows = self._bronze.read(series, start - OVERLAP, end + OVERLAP)
+            found = refine_rows(rows, self._declared, series, start, end)
+            for rewriting in together:
+                refinement = found.pop(rewriting.series.symbol)
+                rewriting.start(period).add(refinement)
+                yield rewriting, [refinement.rows]
+
+    def _windows(self, rewriting: "_Rewriting", period: str) -> Iterator[pl.DataFrame]:
+        series, contained = rewriting.series, rewriting.start(period)
+        for begin, until in self._bronze.windows(series, *period_bounds(period)):
+            rows = self._bronze.read([series], begin - OVERLAP, until + OVERLAP)
+            found = refine_rows(rows, self._declared, [series], begin, until)[series.symbol]
+            contained.add(found)
+            yield from found.rows.iter_slices(bronze_rows.ROWS_AT_ONCE)
+
+    def _together(
+        self, some: Sequence["_Rewriting"], start: datetime, end: datetime
+    ) -> Iterator[list["_Rewriting"]]:
+        """Cut series into those whose rows are read at once: daily life has few rows of many in each data file."""
+        together: list[_Rewriting] = []
+        rows = 0
+        for rewriting in some:
+            more = self._bronze.most_rows(rewriting.series, start, end)
+            if together and rows + more > bronze_rows.ROWS_AT_ONCE:
+                yield together
+                together, rows = [], 0
+            together.append(rewriting)
+            rows += more
+        if together:
+            yield together
+
+    def _file(
+        self,
+        part: Part,
+        symbols: Collection[str],
+        refined: Iterable[tuple["_Rewriting", Iterable[pl.DataFrame]]],
+    ) -> DataFile | None:
+        """Write the data file of a part: the series that are refined, and those that are carried over."""
+        new = ((rewriting.series, frame) for rewriting, frames in refined for frame in frames)
+        alike = self._rewritings[0].series
+        others = (
+            (dataclasses.replace(alike, symbol=symbol, interval=part.interval), rows)
+            for symbol, rows in self._files.carried(part, symbols)
+        )
+        rows = heapq.merge(new, others, key=lambda pair: pair[0].symbol)
+        key = _scope(self._declared, alike, part).new_key()
+        return write_blocks(self._lake, silver_shape(self._declared), key, self._blocks(rows))
+
+    def _blocks(self, frames: Iterable[tuple[Series, pl.DataFrame]]) -> Iterator[Block]:
+        """Put the rows of series that follow each other into blocks of some rows."""
+        some: list[pl.DataFrame] = []
+        runs: list[Run] = []
+        height = 0
+        for series, rows in frames:
+            if height and height + rows.height > bronze_rows.ROWS_AT_ONCE:
+                yield Block(pl.concat(some), tuple(runs))
+                some, runs, height = [], [], 0
+            if rows.height:
+                labels = series_values(self._declared.silver.series, series, self._declared.fixed)
+                some.append(rows)
+                runs.append(Run(rows.height, labels))
+                height += rows.height
+        if height:
+            yield Block(pl.concat(some), tuple(runs))
 
 
 class _Period:
@@ -206,8 +315,8 @@ class _Period:
         self._gaps: list[pl.DataFrame] = []
         self.rows = self.duplicates = self.rejected = 0
         self.touching: frozenset[str] = frozenset()
-        self.first: Edge | None = None
-        self.last: Edge | None = None
+        self.edges: tuple[Edge, Edge] | None = None
+        """The least and the greatest values of its first and its last rows."""
 
     def add(self, found: Refinement) -> None:
         """Count the next rows in."""
@@ -221,9 +330,9 @@ class _Period:
         self._gaps.append(self._finder.within(found.rows, self._interval))
         if edges := self._finder.edges(found.rows):
             first, last = edges
-            if self.last is not None:
-                self._gaps.append(self._finder.between(self.last, first, self._interval))
-            self.first, self.last = self.first or first, last
+            if self.edges is not None:
+                self._gaps.append(self._finder.between(self.edges[1], first, self._interval))
+            self.edges = (self.edges[0] if self.edges else first, last)
 
     @property
     def rejects(self) -> pl.DataFrame:
@@ -239,73 +348,76 @@ class _Period:
 class _Rewriting:
     """Some periods of one series on their way to silver."""
 
-    def __init__(self, lake: Lake, declared: TableType, series: Series, days: Iterable[date]) -> None:
-        self._lake = lake
+    def __init__(self, declared: TableType, series: Series, days: Iterable[date]) -> None:
         self._declared = declared
-        self._series = series
         self._asked = {period_name(day, declared.silver.period) for day in days}
         self._periods: dict[str, _Period] = {}
         self._borders: dict[str, pl.DataFrame] = {}
+        self.series = series
+        self.initials = initials(declared.silver, series)
 
-    @property
-    def series(self) -> Series:
-        """Whose periods they are."""
-        return self._series
-
-    @property
-    def times(self) -> list[tuple[datetime, datetime]]:
-        """First moments of the periods, and of those behind them."""
-        return [period_bounds(period) for period in sorted(self._asked)]
-
-    def write(self, bronze: BronzeRows) -> list[DataFile]:
-        """Write the periods' rows; further periods follow that have a row which is kept in another one now."""
-        files: list[DataFile] = []
+    def begin(self) -> list[str]:
+        """Forget what was found before, and return the periods that are asked for."""
         self._periods = {}
-        wanted = set(self._asked)
-        while left := sorted(wanted - self._periods.keys()):
-            period = left[0]
-            file = self._write_period(bronze, period)
-            files += [file] if file else []
-            wanted |= self._periods[period].touching
-        return files
+        return sorted(self._asked)
 
-    def look_around(self, others: pl.DataFrame) -> None:
+    def start(self, period: str) -> _Period:
+        """Begin to refine a period, whose content is to be added."""
+        self._periods[period] = _Period(self._declared.gaps, self.series.interval)
+        return self._periods[period]
+
+    def has(self, period: str) -> bool:
+        """Whether a period was begun."""
+        return period in self._periods
+
+    def touching(self, period: str) -> frozenset[str]:
+        """Return the periods not begun yet that have a duplicate of one of the period's rows."""
+        return self._periods[period].touching - self._periods.keys()
+
+    def look_around(self, files: SilverFiles, *, everywhere: bool) -> None:
         """Find the gaps before the periods, and before those that follow them.
 
-        Args:
-            others: all data files of the table that stay (:func:`~marketlake.infrastructure.storage.delta.data_files`).
-        """
-        finder, time = self._declared.gaps, self._declared.silver.time
-        known: dict[str, tuple[Edge, Edge]] = {
-            name: (period.first, period.last)
-            for name, period in self._periods.items()
-            if period.first is not None and period.last is not None
-        }
-        if not others.is_empty():
-            labels = [pl.col(f"min.{name}") == value for name, value in self._labels().items()]
-            for file in others.filter(*labels).iter_rows(named=True):
-                edges = ({name: file[f"{end}.{name}"] for name in finder.columns} for end in ("min", "max"))
-                first, last = edges
-                known[period_name(first[time].date(), self._declared.silver.period)] = (first, last)
-        self._borders = {name: GAP_SCHEMA.to_frame() for name in self._periods}
-        for former, later in pairwise(sorted(known)):
-            if former in self._periods or later in self._periods or self._emptied_between(former, later):
-                self._borders[later] = finder.between(
-                    known[former][1], known[later][0], self._series.interval
-                )
+        Where a period begins and ends as it did, what is missing before and behind it has not changed.
 
-    def scopes(self) -> list[Scope]:
-        """What is rewritten."""
-        return [Scope(self._name(period), self._labels()) for period in sorted(self._periods)]
+        Args:
+            files: the table as it was.
+            everywhere: look also there.
+        """
+        periods = sorted(self._periods.keys() | files.periods(self.series))
+
+        def edges(period: str) -> tuple[Edge, Edge] | None:
+            return self._periods[period].edges if self.has(period) else files.edges(self.series, period)
+
+        def nearest(others: Iterable[str]) -> str | None:
+            return next((other for other in others if edges(other)), None)
+
+        self._borders = {}
+        changed: set[str | None] = set()
+        for name, period in self._periods.items():
+            now, before = period.edges, files.edges(self.series, name)
+            if now is None:
+                self._borders[name] = GAP_SCHEMA.to_frame()
+            elif everywhere or before is None or now[0] != before[0]:
+                changed.add(name)
+            if everywhere or now is None or before is None or now[1] != before[1]:
+                changed.add(nearest(other for other in periods if other > name))
+        for name in filter(None, changed):
+            former = nearest(other for other in reversed(periods) if other < name)
+            last, first = edges(former) if former else None, edges(name)
+            self._borders[name] = (
+                self._declared.gaps.between(last[1], first[0], self.series.interval)
+                if last and first
+                else GAP_SCHEMA.to_frame()
+            )
 
     def rejected(self) -> Iterator[tuple[str, BadRows]]:
         """The rows that were rejected, by the scope in quarantine."""
         about = {
-            "venue": self._series.venue,
-            "market": self._series.market,
-            "data_type": self._series.data_type,
-            "symbol": self._series.symbol,
-            "interval": self._series.interval,
+            "venue": self.series.venue,
+            "market": self.series.market,
+            "data_type": self.series.data_type,
+            "symbol": self.series.symbol,
+            "interval": self.series.interval,
         }
         for name, period in self._periods.items():
             yield f"{self._declared.silver.name}/{self._name(name)}", BadRows(period.rejects, about)
@@ -316,25 +428,6 @@ class _Rewriting:
             yield self._gap_scope(name), self._with_series(period.gaps)
         for name, gaps in self._borders.items():
             yield self._gap_scope(name, " before"), self._with_series(gaps)
-
-    def _write_period(self, bronze: BronzeRows, name: str) -> DataFile | None:
-        start, end = period_bounds(name)
-        period = self._periods[name] = _Period(self._declared.gaps, self._series.interval)
-
-        def frames() -> Iterator[pl.DataFrame]:
-            for begin, until in bronze.windows(self._series, start, end):
-                found = refine_rows(
-                    bronze.read(self._series, begin - OVERLAP, until + OVERLAP),
-                    self._declared,
-                    self._series,
-                    begin,
-                    until,
-                )
-                period.add(found)
-                yield from found.rows.iter_slices(bronze_rows.ROWS_AT_ONCE)
-
-        scope = Scope(self._name(name), self._labels())
-        return write_file(self._lake, silver_shape(self._declared), scope, frames())
 
     def refined(self, version: int) -> Refined:
         """What the periods contain."""
@@ -350,25 +443,23 @@ class _Rewriting:
             gaps=tuple(sorted(gaps, key=lambda gap: gap.first)),
         )
 
-    def _emptied_between(self, former: str, later: str) -> bool:
-        """Whether a period between these two was rewritten, and has no rows now."""
-        return any(former < name < later for name in self._periods)
-
     def _labels(self) -> dict[str, str]:
-        return series_values(self._declared.silver.series, self._series, self._declared.fixed)
+        return series_values(self._declared.silver.series, self.series, self._declared.fixed)
 
     def _name(self, period: str) -> str:
         return "/".join([*self._labels().values(), period])
 
     def _gap_scope(self, period: str, part: str = "") -> Scope:
         known = {"table_name": self._declared.silver.name, "period": period}
-        named = {"venue": self._series.venue, "market": self._series.market, "symbol": self._series.symbol}
+        named = {"venue": self.series.venue, "market": self.series.market, "symbol": self.series.symbol}
         return Scope(f"{self._declared.silver.name}/{self._name(period)}{part}", {**known, **named})
 
     def _with_series(self, gaps: pl.DataFrame) -> pl.DataFrame:
         kind = self._declared.fixed.get("price_kind")
+        if gaps.is_empty():  # as nearly always: nobody asks for its columns
+            return gaps
         return gaps.select(
-            pl.lit(self._series.interval, pl.String()).alias("interval"),
+            pl.lit(self.series.interval, pl.String()).alias("interval"),
             pl.lit(kind, pl.String()).alias("price_kind"),
             *GAP_SCHEMA.names(),
         )

@@ -12,10 +12,10 @@ import polars as pl
 import pyarrow as pa
 
 from marketlake.infrastructure.storage.delta import (
-    Replacement,
+    DataFile,
     Scope,
     TableShape,
-    replace,
+    replace_few,
     write_file,
 )
 from marketlake.infrastructure.storage.stores import Lake
@@ -59,13 +59,12 @@ def quarantine(lake: Lake, stage: str, bad: Mapping[str, BadRows]) -> None:
         bad: by scope; it names the source file or the period.
     """
     at = pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")).alias("quarantined_at")
-    scopes, files = [], []
+    files: dict[Scope, DataFile] = {}
+    scopes = {name: Scope(f"{stage}/{name}", {"stage": stage, "scope": name}) for name in bad}
     for name, found in bad.items():
-        scope = Scope(f"{stage}/{name}", {"stage": stage, "scope": name})
-        scopes.append(scope)
         if not found.rows.is_empty():
             told = [pl.lit(value, pl.String()).alias(key) for key, value in found.about.items()]
             rows = found.rows.with_columns(*told, at).select(QUARANTINE.columns.names)
-            file = write_file(lake, QUARANTINE, scope, [rows])
-            files += [file] if file else []
-    replace(lake, QUARANTINE, lambda _: Replacement(scopes, files))
+            if file := write_file(lake, QUARANTINE, scopes[name], [rows]):
+                files[scopes[name]] = file
+    replace_few(lake, QUARANTINE, scopes.values(), files)

@@ -1,7 +1,8 @@
 from dataclasses import replace
 from datetime import date
 
-from marketlake.archive.collection.refiner import _by_series, _days
+from marketlake.archive.collection import refiner
+from marketlake.archive.collection.refiner import _by_series, _days, cut
 
 from tests.unit.marketlake.archive.samples import archive_file, ledger_entry
 
@@ -27,3 +28,19 @@ def test_the_days_are_those_of_the_rows_and_of_what_they_replaced() -> None:
         date(2020, 1, 2),
         date(2020, 1, 3),
     ]
+
+
+def test_series_that_share_data_files_are_refined_by_one_task(monkeypatch) -> None:
+    monkeypatch.setattr(refiner, "SERIES_AT_ONCE", 3)
+    hours = replace(ledger_entry(archive_file(1)).series, interval="1h")
+    names = ("ADAUSDT", "AVAXUSDT", "BNBUSDT", "BTCUSDT", "BUSDT", "BXUSDT", "ETHUSDT")
+    series = [
+        *(replace(hours, symbol=symbol) for symbol in names),
+        replace(hours, symbol="AUSDT", interval="5m"),
+    ]
+    assert [[one.symbol for one in task] for task in cut(series)] == [
+        ["ADAUSDT", "AVAXUSDT"],
+        ["BNBUSDT", "BTCUSDT", "BUSDT", "BXUSDT"],
+        ["ETHUSDT", "AUSDT"],
+    ]
+    assert list(cut([])) == []

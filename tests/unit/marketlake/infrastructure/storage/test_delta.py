@@ -12,6 +12,7 @@ from marketlake.infrastructure.storage.delta import (
     TableShape,
     open_table,
     replace,
+    replace_few,
     scope_files,
     write_file,
 )
@@ -203,3 +204,24 @@ def test_a_commit_that_cannot_be_written_is_said_to_fail(lake, monkeypatch):
     monkeypatch.setattr(DeltaTable, "create_write_transaction", fails)
     with pytest.raises(Exception, match="committing to t: the object store has no room left"):
         replace(lake, SHAPE, lambda _: Replacement([scope("a")], [file]))
+
+
+def test_scopes_without_rows_before_and_now_take_no_part_in_a_commit(lake):
+    replace_few(lake, SHAPE, [scope("a"), scope("b")], {})
+    assert DeltaTable(lake.uri("t")).version() == 0
+    replace_few(
+        lake, SHAPE, [scope("a"), scope("b")], {scope("a"): write_file(lake, SHAPE, scope("a"), [frame(1)])}
+    )
+    replace_few(lake, SHAPE, [scope("b")], {})
+    assert (contents(lake), DeltaTable(lake.uri("t")).version()) == ([("a", 1)], 1)
+    replace_few(lake, SHAPE, [scope("a"), scope("b")], {})
+    assert (contents(lake), DeltaTable(lake.uri("t")).version()) == ([], 2)
+
+
+def test_data_files_whose_rows_are_among_the_new_ones_go(lake):
+    put(lake, "a", 1)
+    put(lake, "b", 2)
+    (path,) = scope_files(DeltaTable(lake.uri("t")), [scope("b")])["path"]
+    new = write_file(lake, SHAPE, scope("a"), [frame(1, 2)])
+    replace(lake, SHAPE, lambda _: Replacement([scope("a")], [new], merged=[path]))
+    assert contents(lake) == [("a", 1), ("a", 2)]
