@@ -50,6 +50,8 @@ class World:
     folder: Path
     read: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     """What data files hold, by path."""
+    shown: dict[tuple[str, ...], dict[str, list[int]]] = field(default_factory=dict)
+    """What readers see, by the commits of the table's log."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -153,13 +155,16 @@ class World:
     def visible(self) -> dict[str, list[int]]:
         """The versions of the rows that readers see, by file."""
         uri = self.lake.uri(self.table)
-        if not DeltaTable.is_deltatable(uri):
+        commits = tuple(sorted(path.name for path in Path(uri, "_delta_log").glob("*.json")))
+        if not commits:
             return {}
-        seen: dict[str, list[int]] = {}
-        for path in data_files(DeltaTable(uri))["path"]:
-            for key, versions in self._rows_of(path).items():
-                seen.setdefault(key, []).extend(versions)
-        return {key: sorted(versions) for key, versions in seen.items()}
+        if commits not in self.shown:
+            seen: dict[str, list[int]] = {}
+            for path in data_files(DeltaTable(uri))["path"]:
+                for key, versions in self._rows_of(path).items():
+                    seen.setdefault(key, []).extend(versions)
+            self.shown = {commits: {key: sorted(versions) for key, versions in seen.items()}}
+        return self.shown[commits]
 
     def _rows_of(self, path: str) -> dict[str, list[int]]:
         """What a data file holds; one never changes."""
@@ -183,7 +188,7 @@ class World:
 
     def another(self, folder: Path) -> "World":
         """The same database, and another lake."""
-        return replace(self, folder=folder, read={})
+        return replace(self, folder=folder, read={}, shown={})
 
 
 def key_of(number: int) -> str:

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import uuid4
 
 import psycopg
@@ -162,13 +162,8 @@ def no_fence(patch: pytest.MonkeyPatch) -> None:
 
 def no_number_in_the_log(patch: pytest.MonkeyPatch) -> None:
     """A commit does not carry its number, so that nobody can tell whether it was made."""
-    patch.setattr("marketlake.infrastructure.storage.table_log.Transaction", _unnumbered)
-
-
-def _unnumbered(*_: object) -> Any:
-    from deltalake import Transaction
-
-    return Transaction("nobody", 1)
+    nobody = {"appId": "nobody", "version": 1}
+    patch.setattr("marketlake.infrastructure.storage.table_log.transaction", lambda _: nobody)
 
 
 def ledger_first(patch: pytest.MonkeyPatch) -> None:

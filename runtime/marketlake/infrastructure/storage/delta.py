@@ -120,12 +120,12 @@ class DataFile:
     """As Delta's log wants them."""
 
 
-def open_table(lake: Lake, shape: TableShape) -> DeltaTable:
-    """Return the table at its newest version, created if it is missing."""
+def open_table(lake: Lake, shape: TableShape, version: int | None = None) -> DeltaTable:
+    """Return the table at a version, by default at its newest, created if it is missing."""
     uri = lake.uri(shape.path)
     try:
         with contextlib.suppress(TableNotFoundError):
-            return DeltaTable(uri, storage_options=lake.options)
+            return DeltaTable(uri, version=version, storage_options=lake.options)
         with contextlib.suppress(CommitFailedError):  # another writer created it at the same moment
             return DeltaTable.create(
                 uri,
@@ -327,25 +327,20 @@ def _removals(table: DeltaTable, new: Replacement) -> list[RemoveAction]:
     return [removal(path, size) for path, size in former.select("path", "size_bytes").iter_rows()]
 
 
-def removal(key: str, size: int, *, data_change: bool = True) -> RemoveAction:
+def removal(key: str, size: int) -> RemoveAction:
     """Return the action that takes a data file out of a table."""
     now = int(time.time() * 1000)
-    return RemoveAction(path=key, data_change=data_change, deletion_timestamp=now, size=size)
+    return RemoveAction(path=key, data_change=True, deletion_timestamp=now, size=size)
 
 
-def addition(file: DataFile, *, data_change: bool = True) -> AddAction:
-    """Return the action that puts a data file into a table.
-
-    Args:
-        file: it lies in the store.
-        data_change: false if its rows were visible before, in other data files.
-    """
+def addition(file: DataFile) -> AddAction:
+    """Return the action that puts a data file into a table."""
     return AddAction(
         path=file.key,
         size=file.size,
         partition_values={},
         modification_time=int(time.time() * 1000),
-        data_change=data_change,
+        data_change=True,
         stats=file.statistics,
     )
 

@@ -196,6 +196,10 @@ class Committer:
             self._reached(Step.COMMITTED)
             self._record(intent)
             self._reached(Step.RECORDED)
+        try:
+            self._logs[table].shorten()
+        except _TROUBLE as error:  # the commit is made; the next one tries again
+            log.warning("%s", error)
         return 1
 
     def _repaired(self, table: str) -> TableLog:

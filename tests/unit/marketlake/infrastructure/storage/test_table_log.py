@@ -1,10 +1,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import obstore
 import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from marketlake.infrastructure.storage import table_log
 from marketlake.infrastructure.storage.delta import (
     DataFile,
     TableShape,
@@ -21,7 +24,7 @@ from marketlake.infrastructure.storage.errors import (
 )
 from marketlake.infrastructure.storage.parquet import Block
 from marketlake.infrastructure.storage.stores import Lake
-from marketlake.infrastructure.storage.table_log import TableLog
+from marketlake.infrastructure.storage.table_log import CHECKPOINT_EVERY, TableLog
 from obstore.store import MemoryStore
 
 SHAPE = TableShape(path="t", columns=pa.schema([("x", pa.int64())]), labels=("who",), committed=True)
@@ -95,14 +98,15 @@ def test_a_column_of_another_type_is_refused_and_nothing_is_committed(lake: Lake
     assert DeltaTable(lake.uri("t")).version() == 0
 
 
-def test_of_two_that_add_a_column_the_second_is_told(lake: Lake, log: TableLog) -> None:
+def test_of_two_that_add_a_column_at_once_the_second_is_told(
+    lake: Lake, log: TableLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log.read()
-    first, second = TableLog(lake, WIDER), TableLog(lake, WIDER)
-    first.read()
-    second.read()
-    first.widen()
+    stale = open_table(lake, SHAPE)
+    TableLog(lake, WIDER).widen()
+    monkeypatch.setattr(table_log, "open_table", lambda *_: stale)
     with pytest.raises(CommitConflictError, match="committed first"):
-        second.widen()
+        TableLog(lake, WIDER).widen()
 
 
 def test_the_number_survives_whoever_wrote_it(lake: Lake, log: TableLog) -> None:
@@ -122,6 +126,71 @@ def test_the_number_survives_the_checkpoints_of_the_log(lake: Lake, log: TableLo
     assert reopened.read() == 60
     assert reopened.gone(["file-1.parquet", "file-60.parquet"]) == set()
     assert len(contents(lake)) == 60
+    for path in Path(lake.uri("t/_delta_log")).glob("*.json"):  # as a log clean-up does in a week
+        path.unlink()
+    again = TableLog(lake, SHAPE)
+    assert again.read() == 60
+    again.commit(61, [data_file(lake, "file-61", 61)], [])
+    assert len(contents(lake)) == 61
+
+
+def test_whoever_committed_last_the_number_is_that_of_our_last_commit(lake: Lake, log: TableLog) -> None:
+    log.read()
+    log.commit(3, [data_file(lake, "a", 1)], [])
+    for value in (7, 8):
+        write_deltalake(lake.uri("t"), pl.DataFrame({"who": ["other"], "x": [value]}), mode="append")
+    assert (log.read(), TableLog(lake, SHAPE).read()) == (3, 3)
+    DeltaTable(lake.uri("t")).create_checkpoint()
+    write_deltalake(lake.uri("t"), pl.DataFrame({"who": ["other"], "x": [9]}), mode="append")
+    assert TableLog(lake, SHAPE).read() == 3, "no commit since the checkpoint is ours"
+    log.read()
+    log.commit(4, [data_file(lake, "b", 2)], [])
+    assert contents(lake) == [("a", 1), ("b", 2), ("other", 7), ("other", 8), ("other", 9)]
+
+
+def test_a_checkpoint_is_due_after_some_commits(lake: Lake, log: TableLog) -> None:
+    due = []
+    for number in range(1, 2 * CHECKPOINT_EVERY + 2):
+        log.read()
+        log.commit(number, [data_file(lake, f"file-{number}", number)], [])
+        if log.shorten():
+            due.append(number)
+    assert due == [CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY]
+    assert len(contents(lake)) == 2 * CHECKPOINT_EVERY + 1
+    again = TableLog(lake, SHAPE)
+    again.read()
+    assert not again.shorten(), "it knows of the last one"
+
+
+def test_a_store_that_takes_no_checkpoint_is_said_to_fail(
+    lake: Lake, log: TableLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: DeltaTable) -> None:
+        raise OSError("507 Insufficient Storage")
+
+    monkeypatch.setattr(table_log, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", fails)
+    log.read()
+    log.commit(1, [data_file(lake, "a", 1)], [])
+    with pytest.raises(StorageFullError, match="writing a checkpoint of t"):
+        log.shorten()
+
+
+def test_a_commit_reads_as_any_other_writers(lake: Lake, log: TableLog) -> None:
+    """By the library, and by DuckDB through it; names that a path has to encode are no exception."""
+    log.read()
+    odd = data_file(lake, "a b%c/ü", 1, 2)
+    log.commit(1, [odd, data_file(lake, "b", 3)], [])
+    assert contents(lake) == [("a b%c/ü", 1), ("a b%c/ü", 2), ("b", 3)]
+    table = DeltaTable(lake.uri("t"))
+    table.optimize.compact()
+    assert contents(lake) == [("a b%c/ü", 1), ("a b%c/ü", 2), ("b", 3)]
+    assert [commit["operation"] for commit in table.history()] == ["OPTIMIZE", "WRITE", "CREATE TABLE"]
+    log.read()
+    (merged,) = data_files(open_table(lake, SHAPE))["path"]
+    last = data_file(lake, "last", 9)
+    log.commit(2, [last], [replace(last, key=merged)])
+    assert contents(lake) == [("last", 9)]
 
 
 def test_a_log_keeps_the_number_for_ever(lake: Lake, log: TableLog) -> None:
@@ -233,15 +302,15 @@ def test_after_a_failure_the_log_tells_whether_it_holds_the_commit(
 ) -> None:
     first, second = data_file(lake, "a", 1), data_file(lake, "b", 2)
     log.read()
-    commit = DeltaTable.create_write_transaction
+    put = obstore.put
     outcomes: Iterator[bool] = iter([True, False])
 
-    def failing(table: DeltaTable, *args: object, **options: object) -> None:
+    def failing(*args: object, **options: object) -> None:
         if next(outcomes):
-            commit(table, *args, **options)  # type: ignore[arg-type]
+            put(*args, **options)  # type: ignore[arg-type]
         raise OSError(failure)
 
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", failing)
+    monkeypatch.setattr(obstore, "put", failing)
     with pytest.raises(error, match="committing to t: the object store"):
         log.commit(1, [first], [])
     assert log.read() == 1
