@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     chaos.addoption("--chaos-kills", type=int, default=3, help="kills and pauses under continuous load")
     chaos.addoption(
-        "--chaos-schedules", type=int, default=200, help="schedules of stagings, commits and crashes"
+        "--chaos-schedules", type=int, default=500, help="schedules of stagings, commits and crashes"
     )
     chaos.addoption("--chaos-seed", type=int, default=0, help="from which they are drawn")
 

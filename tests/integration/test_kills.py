@@ -25,7 +25,8 @@ from marketlake.workers.assignments import LAPSED_AFTER_S
 from components import worker_pool
 from tests import servers
 from tests.deployed import Deployed, deployed
-from tests.exchange import FakeExchange
+from tests.exchange import Failure, FakeExchange
+from tests.suite.shared import alone
 from tests.waiting import eventually
 
 SELECTION = Selection(venue="binance", market="spot", data_type="klines", interval="1h")
@@ -40,6 +41,7 @@ OPEN_BATCHES = 3
 CHECKED_EVERY = 20
 """Kills after which everything is counted."""
 SETTLED_WITHIN_S = 240
+RESUMED_WITHIN_S = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,15 @@ class Load:
         """A day of each symbol, and a few former files anew."""
         again = self.drawn.sample(sorted(self.versions), min(REISSUES, len(self.versions)))
         for key in again:
-            self._put(key, self.versions[key] + 1)
+            self.put(key, self.versions[key] + 1)
         if self._days < MOST_DAYS:
             day = FIRST_DAY + timedelta(days=self._days)
             self._days += 1
             for symbol in SYMBOLS:
-                self._put(f"data/spot/daily/klines/{symbol}/1h/{symbol}-1h-{day.isoformat()}.zip", 1)
+                self.put(f"data/spot/daily/klines/{symbol}/1h/{symbol}-1h-{day.isoformat()}.zip", 1)
 
-    def _put(self, key: str, version: int) -> None:
+    def put(self, key: str, version: int) -> None:
+        """Publish a version of a file."""
         day = date.fromisoformat(key[-14:-4])
         midnight = (day - date(1970, 1, 1)).days * 86_400_000
         rows = (
@@ -180,6 +183,22 @@ class World:
         time.sleep(blow.seconds)
         server.start()
 
+    def holders(self) -> dict[UUID, str]:
+        """The tasks that are worked on or done, with the last worker's id."""
+        with self.load.postgres.transaction() as connection:
+            rows = connection.execute("select id, worker from task where worker is not null").fetchall()
+        return {row["id"]: row["worker"] for row in rows}
+
+    def server_of(self, worker: str) -> servers.Server:
+        """The server whose process has that id."""
+        with self.load.postgres.transaction() as connection:
+            row = connection.execute("select pid from worker where id = %s", [worker]).fetchone() or {}
+        workers = [server for name, server in self.servers.items() if name.endswith("worker")]
+        (found,) = [
+            server for server in workers if row.get("pid") in {process.pid for process in server.family()}
+        ]
+        return found
+
     def settle(self) -> None:
         """Have all collected that is published."""
 
@@ -230,7 +249,7 @@ class World:
         return pl.read_delta(lake.uri(table), storage_options=lake.options)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with ExitStack() as running:
         folder = running.enter_context(servers.server_folder())
@@ -276,6 +295,28 @@ def _second(folder: Path) -> Path:
     beside = folder / "second"
     beside.mkdir(mode=0o755)
     return beside
+
+
+def test_others_take_on_the_work_of_a_worker_that_is_killed_within_15_s(world: World) -> None:
+    exchange = world.load.exchange
+    key = f"data/spot/daily/klines/{SYMBOLS[0]}/1h/{SYMBOLS[0]}-1h-2023-01-01.zip"
+    world.load.put(key, 1)
+    exchange.fail(key, Failure.STALL, times=1)
+    with alone():
+        world.load.request()
+        eventually(lambda: exchange.gets(key), within_s=SETTLED_WITHIN_S)
+        eventually(world.holders, within_s=SETTLED_WITHIN_S)
+        ((task, worker),) = world.holders().items()
+        victim = world.server_of(worker)
+        victim.kill()
+        began = time.monotonic()
+        eventually(lambda: world.holders().get(task, worker) != worker, within_s=60)
+        took = time.monotonic() - began
+    victim.start()
+    print(f"{worker} was killed, and its work taken on after {took:.1f} s")
+    world.settle()
+    world.assert_each_row_is_there_once_in_its_newest_version()
+    assert took <= RESUMED_WITHIN_S
 
 
 @pytest.mark.timeout(4000)
