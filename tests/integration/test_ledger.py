@@ -147,14 +147,15 @@ def test_what_silver_has_not_taken_in_is_found_until_it_has(postgres: Postgres) 
     spot = Selection(venue="binance", market="spot", data_type="klines", interval="1m")
     both = [series("BTCUSDT"), series("ETHUSDT")]
     with postgres.transaction() as connection:
-        assert ledger.unrefined_series(connection, spot) == both
-        assert ledger.unrefined_series(connection, replace(spot, symbols=("ETHUSDT",))) == both[1:]
-        assert ledger.unrefined_series(connection, replace(spot, market="um")) == []
+        found = ledger.unrefined_series(connection, spot)
+        assert list(found.items()) == [(both[0], 20), (both[1], 10)]
+        assert list(ledger.unrefined_series(connection, replace(spot, symbols=("ETHUSDT",)))) == both[1:]
+        assert not ledger.unrefined_series(connection, replace(spot, market="um"))
         assert ledger.unrefined_of(connection, both) == [*entries, other]
         assert ledger.unrefined_of(connection, both[1:]) == [other]
         assert ledger.unrefined_of(connection, [series("BTCUSDT", "5m")]) == []
         assert ledger.mark_refined(connection, entries) == 2
-        assert ledger.unrefined_series(connection, spot) == both[1:]
+        assert list(ledger.unrefined_series(connection, spot)) == both[1:]
         assert ledger.unrefined_of(connection, both) == [other]
 
 

@@ -412,15 +412,16 @@ def conflicts(connection: Connection, venue: str, *, keys: Sequence[str] | None 
     return [Conflict(**row) for row in rows]
 
 
-def unrefined_series(connection: Connection, selection: Selection) -> list[Series]:
-    """Return the selected series that have entries which are not refined, of whatever days, in order."""
+def unrefined_series(connection: Connection, selection: Selection) -> dict[Series, int]:
+    """Return the selected series that have entries which are not refined, in order, with the rows of these."""
     rows = connection.execute(
-        "select distinct venue, market, data_type, symbol, interval from ledger"  # noqa: S608 - as above
+        "select venue, market, data_type, symbol, interval, sum(rows)::bigint as rows from ledger"  # noqa: S608 - as above
         f" where refined_at is null and superseded_at is null and {_SELECTED}"
+        " group by venue, market, data_type, symbol, interval"
         " order by venue, market, data_type, symbol, interval",
         _selected(selection),
     ).fetchall()
-    return [Series(**row) for row in rows]
+    return {Series(**{name: row[name] for name in row if name != "rows"}): row["rows"] for row in rows}
 
 
 def unrefined_of(connection: Connection, series: Sequence[Series]) -> list[LedgerEntry]:

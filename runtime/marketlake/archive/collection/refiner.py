@@ -24,27 +24,33 @@ from marketlake.workers.worker import WorkerProcess
 
 log = logging.getLogger(__name__)
 
-SERIES_AT_ONCE = 100
-"""Series of one task, or a few more: they are rewritten in one commit."""
+SERIES_AT_ONCE, ROWS_AT_ONCE = 100, 1_000_000
+"""Series of one task, and rows that are new in them, or a few more: they are rewritten in one commit."""
 Refine = Callable[[Mapping[Series, Iterable[date]]], Sequence[Refined]]
 """Rewrites days of some series of one dataset."""
 
 
-def cut(series: Iterable[Series]) -> Iterator[list[Series]]:
+def cut(series: Mapping[Series, int]) -> Iterator[list[Series]]:
     """Cut series of one dataset of a market into those of one task.
 
     Those that share data files stay together: two tasks would hinder each other.
+
+    Args:
+        series: with how many rows are new in them.
     """
     shared: dict[tuple[str | None, str], list[Series]] = {}
     for one in series:
         silver = table_type(one.venue, one.market, one.data_type).silver
         shared.setdefault((one.interval, initials(silver, one)), []).append(one)
     task: list[Series] = []
+    rows = 0
     for some in shared.values():
-        if task and len(task) + len(some) > SERIES_AT_ONCE:
+        more = sum(series[one] for one in some)
+        if task and (len(task) + len(some) > SERIES_AT_ONCE or rows + more > ROWS_AT_ONCE):
             yield task
-            task = []
+            task, rows = [], 0
         task += some
+        rows += more
     if task:
         yield task
 

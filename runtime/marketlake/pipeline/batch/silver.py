@@ -91,6 +91,7 @@ class Refined:
     rejected: int
     """Rows of bronze that went to quarantine."""
     gaps: tuple[Gap, ...]
+    """Within the periods, and those before and behind them that may have changed."""
 
 
 def refine(
@@ -158,8 +159,11 @@ def refine_many(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Ref
             # looks again.
             quarantine(lake, "silver", {name: bad for each in rewritings for name, bad in each.rejected()})
             _note_gaps(lake, rewritings)
+            scopes = [_scope(declared, first, part) for part in written]
+            # A worker of a former release, which knows nothing of parts, may be at work on a series of them.
+            scopes += [scope for each in rewritings for scope in each.scopes()]
             return Replacement(
-                [_scope(declared, first, part) for part in written],
+                list(dict.fromkeys(scopes)),
                 [file for file in written.values() if file],
                 merged=[path for part in written for path in files.paths(part)],
             )
@@ -409,6 +413,10 @@ class _Rewriting:
                 if last and first
                 else GAP_SCHEMA.to_frame()
             )
+
+    def scopes(self) -> list[Scope]:
+        """Name the periods of this series by itself."""
+        return [Scope(self._name(period)) for period in sorted(self._periods)]
 
     def rejected(self) -> Iterator[tuple[str, BadRows]]:
         """The rows that were rejected, by the scope in quarantine."""

@@ -38,9 +38,23 @@ def test_series_that_share_data_files_are_refined_by_one_task(monkeypatch) -> No
         *(replace(hours, symbol=symbol) for symbol in names),
         replace(hours, symbol="AUSDT", interval="5m"),
     ]
-    assert [[one.symbol for one in task] for task in cut(series)] == [
+    assert [[one.symbol for one in task] for task in cut(dict.fromkeys(series, 24))] == [
         ["ADAUSDT", "AVAXUSDT"],
         ["BNBUSDT", "BTCUSDT", "BUSDT", "BXUSDT"],
         ["ETHUSDT", "AUSDT"],
     ]
-    assert list(cut([])) == []
+    assert list(cut({})) == []
+
+
+def test_series_of_many_rows_are_refined_by_tasks_of_their_own() -> None:
+    trades = replace(ledger_entry(archive_file(1)).series, data_type="aggTrades", interval=None)
+    names = ("ADAUSDT", "AVAXUSDT", "BNBUSDT", "BTCUSDT")
+    rows = {
+        replace(trades, symbol=symbol): rows
+        for symbol, rows in zip(names, (400_000, 500_000, 200_000, 9_000_000), strict=True)
+    }
+    assert [[one.symbol for one in task] for task in cut(rows)] == [
+        ["ADAUSDT", "AVAXUSDT"],
+        ["BNBUSDT"],
+        ["BTCUSDT"],
+    ]

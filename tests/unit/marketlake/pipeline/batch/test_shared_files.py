@@ -210,6 +210,27 @@ def test_what_another_writer_did_meanwhile_is_carried_over(lake, monkeypatch):
     assert live(lake) == [("BNBUSDT", "BTCUSDT")]
 
 
+def test_a_worker_of_a_former_version_that_is_still_at_work_doubles_no_row(lake, monkeypatch):
+    publish(lake, BNB, JANUARY)
+    publish(lake, HOURS, JANUARY)
+    refine_series(lake, BNB, [JANUARY])
+    note = silver._note_gaps
+    overtaken = []
+
+    def overtaken_once(lake, rewritings):
+        note(lake, rewritings)
+        if not overtaken:
+            overtaken.append(True)
+            with monkeypatch.context() as former:
+                former.setattr(silver_files, "_SHARED_BY", ())
+                refine_series(lake, HOURS, [JANUARY])
+
+    monkeypatch.setattr(silver, "_note_gaps", overtaken_once)
+    refine_series(lake, HOURS, [JANUARY])
+    assert overtaken
+    assert candles(lake)["symbol"].value_counts().sort("symbol").rows() == [("BNBUSDT", 24), ("BTCUSDT", 24)]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_is_refined_in_whichever_order_all_comes_out_as_if_at_once(
     lake, tmp_path, monkeypatch, seed
