@@ -161,7 +161,10 @@ def _storable(value: Any) -> Any:
 
 
 def _storable_json(value: Any) -> str:
-    return json.dumps(_storable(value))
+    text = json.dumps(value)
+    if "\\u0000" in text or "\\ud" in text:  # NUL, or a half of a pair, which may stand by itself
+        return json.dumps(_storable(value))
+    return text
 
 
 class _StorableText(Dumper):
