@@ -6,7 +6,7 @@ from datetime import date
 from uuid import UUID
 
 import pytest
-from marketlake.archive.collection import batches
+from marketlake.archive.collection import batches, refiner
 from marketlake.archive.collection.batches import BatchState, Run
 from marketlake.archive.collection.orchestrator import RunEndedError
 from marketlake.archive.collection.tasks import RefinementTask
@@ -152,6 +152,33 @@ def test_a_series_that_cannot_be_refined_stops_no_other_and_is_told(platform: Pl
     assert platform.failures(first) == {"spot klines BTCUSDT 1h": "unexpected"}
     with platform.postgres.transaction() as connection:
         batches.request(connection, second, KLINES, platform.exchange.endpoint, traceparent=None)
+    with platform.working(Watched(), carrying=True):
+        assert ended(platform, second).complete
+    assert silver_rows(platform) == ROWS
+
+
+def test_what_was_refined_stays_when_a_later_commit_of_the_task_fails(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refiner, "ROWS_OF_A_COMMIT", 1440)
+    asked: list[set[str | None]] = []
+
+    def refine(lake: Lake, wanted: Mapping[Series, Iterable[date]]) -> list[Refined]:
+        asked.append({series.interval for series in wanted})
+        if len(asked) > 1:
+            raise ZeroDivisionError("a defect")
+        return refine_many(lake, wanted)
+
+    first, second = request(platform), UUID(int=99)
+    with platform.working(Watched(), refine=refine, carrying=True):
+        assert not ended(platform, first).complete
+    before = silver_rows(platform)
+    assert 0 < before < ROWS
+    with platform.postgres.transaction() as connection:
+        row = connection.execute("select sum(rows) as n from ledger where refined_at is null").fetchone()
+        batches.request(connection, second, KLINES, platform.exchange.endpoint, traceparent=None)
+    assert row is not None
+    assert row["n"] == ROWS - before
     with platform.working(Watched(), carrying=True):
         assert ended(platform, second).complete
     assert silver_rows(platform) == ROWS

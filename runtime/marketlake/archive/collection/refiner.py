@@ -25,7 +25,9 @@ from marketlake.workers.worker import WorkerProcess
 log = logging.getLogger(__name__)
 
 SERIES_AT_ONCE, ROWS_AT_ONCE = 100, 1_000_000
-"""Series of one task, and rows that are new in them, or a few more: they are rewritten in one commit."""
+"""Series of one task, and rows that are new in them, or a few more."""
+ROWS_OF_A_COMMIT = 10_000_000
+"""New rows that are rewritten in one commit: one series may have years of trades, and what is committed stays."""
 Refine = Callable[[Mapping[Series, Iterable[date]]], Sequence[Refined]]
 """Rewrites days of some series of one dataset."""
 
@@ -83,36 +85,50 @@ class Refiner:
         """See :meth:`marketlake.workers.dispatcher.TaskKind.work`."""
         task = RefinementTask.model_validate(lease.payload)
         names = task.named()
-        wanted = self._wanted(list(names))
-        rows, failures = self._refined(lease, wanted, names)
-        failed = {failure.key for failure in failures}
-        done = [
-            entry for series, each in wanted.items() if names[series] not in failed for entry in each.entries
-        ]
+        rows, failures = 0, dict[str, PartFailure]()
+        done: list[LedgerEntry] = []
+        for wanted in self._wanted(list(names)):
+            if done:
+                with self._postgres.transaction() as connection:
+                    ledger.mark_refined(connection, done)
+            written, failed = self._refined(lease, wanted, names)
+            rows += written
+            failures |= {failure.key: failure for failure in failed}
+            left = {failure.key for failure in failed}
+            done = [
+                entry
+                for series, each in wanted.items()
+                if names[series] not in left
+                for entry in each.entries
+            ]
+        result = Result(rows=rows, failures=tuple(failures.values()))
         with self._postgres.transaction() as connection:
             ledger.mark_refined(connection, done)
-            assignments.end(connection, lease, Result(rows=rows, failures=tuple(failures)), staged=False)
+            assignments.end(connection, lease, result, staged=False)
         labels = {"venue": task.venue, "market": task.market, "data_type": task.data_type}
         metrics.rows().add(rows, {**labels, "layer": "silver"})
-        for failure in failures:
+        for failure in failures.values():
             metrics.failures().add(1, {"venue": task.venue, "code": failure.code})
             log.error("refining %s failed: %s: %s", failure.key, failure.code, failure.message)
         log.info(
             "silver: %s %s, %d series, %d rows, %d failed",
             task.market,
             task.data_type,
-            len(wanted),
+            len(names),
             rows,
             len(failures),
         )
 
-    def _wanted(self, series: Sequence[Series]) -> dict[Series, _Wanted]:
+    def _wanted(self, series: Sequence[Series]) -> list[dict[Series, _Wanted]]:
+        """What is rewritten in one commit each."""
         with self._postgres.transaction() as connection:
-            entries = ledger.unrefined_of(connection, series)
-            return {
-                key: _Wanted(tuple(group), tuple(_days(group, ledger.former_days(connection, group))))
-                for key, group in _by_series(entries)
-            }
+            return [
+                {
+                    key: _Wanted(tuple(group), tuple(_days(group, ledger.former_days(connection, group))))
+                    for key, group in _by_series(some)
+                }
+                for some in _portions(ledger.unrefined_of(connection, series))
+            ]
 
     def _refined(
         self, lease: Lease, wanted: Mapping[Series, _Wanted], names: Mapping[Series, str]
@@ -137,6 +153,20 @@ class Refiner:
             rows += written
             failures += failed
         return rows, failures
+
+
+def _portions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
+    """Cut entries into those of one commit, series by series and in order of time."""
+    some: list[LedgerEntry] = []
+    rows = 0
+    for entry in sorted(entries, key=lambda entry: (_identity(entry.series), entry.first_day or date.min)):
+        if some and rows + entry.rows > ROWS_OF_A_COMMIT:
+            yield some
+            some, rows = [], 0
+        some.append(entry)
+        rows += entry.rows
+    if some:
+        yield some
 
 
 def _by_series(entries: Iterable[LedgerEntry]) -> list[tuple[Series, list[LedgerEntry]]]:

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import date
 
 from marketlake.archive.collection import refiner
-from marketlake.archive.collection.refiner import _by_series, _days, cut
+from marketlake.archive.collection.refiner import _by_series, _days, _portions, cut
 
 from tests.unit.marketlake.archive.samples import archive_file, ledger_entry
 
@@ -17,6 +17,25 @@ def test_entries_are_refined_series_by_series() -> None:
         ("ETHUSDT", None, 1),
         ("ETHUSDT", "1m", 2),
     ]
+
+
+def test_many_rows_are_refined_in_several_commits_in_order_of_time(monkeypatch) -> None:
+    entries = [
+        replace(ledger_entry(archive_file(day, symbol=symbol)), rows=rows, first_day=date(2020, 1, day))
+        for symbol, day, rows in (
+            ("ETHUSDT", 2, 5),
+            ("BTCUSDT", 3, 6),
+            ("BTCUSDT", 1, 4),
+            ("BTCUSDT", 2, 20),
+            ("ETHUSDT", 1, 3),
+        )
+    ]
+    monkeypatch.setattr(refiner, "ROWS_OF_A_COMMIT", 10)
+    assert [
+        [(entry.symbol, entry.first_day.day) for entry in some if entry.first_day]
+        for some in _portions(entries)
+    ] == [[("BTCUSDT", 1)], [("BTCUSDT", 2)], [("BTCUSDT", 3), ("ETHUSDT", 1)], [("ETHUSDT", 2)]]
+    assert list(_portions([])) == []
 
 
 def test_the_days_are_those_of_the_rows_and_of_what_they_replaced() -> None:
