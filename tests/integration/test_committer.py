@@ -10,6 +10,7 @@ from marketlake.infrastructure.postgres import Postgres, migrate
 from marketlake.infrastructure.storage.delta import DataFile
 from marketlake.infrastructure.storage.errors import CommitConflictError, StorageError
 from marketlake.infrastructure.storage.table_log import TableLog
+from marketlake.pipeline.ingest.bronze import shape_of
 from marketlake.pipeline.ingest.committer import LeadershipLostError, LogDivergedError, Step
 
 from tests import servers
@@ -164,6 +165,19 @@ def test_another_lake_is_not_written_to(world: World, tmp_path: Path) -> None:
     with pytest.raises(LogDivergedError, match="lake rebuild"):
         emptied.committer().commit_waiting()
     assert emptied.visible() == {}
+
+
+def test_a_log_that_somebody_else_continues_under_our_name_is_not_written_to(world: World) -> None:
+    world.stage([1])
+    leader = world.committer()
+    leader.commit_waiting()
+    stranger = TableLog(world.lake, shape_of(world.table))
+    stranger.commit(stranger.read() + 7, [], [])
+    world.stage([2])
+    for _ in range(2):  # also when it has looked again
+        with pytest.raises(LogDivergedError, match="lake rebuild"):
+            leader.commit_waiting()
+    assert set(world.visible()) == {key_of(1)}
 
 
 def test_one_leads_and_the_next_takes_over_when_it_ends(world: World) -> None:

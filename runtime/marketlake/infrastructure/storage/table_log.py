@@ -48,8 +48,9 @@ class TableLog:
         self._shape = shape
         self._folder = f"{shape.path}/_delta_log"
         self._version: int | None = None
-        self._number = 0
         self._checkpoint = 0
+        self.number = 0
+        """Of the last commit that it held when it was read."""
 
     def read(self) -> int:
         """Bring it up to date, and return the number of the last commit that it holds; 0 before the first.
@@ -59,13 +60,13 @@ class TableLog:
         """
         try:
             if self._version is None:
-                self._version, self._number = self._opened()
+                self._version, self.number = self._opened()
             elif newer := self._versions(after=self._version):
-                self._number = self._number_among(newer) or self._number
+                self.number = self._number_among(newer) or self.number
                 self._version = newer[-1]
         except STORE_ERRORS as error:
             raise storage_error(error, f"reading the log of {self._shape.path}") from error
-        return self._number
+        return self.number
 
     def gone(self, paths: Iterable[str]) -> set[str]:
         """Return which of these data files the table did not have when it was read last.
@@ -114,7 +115,7 @@ class TableLog:
             ) from error
         except STORE_ERRORS as error:
             raise storage_error(error, f"committing to {self._shape.path}") from error
-        self._version, self._number = version, sequence
+        self._version, self.number = version, sequence
 
     def fence(self) -> int:
         """Commit nothing under the last number, so that a commit of a former writer that is on its way fails.

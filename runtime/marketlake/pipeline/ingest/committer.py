@@ -303,6 +303,12 @@ class Committer:
 
     def _write(self, opened: TableLog, intent: Intent) -> None:
         """Commit to the log, unless it holds the commit; look again after whatever went wrong."""
+        if opened.number != intent.sequence - 1:
+            raise LogDivergedError(
+                f"{intent.table}: commit {intent.sequence} is due, but its log ends with commit {opened.number} of "
+                "ours: somebody else writes under our name. Nothing is written to it; `marketlake lake rebuild` "
+                "makes it anew from landing."
+            )
         gone = opened.gone(file.key for file in intent.removed)
         if gone:
             raise LogDivergedError(
