@@ -16,6 +16,7 @@ from marketlake.infrastructure.telemetry import metrics
 from marketlake.pipeline.batch.silver import Refined
 from marketlake.pipeline.batch.silver_files import initials
 from marketlake.pipeline.contracts.tables import table_type
+from marketlake.portions import portions
 from marketlake.workers import assignments
 from marketlake.workers.assignments import Lease, PartFailure, Result
 from marketlake.workers.attempts import Attempts
@@ -44,17 +45,12 @@ def cut(series: Mapping[Series, int]) -> Iterator[list[Series]]:
     for one in series:
         silver = table_type(one.venue, one.market, one.data_type).silver
         shared.setdefault((one.interval, initials(silver, one)), []).append(one)
-    task: list[Series] = []
-    rows = 0
-    for some in shared.values():
-        more = sum(series[one] for one in some)
-        if task and (len(task) + len(some) > SERIES_AT_ONCE or rows + more > ROWS_AT_ONCE):
-            yield task
-            task, rows = [], 0
-        task += some
-        rows += more
-    if task:
-        yield task
+
+    def share_of_a_task(some: Sequence[Series]) -> float:
+        return max(len(some) / SERIES_AT_ONCE, sum(series[one] for one in some) / ROWS_AT_ONCE)
+
+    for task in portions(shared.values(), share_of_a_task, 1):
+        yield [one for some in task for one in some]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +123,7 @@ class Refiner:
                     key: _Wanted(tuple(group), tuple(_days(group, ledger.former_days(connection, group))))
                     for key, group in _by_series(some)
                 }
-                for some in _portions(ledger.unrefined_of(connection, series))
+                for some in _in_commits(ledger.unrefined_of(connection, series))
             ]
 
     def _refined(
@@ -155,18 +151,10 @@ class Refiner:
         return rows, failures
 
 
-def _portions(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
+def _in_commits(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
     """Cut entries into those of one commit, series by series and in order of time."""
-    some: list[LedgerEntry] = []
-    rows = 0
-    for entry in sorted(entries, key=lambda entry: (_identity(entry.series), entry.first_day or date.min)):
-        if some and rows + entry.rows > ROWS_OF_A_COMMIT:
-            yield some
-            some, rows = [], 0
-        some.append(entry)
-        rows += entry.rows
-    if some:
-        yield some
+    ordered = sorted(entries, key=lambda entry: (_identity(entry.series), entry.first_day or date.min))
+    return portions(ordered, lambda entry: entry.rows, ROWS_OF_A_COMMIT)
 
 
 def _by_series(entries: Iterable[LedgerEntry]) -> list[tuple[Series, list[LedgerEntry]]]:

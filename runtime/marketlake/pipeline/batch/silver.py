@@ -43,6 +43,7 @@ from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.contracts.tables import table_type
 from marketlake.pipeline.quality.gaps import GAP_SCHEMA, Edge, GapFinder
 from marketlake.pipeline.quality.quarantine import BadRows, quarantine
+from marketlake.portions import portions
 from marketlake.settings import Settings
 
 REJECTED_AT_ONCE = 100_000
@@ -238,7 +239,12 @@ class _Writing:
     ) -> Iterator[tuple["_Rewriting", Iterable[pl.DataFrame]]]:
         """The rows of a period, series by series in their order; few of them are read at once."""
         start, end = period_bounds(period)
-        for together in self._together(some, start, end):
+
+        def most_rows(rewriting: _Rewriting) -> int:
+            return self._bronze.most_rows(rewriting.series, start, end)
+
+        # Daily life has few rows of many series in each data file.
+        for together in portions(some, most_rows, bronze_rows.ROWS_AT_ONCE):
             if len(together) == 1:
                 yield together[0], self._windows(together[0], period)
                 continue
@@ -257,22 +263,6 @@ class _Writing:
             found = refine_rows(rows, self._declared, [series], begin, until)[series.symbol]
             contained.add(found)
             yield from found.rows.iter_slices(bronze_rows.ROWS_AT_ONCE)
-
-    def _together(
-        self, some: Sequence["_Rewriting"], start: datetime, end: datetime
-    ) -> Iterator[list["_Rewriting"]]:
-        """Cut series into those whose rows are read at once: daily life has few rows of many in each data file."""
-        together: list[_Rewriting] = []
-        rows = 0
-        for rewriting in some:
-            more = self._bronze.most_rows(rewriting.series, start, end)
-            if together and rows + more > bronze_rows.ROWS_AT_ONCE:
-                yield together
-                together, rows = [], 0
-            together.append(rewriting)
-            rows += more
-        if together:
-            yield together
 
     def _file(
         self,

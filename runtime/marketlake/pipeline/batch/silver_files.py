@@ -23,6 +23,7 @@ from marketlake.pipeline.batch.silver_rules import series_values
 from marketlake.pipeline.contracts.contract import Continuity, SilverContract
 from marketlake.pipeline.contracts.table_type import TableType
 from marketlake.pipeline.quality.gaps import Edge
+from marketlake.portions import portions
 
 _MONTH = timedelta(days=31)
 _FUNDING = timedelta(hours=1)
@@ -136,7 +137,7 @@ class SilverFiles:
             held = self._content(file).items()
             counts.update({symbol: content.rows for symbol, content in held if symbol not in rewritten})
         order = ["symbol", self._silver.time, *self._silver.row_key]
-        for symbols in _together(sorted(counts.items())):
+        for symbols in portions(sorted(counts), counts.__getitem__, bronze_rows.ROWS_AT_ONCE):
             rows = self._scan(self.paths(part)).filter(pl.col("symbol").is_in(symbols))
             columns = ["symbol", *self._shape.columns.names]
             parts = self._read(rows.select(columns).sort(order)).partition_by(
@@ -181,20 +182,6 @@ class SilverFiles:
             return rows.collect()
         except STORE_ERRORS as error:
             raise storage_error(error, f"reading {self._shape.path}") from error
-
-
-def _together(counts: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
-    """Cut symbols into those whose rows are read at once."""
-    some: list[str] = []
-    size = 0
-    for symbol, rows in counts:
-        if some and size + rows > bronze_rows.ROWS_AT_ONCE:
-            yield some
-            some, size = [], 0
-        some.append(symbol)
-        size += rows
-    if some:
-        yield some
 
 
 def _shared_characters(silver: SilverContract, interval: str | None) -> int | None:

@@ -6,7 +6,7 @@ afterwards. What was written sorted by series over many months (a backfill) stay
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -21,6 +21,7 @@ from marketlake.infrastructure.storage.stores import STORE_ERRORS, Lake, storage
 from marketlake.pipeline.contracts.contract import Contract
 from marketlake.pipeline.ingest.bronze import bronze_shape
 from marketlake.pipeline.ingest.csv_parser import ROW_NUMBER
+from marketlake.portions import portions
 
 SMALL = 64 * 1024 * 1024
 """Bytes below which a data file is merged with others."""
@@ -130,22 +131,13 @@ class _Source:
 
     def files(self) -> Iterator[list[list[SeriesValues]]]:
         """Yield the series of each new data file, in portions that are sorted in memory."""
-        portions: list[list[SeriesValues]] = []
-        rows = 0
-        for portion in _portions(self._counts, ROWS_AT_ONCE):
-            size = sum(self._counts[series] for series in portion)
-            if portions and rows + size > ROWS_OF_FILE:
-                yield portions
-                portions, rows = [], 0
-            portions.append(portion)
-            rows += size
-        if portions:
-            yield portions
+        read = portions(self._counts, self._counts.__getitem__, ROWS_AT_ONCE)
+        return portions(read, lambda some: sum(self._counts[series] for series in some), ROWS_OF_FILE)
 
-    def blocks(self, portions: Iterable[Sequence[SeriesValues]]) -> Iterator[Block]:
+    def blocks(self, parts: Iterable[Sequence[SeriesValues]]) -> Iterator[Block]:
         """Yield the rows of some series, each source file's together."""
-        for portion in portions:
-            names = pl.DataFrame(list(portion), schema=list(self._series), orient="row")
+        for part in parts:
+            names = pl.DataFrame(list(part), schema=list(self._series), orient="row")
             # By these the reader passes over row groups; the join leaves what is asked for.
             mine = [
                 pl.col(name).is_between(pl.lit(names[name].min()), pl.lit(names[name].max()))
@@ -161,24 +153,11 @@ class _Source:
                 yield Block.by_labels(some, self._labels)
 
 
-def _portions(counts: Mapping[SeriesValues, int], most: int) -> Iterator[list[SeriesValues]]:
-    portion: list[SeriesValues] = []
-    size = 0
-    for series, count in counts.items():
-        if portion and size + count > most:
-            yield portion
-            portion, size = [], 0
-        portion.append(series)
-        size += count
-    if portion:
-        yield portion
-
-
 def _written(
-    lake: Lake, shape: TableShape, source: _Source, market: str, portions: Sequence[Sequence[SeriesValues]]
+    lake: Lake, shape: TableShape, source: _Source, market: str, parts: Sequence[Sequence[SeriesValues]]
 ) -> Merged:
     key = f"{market}/{uuid4()}.parquet"
-    file = write_blocks(lake, shape, key, source.blocks(portions))
+    file = write_blocks(lake, shape, key, source.blocks(parts))
     if file is None:
         raise AssertionError("each series has rows")
-    return Merged(file, frozenset(series for portion in portions for series in portion))
+    return Merged(file, frozenset(series for part in parts for series in part))

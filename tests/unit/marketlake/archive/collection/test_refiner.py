@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import date
 
 from marketlake.archive.collection import refiner
-from marketlake.archive.collection.refiner import _by_series, _days, _portions, cut
+from marketlake.archive.collection.refiner import _by_series, _days, _in_commits, cut
 
 from tests.unit.marketlake.archive.samples import archive_file, ledger_entry
 
@@ -33,9 +33,9 @@ def test_many_rows_are_refined_in_several_commits_in_order_of_time(monkeypatch) 
     monkeypatch.setattr(refiner, "ROWS_OF_A_COMMIT", 10)
     assert [
         [(entry.symbol, entry.first_day.day) for entry in some if entry.first_day]
-        for some in _portions(entries)
+        for some in _in_commits(entries)
     ] == [[("BTCUSDT", 1)], [("BTCUSDT", 2)], [("BTCUSDT", 3), ("ETHUSDT", 1)], [("ETHUSDT", 2)]]
-    assert list(_portions([])) == []
+    assert list(_in_commits([])) == []
 
 
 def test_the_days_are_those_of_the_rows_and_of_what_they_replaced() -> None:
