@@ -1,13 +1,14 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from marketlake.archive.collection import groups as cutting
 from marketlake.archive.collection.groups import MOST_BYTES
-from marketlake.domain.archive import ArchiveFile
+from marketlake.domain.archive import ArchiveFile, Frequency
 from marketlake.settings import Collection
 from marketlake.sync.copy import HELD
 
@@ -74,6 +75,31 @@ def test_files_of_a_series_follow_each_other_in_time_however_they_are_listed() -
     assert [(file.symbol, file.start.day) for file in group] == [
         ("BTCUSDT", 1), ("BTCUSDT", 2), ("BTCUSDT", 3), ("ETHUSDT", 1), ("ETHUSDT", 2), ("ETHUSDT", 3),
     ]  # fmt: skip
+
+
+def at(symbol: str, start: date, frequency: Frequency = Frequency.DAILY) -> ArchiveFile:
+    key = f"{frequency}/{symbol}/{start.isoformat()}"
+    return replace(archive_file(1, symbol=symbol), key=key, start=start, end=start, frequency=frequency)
+
+
+def test_a_day_of_many_series_is_not_mixed_with_former_files_that_come_anew() -> None:
+    """A data file with rows of two months is merged with no other, and readers of either month open it."""
+    day = [at(f"S{number:03}USDT", date(2024, 12, 30)) for number in range(MOST_FILES + 4)]
+    anew = [
+        at("S007USDT", date(2024, 3, 5)),
+        at("S004USDT", date(2024, 3, 9)),
+        at("S001USDT", date(2023, 6, 1)),
+    ]
+    cut = list(groups([*day, *anew]))
+    assert sorted(len(group) for group in cut) == [1, 2, 4, MOST_FILES]
+    assert all(len({(file.start.year, file.start.month) for file in group}) == 1 for group in cut)
+
+
+def test_a_backfill_of_few_series_is_not_cut_by_months() -> None:
+    months = [date(2019 + number // 12, 1 + number % 12, 1) for number in range(60)]
+    wanted = [at(symbol, month, Frequency.MONTHLY) for symbol in ("BTCUSDT", "ETHUSDT") for month in months]
+    (group,) = groups(wanted)
+    assert [file.symbol for file in group] == ["BTCUSDT"] * 60 + ["ETHUSDT"] * 60
 
 
 def test_nothing_wanted_is_no_group() -> None:
