@@ -24,6 +24,7 @@ from stacks.engine.process import InterruptError, ProgramError
 from stacks.engine.workspace import PassphraseLostError, Workspace
 from stacks.preflight.capacity import CapacityError
 from stacks.preflight.cluster import ClusterUnreachableError
+from stacks.preflight.rollouts import RolloutError
 from stacks.preview.report import report
 from stacks.settings.environment import Target
 from stacks.settings.policy_reference import POLICIES, policies_reference
@@ -222,6 +223,7 @@ def _exit_codes() -> Iterator[None]:
         LeftoverError,
         CapacityError,
         PassphraseLostError,
+        RolloutError,
         StackMissingError,
         SettingsError,
         ToolchainError,

@@ -22,6 +22,7 @@ def up(stack: Stack, *, collect: bool = True) -> None:
         KubeconfigMissingError: nothing opens the cluster.
         ClusterUnreachableError: it does not answer.
         LockedError: another command is changing the stack.
+        RolloutError: pods do not become what Pulumi made of them.
         ProgramError: a step failed; repeating the command goes on from there.
         InterruptError: the user stopped it; so does that.
     """
@@ -34,6 +35,7 @@ def up(stack: Stack, *, collect: bool = True) -> None:
     stack.settle(preflight)
     # Refreshed first, because an unchanged program would not notice that, say, a supervisor was killed.
     stack.pulumi("up", "--yes", "--skip-preview", "--refresh", "--suppress-outputs")
+    preflight.await_rollouts()
     if collect:
         _collect(stack, settings)
     show_summary(stack, tables=collect)

@@ -38,6 +38,14 @@ class Preflight(Protocol):
             ClusterUnreachableError: it does not.
         """
 
+    def await_rollouts(self) -> None:
+        """Wait until what Pulumi changed has become so.
+
+        Raises:
+            RolloutError: it does not; the message says why.
+            ClusterUnreachableError: the cluster does not answer.
+        """
+
     def settle(self, pending: list[PendingCreate]) -> list[PendingCreate] | None:
         """Delete what a killed command created and could not record, where the next `up` would not adopt it.
 

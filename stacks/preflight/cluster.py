@@ -15,6 +15,7 @@ import yaml
 from marketlake.infrastructure.kubernetes import ClusterApiError
 
 from components.kubernetes.labels import INSTANCE, PART_OF, PLATFORM, STACK
+from stacks.preflight.rollouts import Rollouts
 from stacks.preflight.survey import (
     Survey,
     allocatable,
@@ -178,6 +179,22 @@ class ClusterAccess:
         async def look(api: Api) -> list[str]:
             pods = await _list(api, "v1", "pods", namespace=self.namespace) or []
             return [f"pod {item['metadata']['name']}" for item in pods]
+
+        return self._ask(look)
+
+    def rollouts(self, stack: str) -> Rollouts:
+        """Look how far the stack's workloads are.
+
+        Raises:
+            ClusterUnreachableError: the cluster does not answer.
+        """
+
+        async def look(api: Api) -> Rollouts:
+            place = {"namespace": self.namespace, "labels": _labels(stack)}
+            deployments = await _list(api, "apps/v1", "deployments", **place)
+            stateful = await _list(api, "apps/v1", "statefulsets", **place)
+            workloads = [*(deployments or []), *(stateful or [])]
+            return Rollouts(workloads, await _list(api, "v1", "pods", namespace=self.namespace) or [])
 
         return self._ask(look)
 

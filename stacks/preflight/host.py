@@ -31,6 +31,9 @@ class HostPreflight:
     def reach(self) -> None:
         """Do nothing: a machine that runs this answers."""
 
+    def await_rollouts(self) -> None:
+        """Do nothing: our own providers have waited for each process."""
+
     def settle(self, pending: list[PendingCreate]) -> None:
         """Return None: our own providers adopt what they find."""
         del pending

@@ -11,6 +11,7 @@ from stacks.preflight import leftovers
 from stacks.preflight.capacity import CapacityError, requirements_of
 from stacks.preflight.cluster import ClusterAccess, ClusterUnreachableError
 from stacks.preflight.cluster_checks import check_cluster, closed_servers
+from stacks.preflight.rollouts import RolloutError
 from stacks.settings.environment import EnvironmentSettings
 from stacks.settings.targets import Program
 from toolchain import ToolchainError
@@ -82,6 +83,19 @@ class KubernetesPreflight:
     def reach(self) -> None:
         """Ask the cluster for its pods."""
         self.access.pods()
+
+    def await_rollouts(self) -> None:
+        """Wait for every workload, as long as the slowest of them may take."""
+        began = time.monotonic()
+        while (seen := self.access.rollouts(self.environment)).unfinished:
+            waited = time.monotonic() - began
+            if seen.given_up or waited > seen.deadline_s:
+                lines = "".join(f"\n  {line}" for line in seen.unfinished)
+                raise RolloutError(
+                    f"Not rolled out after {waited:.0f} s:{lines}\nOnce the settings are right, the same command goes "
+                    f"on from there; `kubectl -n {self.access.namespace} describe pods` tells more."
+                )
+            time.sleep(_PAUSE_S)
 
     def settle(self, pending: list[PendingCreate]) -> list[PendingCreate]:
         """Delete each object that exists and that Pulumi does not know: data lies in volumes, which stay."""
