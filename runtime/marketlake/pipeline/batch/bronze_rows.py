@@ -16,7 +16,7 @@ from marketlake.pipeline.ingest.bronze import bronze_shape
 
 OVERLAP = timedelta(hours=1)
 """How far beyond a period its rows are looked for: venues put rows of a boundary into either of two files."""
-ROWS_AT_ONCE = 250_000
+ROWS_AT_ONCE = 125_000
 """Rows of one row group, and about as many are refined at once."""
 STEPS = {
     **{f"{minutes}m": timedelta(minutes=minutes) for minutes in (1, 3, 5, 15, 30)},
