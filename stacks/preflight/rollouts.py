@@ -46,13 +46,8 @@ class Rollouts:
     @property
     def deadline_s(self) -> int:
         """How long the slowest of them may make no progress."""
-        return (
-            max(
-                (workload["spec"].get("progressDeadlineSeconds", 0) for workload in self.workloads),
-                default=0,
-            )
-            or _USUAL_DEADLINE_S
-        )
+        named = (workload["spec"].get("progressDeadlineSeconds") for workload in self.workloads)
+        return max(filter(None, named), default=_USUAL_DEADLINE_S)
 
     def _told(self, workload: Object) -> str:
         ready, wanted = workload.get("status", {}).get("readyReplicas", 0), _wanted(workload)

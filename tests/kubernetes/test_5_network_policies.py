@@ -1,6 +1,7 @@
 """The program that enforces NetworkPolicies says when it does not; only the kernel's packet filter is a stand-in.
 
-What it enforces on a real node is tried by tests/kubernetes.
+What it enforces on a real node is tried by test_3_policies. It lies here as its process would be taken for a trace of
+the node by a cluster that is taken down meanwhile.
 """
 
 import http.client

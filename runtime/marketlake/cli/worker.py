@@ -28,7 +28,7 @@ _DEFAULTS = {
 
 _MAINTAINED_EVERY_S = 6 * 3600
 _COLLECTED_EVERY = 2_000
-"""Objects that are made between two looks for unreachable ones; a file makes some thousand, hardly any in a circle."""
+"""New objects after which the garbage collector runs: a file makes some thousand, hardly any in reference cycles."""
 
 
 def run(environment: str | None) -> ExitCode:

@@ -298,7 +298,7 @@ def replace_few(
     """
 
     def write(table: DeltaTable) -> Replacement:
-        taking_part = occupied(table, scopes) | files.keys()
+        taking_part = _occupied(table, scopes) | files.keys()
         return Replacement(sorted(taking_part, key=lambda scope: scope.name), list(files.values()))
 
     replace(lake, shape, write)
@@ -315,7 +315,7 @@ def in_scopes(scopes: Iterable[Scope]) -> pl.Expr:
     return name.str.head(MARK).is_in([scope.mark for scope in scopes])
 
 
-def occupied(table: DeltaTable, scopes: Iterable[Scope]) -> set[Scope]:
+def _occupied(table: DeltaTable, scopes: Iterable[Scope]) -> set[Scope]:
     """Return those of some scopes that have data files."""
     by_mark = {scope.mark: scope for scope in scopes}
     paths = scope_files(table, by_mark.values())["path"]

@@ -166,12 +166,12 @@ class TableLog:
         """The newest version, and the last number."""
         self._checkpoint = self._last_checkpoint()
         versions = self._versions(after=self._checkpoint - 1)
-        if not versions:  # the table is missing, or its log was cleaned up to the checkpoint
+        number = self._number_among(versions)
+        if (
+            number is None
+        ):  # no commit is ours since the checkpoint, all are cleaned up, or the table is missing
             table = open_table(self._lake, self._shape)
             return table.version(), table.transaction_version(APPLICATION) or 0
-        number = self._number_among(versions)
-        if number is None:
-            number = open_table(self._lake, self._shape).transaction_version(APPLICATION) or 0
         return versions[-1], number
 
     def _last_checkpoint(self) -> int:

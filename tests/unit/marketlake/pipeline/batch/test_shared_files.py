@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -192,20 +192,27 @@ def test_a_border_that_did_not_change_is_not_looked_at_again(lake, monkeypatch):
     assert len(read) == 1, "the file that is replaced, not January's"
 
 
-def test_what_another_writer_did_meanwhile_is_carried_over(lake, monkeypatch):
-    publish(lake, BNB, JANUARY)
-    publish(lake, HOURS, JANUARY)
+def overtake(monkeypatch: pytest.MonkeyPatch, refine: Callable[[], object]) -> list[bool]:
+    """Let another writer commit once, right before the next commit to silver; tells whether it did."""
     note = silver._note_gaps
-    overtaken = []
+    overtaken: list[bool] = []
 
     def overtaken_once(lake, rewritings):
         note(lake, rewritings)
         if not overtaken:
             overtaken.append(True)
-            refine_series(lake, BNB, [JANUARY])
+            refine()
 
     monkeypatch.setattr(silver, "_note_gaps", overtaken_once)
+    return overtaken
+
+
+def test_what_another_writer_did_meanwhile_is_carried_over(lake, monkeypatch):
+    publish(lake, BNB, JANUARY)
+    publish(lake, HOURS, JANUARY)
+    overtaken = overtake(monkeypatch, lambda: refine_series(lake, BNB, [JANUARY]))
     refine_series(lake, HOURS, [JANUARY])
+    assert overtaken
     assert candles(lake)["symbol"].value_counts().sort("symbol").rows() == [("BNBUSDT", 24), ("BTCUSDT", 24)]
     assert live(lake) == [("BNBUSDT", "BTCUSDT")]
 
@@ -214,18 +221,13 @@ def test_a_worker_of_a_former_version_that_is_still_at_work_doubles_no_row(lake,
     publish(lake, BNB, JANUARY)
     publish(lake, HOURS, JANUARY)
     refine_series(lake, BNB, [JANUARY])
-    note = silver._note_gaps
-    overtaken = []
 
-    def overtaken_once(lake, rewritings):
-        note(lake, rewritings)
-        if not overtaken:
-            overtaken.append(True)
-            with monkeypatch.context() as former:
-                former.setattr(silver_files, "_SHARED_BY", ())
-                refine_series(lake, HOURS, [JANUARY])
+    def as_formerly() -> None:
+        with monkeypatch.context() as former:
+            former.setattr(silver_files, "_SHARED_BY", ())
+            refine_series(lake, HOURS, [JANUARY])
 
-    monkeypatch.setattr(silver, "_note_gaps", overtaken_once)
+    overtaken = overtake(monkeypatch, as_formerly)
     refine_series(lake, HOURS, [JANUARY])
     assert overtaken
     assert candles(lake)["symbol"].value_counts().sort("symbol").rows() == [("BNBUSDT", 24), ("BTCUSDT", 24)]
